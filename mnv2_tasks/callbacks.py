@@ -1,0 +1,66 @@
+"""What a run shows and writes while it trains."""
+
+import csv
+import logging
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+log = logging.getLogger(__name__)
+
+
+class EpochLog(L.Callback):
+    """One line per epoch in the log, and one row in metrics.csv.
+
+    Lightning's CSVLogger writes training and validation of an epoch into separate rows and deletes the file when a
+    run is resumed.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # validation has run by now, so the time of training alone is not known; see images_per_second
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        seconds = time.perf_counter() - self.started
+        images = (
+            sum(len(loader) * loader.batch_size for loader in trainer.train_dataloader.values()) * trainer.world_size
+        )
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(images / seconds, 1),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            **dict(sorted(values.items())),
+        }
+        if not trainer.is_global_zero:
+            return
+        log.info(
+            "epoch %d/%d  %s  lr %.2g  %.0f images/s  %.0f s",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            "  ".join(f"{key} {value:.4g}" for key, value in sorted(values.items()) if "/AR" not in key),
+            row["lr"],
+            row["images_per_second"],
+            seconds,
+        )
+        self._append(row)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        before = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                before = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+        columns = list(dict.fromkeys([*row, *(key for old in before for key in old)]))
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows([*before, row])

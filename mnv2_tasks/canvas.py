@@ -1,0 +1,140 @@
+"""How pictures are drawn: sizes at which text can be read, colours, text that fits."""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import distribution
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+MIN_SIDE = 480  # pixels of a picture: smaller images are enlarged, so that text is legible on them
+MAX_SIDE = 1280  # larger ones are reduced: pictures are for looking at, results.json is exact
+DARK, PANEL, TRACK, GREY, LIGHT = (18, 18, 20), (34, 34, 38), (58, 58, 64), (150, 150, 156), (240, 240, 240)
+
+Colour = tuple[int, int, int]
+GOLDEN = 0.618033988749895
+TONES = [(0.85, 1.0), (0.6, 0.85), (1.0, 0.7), (0.4, 1.0)]  # saturation and value; the next after ten hues
+
+
+def class_colours(num: int) -> list[Colour]:
+    """RGB of each class. The colour of a class depends on its index alone.
+
+    Hues advance by the golden ratio: neighbours lie far apart and no hue comes back.
+    """
+    colours = []
+    for index in range(num):
+        saturation, value = TONES[index // 10 % len(TONES)]
+        red, green, blue = colorsys.hsv_to_rgb(index * GOLDEN % 1, saturation, value)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colours
+
+
+def ink_on(colour: Colour) -> Colour:
+    """Black or white, whichever stands out more (luma of ITU-R BT.601)."""
+    red, green, blue = colour
+    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+
+
+def fit(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """A copy of a good size for looking at, and the picture's pixels per pixel of the image.
+
+    Enlarged by a whole number or reduced, then widened at the right and at the bottom if it is still so narrow that
+    no text would fit.
+    """
+    height, width = image.shape[:2]
+    short, long = sorted((height, width))
+    if long > MAX_SIDE:
+        scale = MAX_SIDE / long
+        method = cv2.INTER_AREA
+    else:
+        scale = max(1, min(math.ceil(MIN_SIDE / short), MAX_SIDE // long))
+        method = cv2.INTER_CUBIC
+    resized = cv2.resize(image, scaled_size(image, scale), interpolation=method)
+    return pad(resized, MIN_SIDE // 4, MIN_SIDE * 2 // 3), scale
+
+
+def scaled_size(image: np.ndarray, scale: float) -> tuple[int, int]:
+    """(width, height), as OpenCV wants it."""
+    return max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+
+
+def pad(picture: np.ndarray, height: int, width: int, colour: Colour = PANEL) -> np.ndarray:
+    """At least this large, by a margin at the right and at the bottom."""
+    out = np.full((max(height, picture.shape[0]), max(width, picture.shape[1]), 3), colour, np.uint8)
+    out[: picture.shape[0], : picture.shape[1]] = picture
+    return out
+
+
+class Canvas:
+    """A picture to draw and write on, with text in proportion to its size."""
+
+    def __init__(self, picture: np.ndarray, size: int | None = None):
+        self.height, self.width = picture.shape[:2]
+        self.text_size = size or text_size(picture)
+        self.row = round(1.6 * self.text_size)  # height of a line of text
+        self.line = max(3, round(0.004 * (self.height + self.width) / 2))
+        self.image = Image.fromarray(picture)
+        self.draw = ImageDraw.Draw(self.image)
+
+    def array(self) -> np.ndarray:
+        return np.array(self.image)
+
+    def text_width(self, text: str, bold: bool = False) -> int:
+        return math.ceil(_font(self.text_size, bold).getlength(text))
+
+    def elide(self, text: str, width: int, bold: bool = False) -> str:
+        """One line of text, or as much of its beginning as fits into `width` pixels, and an ellipsis."""
+        text = " ".join(text.split())
+        if self.text_width(text, bold) <= width:
+            return text
+        keep = len(text)
+        while keep and self.text_width(text[:keep].rstrip() + "…", bold) > width:
+            keep -= 1
+        return text[:keep].rstrip() + "…" if keep else ""
+
+    def write(self, x: int, middle: float, text: str, colour: Colour, bold: bool = False, anchor: str = "l") -> None:
+        """One line: its left end (or right end, anchor "r") at x, centred on the height `middle`."""
+        ascent, descent = _font(self.text_size, bold).getmetrics()
+        baseline = round(middle + (ascent - descent) / 2 - 0.03 * self.text_size)
+        self.draw.text((x, baseline), text, fill=colour, font=_font(self.text_size, bold), anchor=f"{anchor}s")
+
+
+def legend(picture: np.ndarray, entries: Sequence[tuple[str, Colour]], nothing: str) -> np.ndarray:
+    """The picture with a strip below it: a swatch and a text for each entry, in as many lines as needed.
+
+    Args:
+        nothing: what to say if there are no entries.
+    """
+    margin = size = text_size(picture)
+    measure = Canvas(picture[:1], size)
+    places, x, y = [], margin, picture.shape[0] + size // 2
+    for text, colour in entries:
+        text = measure.elide(text, measure.width - 2 * margin - 2 * size)
+        needed = 2 * size + measure.text_width(text)
+        if x > margin and x + needed > measure.width - margin:
+            x, y = margin, y + measure.row
+        places.append((x, y + measure.row / 2, text, colour))
+        x += needed + size
+    canvas = Canvas(pad(picture, y + measure.row + size // 2, 0), size)
+    if not entries:
+        canvas.write(margin, y + canvas.row / 2, canvas.elide(nothing, canvas.width - 2 * margin), GREY)
+    for x, middle, text, colour in places:
+        canvas.draw.rectangle((x, round(middle - 0.45 * size), x + size, round(middle + 0.45 * size)), fill=colour)
+        canvas.write(x + round(1.5 * size), middle, text, LIGHT)
+    return canvas.array()
+
+
+def text_size(picture: np.ndarray) -> int:
+    """In pixels, between what can be read and what would be a headline."""
+    return min(28, max(16, round(0.024 * (picture.shape[0] + picture.shape[1]) / 2)))
+
+
+@cache
+def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, from matplotlib's folder but without its import: OpenCV's own letters are ASCII alone."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{name}")
+    return ImageFont.truetype(str(path), size)

@@ -1,0 +1,172 @@
+"""The command line -> one resolved config, with errors that name the nearest right word."""
+
+import difflib
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from mnv2_tasks.errors import ConfigError, DataError
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
+
+
+def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
+    """Entry of every tool. Hydra's own flags (-m, --help, --cfg ...) go to Hydra, everything else is composed here."""
+    argv = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    debug = any(arg in ("debug=true", "debug=True") for arg in argv)
+    try:
+        if any(arg.startswith("-") for arg in argv):
+            _check([arg for arg in argv if not arg.startswith("-")], config_name)
+            hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(run)()
+        else:
+            run(compose(config_name, argv))
+    except (ConfigError, DataError, HydraException, OmegaConfBaseException, OSError) as error:
+        if debug:
+            raise
+        sys.exit(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)")
+
+
+def compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """The config of a tool with these overrides, resolved.
+
+    `resume=<run>` and `run=<run>` start from that run's own config.yaml instead of from conf/.
+
+    Raises:
+        ConfigError: an unknown key or choice, a value of the wrong type, or a folder that is not a run.
+    """
+    stored = _stored_config(overrides)
+    if stored is not None:
+        return _update(stored, overrides)
+    _check(overrides, config_name)
+    with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = hydra.compose(config_name, overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
+    with open_dict(resolved):
+        for key in ("choices",):
+            if key in config:
+                resolved[key] = OmegaConf.to_container(config[key], resolve=True)
+        del resolved["hydra"]
+    OmegaConf.resolve(resolved)
+    OmegaConf.set_struct(resolved, True)
+    return resolved
+
+
+def _stored_config(overrides: list[str]) -> DictConfig | None:
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.key_or_group in ("resume", "run") and override.value():
+            path = Path(str(override.value())) / "config.yaml"
+            if not path.is_file():
+                raise ConfigError(
+                    f"{override.key_or_group}={override.value()}: not a run folder, {path} does not exist. "
+                    f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
+                )
+            return OmegaConf.load(path)
+    return None
+
+
+def _update(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Plain values on top of a run's config; its groups were chosen when it was made."""
+    with open_dict(config):
+        config.setdefault("run", None)
+        config.setdefault("out", None)
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        if key in GROUPS and not key.startswith("weights"):
+            raise ConfigError(f"{override.input_line}: the run has its own {key}; start a new run to change it")
+        _check_value(override, config)
+        OmegaConf.update(config, key, override.value())
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def _check(overrides: list[str], config_name: str) -> None:
+    """Raise a ConfigError for the first override that names nothing, or has the wrong type."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    choices = [o for o in parsed if o.key_or_group in GROUPS]
+    for override in choices:
+        options = sorted(path.stem for path in (CONF / override.key_or_group).glob("*.yaml"))
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+        for value in values:
+            if value not in options:
+                raise ConfigError(
+                    f"{override.key_or_group}={value}: unknown {override.key_or_group}. {_nearest(str(value), options)}"
+                )
+    if any(o.is_sweep_override() for o in choices):
+        return  # each job of the sweep is composed, and so checked, on its own
+    with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = hydra.compose(config_name, [o.input_line for o in choices])
+    for override in parsed:
+        if override not in choices and not override.is_add() and not override.is_sweep_override():
+            if not override.key_or_group.startswith("hydra"):
+                _check_value(override, config)
+
+
+def _check_value(override: Override, config: DictConfig) -> None:
+    key, parent = override.key_or_group, config
+    *path, last = key.split(".")
+    for i, part in enumerate([*path, last]):
+        if not OmegaConf.is_dict(parent) or part not in parent:
+            offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
+            if i == 0:
+                offered += GROUPS
+            where = f" in {'.'.join(path[:i])}" if i else ""
+            raise ConfigError(f"{override.input_line}: there is no key {part!r}{where}. {_nearest(part, offered)}")
+        if i < len(path):
+            parent = parent[part]
+    if OmegaConf.is_missing(parent, last) or override.is_delete():
+        return
+    try:
+        before = parent[last]
+    except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
+        return
+    after = override.value()
+    if not _same_type(before, after):
+        raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
+
+
+def _same_type(before: object, after: object) -> bool:
+    if before is None or after is None:
+        return True
+    if isinstance(before, bool) or isinstance(after, bool):
+        return isinstance(before, bool) and isinstance(after, bool)
+    if isinstance(before, float):
+        return isinstance(after, int | float)
+    if isinstance(before, int):
+        return isinstance(after, int)
+    if isinstance(before, str):
+        return not isinstance(after, list | dict)
+    return isinstance(after, list if OmegaConf.is_list(before) else dict)
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return names.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of keys")
+
+
+def _nearest(word: str, options: Iterable[str]) -> str:
+    options = sorted(set(options))
+    close = difflib.get_close_matches(word, options, n=2, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}There are: {', '.join(options)}"
+
+
+def _reason(error: Exception) -> str:
+    """The innermost message that is ours, else the outermost."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConfigError | DataError):
+            return str(cause)
+        cause = cause.__cause__
+    return f"{error}"

@@ -1,0 +1,148 @@
+"""READ FIRST: everything that travels between the parts, with shapes and units.
+
+    images -> backbone(taps) -> head -> loss | predict -> metric
+
+Dimensions: B batch, K foreground classes, A anchors, N objects in an image, M detections, s stride.
+Sizes are (height, width). Boxes are float32 xyxy *fractions* of the image, in [0, 1], everywhere inside;
+pixels exist only at the two edges: `Sample` (annotation file in) and `Detections` (results out).
+
+The tuples are NamedTuples because those pass through Lightning's device transfer; a dataclass does not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+IGNORE = 255  # mask value without a class: counts neither in the loss nor in the metric
+
+
+# ---------------------------------------------------------------- data set -> batch
+
+
+class Sample(NamedTuple):
+    """One image and all that its data set knows about it. A field that the data set lacks is None."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    image_id: int
+    label: int | None = None  # class of the main object, in [0, K)
+    boxes: np.ndarray | None = None  # (N, 4) float32 xyxy pixels, N may be 0
+    box_labels: np.ndarray | None = None  # (N,) int64 in [0, K)
+    mask: np.ndarray | None = None  # (H, W) uint8, 0 = background, IGNORE = no class
+
+
+class BoxTargets(NamedTuple):
+    boxes: Tensor  # (N, 4) float32 xyxy fractions, N may be 0
+    labels: Tensor  # (N,) int64 in [0, K): background is nobody's label
+
+
+class ClassificationBatch(NamedTuple):
+    images: Tensor  # (B, 3, H, W) uint8
+    labels: Tensor  # (B,) int64 in [0, K)
+    image_ids: Tensor  # (B,) int64
+    original_sizes: Tensor  # (B, 2) int64
+
+
+class DetectionBatch(NamedTuple):
+    images: Tensor  # (B, 3, H, W) uint8
+    targets: list[BoxTargets]
+    image_ids: Tensor  # (B,) int64
+    original_sizes: Tensor  # (B, 2) int64
+
+
+class SegmentationBatch(NamedTuple):
+    images: Tensor  # (B, 3, H, W) uint8
+    masks: Tensor  # (B, H, W) int64 in [0, K), or IGNORE
+    image_ids: Tensor  # (B,) int64
+    original_sizes: Tensor  # (B, 2) int64
+
+
+Batch = ClassificationBatch | DetectionBatch | SegmentationBatch
+
+
+# ---------------------------------------------------------------- network
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    channels: int
+    stride: int  # input pixels per cell *as built*: c5 has stride 16 when output_stride=16
+
+
+class Backbone(Protocol):
+    """An nn.Module that offers its feature maps by meaning, so that heads can be swapped untouched.
+
+    Taps: `c1` .. `c5` end of the stage at nominal stride 2 .. 32; `c4_expand` the widened stride-16 activation
+    that enters the first stride-32 block (paper section 6.2; a network without expansions returns c4);
+    `final` the last map before pooling. Only layers up to the deepest requested tap are built.
+    """
+
+    features: Mapping[str, FeatureSpec]  # one entry per requested tap, in depth order
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) normalised float images -> {tap: (B, channels, ceil(H / stride), ceil(W / stride))}."""
+        ...
+
+
+class SSDOutput(NamedTuple):
+    class_logits: Tensor  # (B, A, K + 1), background is the LAST column
+    box_deltas: Tensor  # (B, A, 4), see boxes/coding.py
+    anchors: Tensor  # (A, 4) xyxy fractions
+
+
+class Head(Protocol):
+    """An nn.Module that reads feature maps. `taps` says which; build.py asks the backbone for their union."""
+
+    taps: tuple[str, ...]
+
+    def __call__(self, features: dict[str, Tensor]) -> Tensor | SSDOutput: ...
+
+
+# ---------------------------------------------------------------- results
+
+
+class Detections(NamedTuple):
+    boxes: Tensor  # (M, 4) float32 xyxy pixels of the original image
+    scores: Tensor  # (M,) float32 in [0, 1], descending
+    labels: Tensor  # (M,) int64 in [0, K)
+
+
+class Metric(Protocol):
+    """Collects predictions of a whole split, keyed by image id, so that no image can count twice."""
+
+    primary: str  # the key that says which checkpoint is best; higher is better
+
+    def reset(self) -> None: ...
+    def update(self, predictions: Any, batch: Any) -> None: ...
+    def merge(self, other: Any) -> None: ...
+    def compute(self) -> dict[str, Any]: ...
+
+
+class Task(Protocol):
+    """Head + loss + predict + metric, an nn.Module without Lightning."""
+
+    kind: str  # "classification" | "detection" | "segmentation": which batch it takes
+    class_names: list[str]
+    head: Head
+    metric: Metric
+
+    def loss(self, features: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
+        """Named scalar terms; their sum is optimised."""
+        ...
+
+    def predict(self, features: dict[str, Tensor], original_sizes: Tensor) -> Any:
+        """Results in the frame of the original images, `original_sizes` (B, 2) int64."""
+        ...
+
+
+class DataSource(Protocol):
+    """A data set as a user has it: splits of samples, and the class names for each kind of task it can serve."""
+
+    def class_names(self, kind: str) -> list[str]: ...
+    def length(self, split: str) -> int: ...
+    def sample(self, split: str, epoch: int, index: int) -> Sample: ...
+
+    def fingerprint(self) -> str: ...  # equal data, equal string
+    def coco_ground_truth(self) -> dict[str, Any]: ...  # the validation boxes in COCO's format

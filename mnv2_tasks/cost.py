@@ -1,0 +1,72 @@
+"""What a network costs at an input size: parameters, multiply-adds, memory. Only shapes are computed."""
+
+import copy
+from typing import Any, NamedTuple
+from weakref import finalize
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class Cost(NamedTuple):
+    params: int  # batch norm's scale and shift included, its running statistics not
+    madds: int  # multiply-adds of one forward pass of one image: convolutions and linear layers
+    peak_activation_bytes: int  # float32; most bytes of results alive at one moment of that pass
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the storages that operations return, from their first appearance until they are freed."""
+
+    def __init__(self, known: list[Tensor]):
+        super().__init__()
+        self.alive = {tensor.untyped_storage()._cdata for tensor in known}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self.alive:  # a view, or an operation in place
+            return
+        self.alive.add(storage._cdata)
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        finalize(storage, self._remove, storage._cdata, storage.nbytes())
+
+    def _remove(self, address: int, size: int) -> None:
+        self.alive.discard(address)
+        self.now -= size
+
+
+def model_cost(network: nn.Module, size: int | tuple[int, int]) -> Cost:
+    """Count a forward pass of one (1, 3, H, W) float image, in evaluation mode, on a copy on the meta device.
+
+    Multiply-adds are those of the paper: one per weight and position. Batch norm, activations, pooling,
+    additions, biases and resizing count as none. A parameter that is used in two places counts once.
+
+    The peak is of PyTorch run layer by layer, without gradients: batch norm and activation each write a new
+    tensor where a phone's runtime fuses them. The image and the parameters are not in it.
+
+    Args:
+        network: called with images; returns anything. It is left as it was.
+        size: side of a square image, or (height, width), in pixels.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    network = copy.deepcopy(network).to("meta").eval().requires_grad_(False)
+    images = torch.empty(1, 3, height, width, device="meta")
+    live = _LiveBytes([images, *network.parameters(), *network.buffers()])
+    flops = FlopCounterMode(display=False)
+    with torch.no_grad(), flops, live:
+        network(images)
+    return Cost(
+        params=sum(p.numel() for p in network.parameters()),
+        madds=flops.get_total_flops() // 2,
+        peak_activation_bytes=live.peak,
+    )

@@ -1,0 +1,112 @@
+"""The convolutions that every backbone and head is made of."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnv2_tasks.errors import ConfigError
+
+Norm = Callable[[int], nn.Module]
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """Round a scaled channel count as TF slim does: to the nearest multiple, never below 90 % of the value."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that survives a training batch of one value per channel, by using its running statistics.
+
+    A single image (the last batch of an epoch, say) pooled to one cell has no variance to normalise by;
+    nn.BatchNorm2d raises there.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> Norm:
+    """TF's decay d is momentum 1 - d here: slim's 0.997 is 0.003."""
+    return partial(BatchNorm2d, eps=eps, momentum=momentum)
+
+
+class SameConv2d(nn.Conv2d):
+    """TF's "SAME" padding: the odd pixel of a strided convolution goes to the bottom and right.
+
+    On even inputs that shifts the sampling grid by one pixel against padding=k//2, so weights trained in TF
+    lose accuracy without it; on inputs of size k * 32 + 1 the two agree. Input and output as nn.Conv2d.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = []
+        for axis in (1, 0):  # F.pad takes the last dimension first
+            reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+            cells = math.ceil(input.shape[2 + axis] / self.stride[axis])
+            total = max(0, (cells - 1) * self.stride[axis] + reach - input.shape[2 + axis])
+            pads += [total // 2, total - total // 2]
+        return F.conv2d(F.pad(input, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class StridedConv2d(nn.Conv2d):
+    """A convolution that takes stride 1 on a map of one cell, where every stride gives the same output.
+
+    oneDNN (torch 2.15) leaves part of the weight gradient of a strided depthwise convolution unset there, in bf16 and
+    channels-last: NaN after a few steps of SSDLite on images below 130 pixels.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        stride = self.stride if input.shape[2] * input.shape[3] > 1 else (1, 1)
+        return F.conv2d(input, self.weight, self.bias, stride, self.padding, self.dilation, self.groups)
+
+
+def conv2d(in_channels: int, out_channels: int, kernel: int, *, padding: str = "torch", **conv) -> nn.Conv2d:
+    """A convolution that keeps the size, or divides it by the stride rounding up, under either padding rule."""
+    if padding == "same":
+        return SameConv2d(in_channels, out_channels, kernel, **conv)
+    if padding != "torch":
+        raise ConfigError(f"padding={padding!r}: expected 'torch' (k // 2 on every side) or 'same' (TF)")
+    pad = kernel // 2 * conv.get("dilation", 1)
+    kind = StridedConv2d if conv.get("stride", 1) > 1 else nn.Conv2d
+    return kind(in_channels, out_channels, kernel, padding=pad, **conv)
+
+
+def conv_norm_act(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    norm: Norm,
+    activation: Callable[[], nn.Module] | None = nn.ReLU6,
+    **conv,
+) -> nn.Sequential:
+    """Convolution without bias, norm, activation. `activation=None` leaves the output linear."""
+    layers = [conv2d(in_channels, out_channels, kernel, bias=False, **conv), norm(out_channels)]
+    return nn.Sequential(*layers, *([] if activation is None else [activation()]))
+
+
+def depthwise_separable(
+    in_channels: int, out_channels: int, *, norm: Norm, stride: int = 1, padding: str = "torch"
+) -> nn.Sequential:
+    """3x3 on each channel, then 1x1 across them, each with norm and ReLU6 (MobileNetV1)."""
+    return nn.Sequential(
+        conv_norm_act(in_channels, in_channels, 3, stride=stride, groups=in_channels, norm=norm, padding=padding),
+        conv_norm_act(in_channels, out_channels, 1, norm=norm),
+    )
+
+
+def init_convs(module: nn.Module, std: float | None = None) -> None:
+    """Kaiming fan-out (torchvision's MobileNetV2), or a normal of width `std` (SSD and DeepLab heads); biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            if std is None:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            else:
+                nn.init.trunc_normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,59 @@
+"""SSD's training loss: classification of anchors with hard negative mining, regression of the matched ones."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnv2_tasks.boxes.coding import encode_boxes
+from mnv2_tasks.boxes.matching import UNMATCHED, match_anchors
+from mnv2_tasks.contracts import BoxTargets, SSDOutput
+
+
+class MultiBoxLoss(nn.Module):
+    """Softmax cross-entropy plus smooth L1, each summed and divided by the number of matched anchors of the batch.
+
+    Args:
+        iou_threshold: an anchor that overlaps an object by this much answers for it; 0.5 in SSD and TF.
+        negatives_per_positive: how many of the hardest background anchors count in each image, 3.
+        min_negatives: of each image, also of one without objects, so that false alarms there are unlearned.
+        box_weight: of the regression term.
+    """
+
+    def __init__(self, *, iou_threshold: float, negatives_per_positive: float, min_negatives: int, box_weight: float):
+        super().__init__()
+        self.iou_threshold = iou_threshold
+        self.negatives_per_positive = negatives_per_positive
+        self.min_negatives = min_negatives
+        self.box_weight = box_weight
+
+    def forward(self, output: SSDOutput, targets: list[BoxTargets]) -> dict[str, Tensor]:
+        """Scalar terms `class` and `box`; finite for images, and for batches, without objects."""
+        class_logits, box_deltas, anchors = output
+        background = class_logits.shape[-1] - 1
+        labels = class_logits.new_full(class_logits.shape[:2], background, dtype=torch.int64)  # (B, A)
+        matched_boxes = anchors.repeat(len(targets), 1, 1)  # (B, A, 4)
+        for i, target in enumerate(targets):
+            match = match_anchors(target.boxes, anchors, self.iou_threshold)
+            matched = match != UNMATCHED
+            labels[i, matched] = target.labels[match[matched]]
+            matched_boxes[i, matched] = target.boxes[match[matched]]
+
+        positive = labels != background  # (B, A)
+        num_positives = positive.sum().clamp(min=1)
+        entropy = F.cross_entropy(class_logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        entropy = entropy.view_as(labels)
+        counted = positive | self._hardest_negatives(entropy.detach(), positive)
+
+        wanted = encode_boxes(matched_boxes, anchors)[positive]
+        box_loss = F.smooth_l1_loss(box_deltas.float()[positive], wanted, reduction="sum")
+        return {
+            "class": (entropy * counted).sum() / num_positives,
+            "box": self.box_weight * box_loss / num_positives,
+        }
+
+    def _hardest_negatives(self, entropy: Tensor, positive: Tensor) -> Tensor:
+        """(B, A) bool: in each image, the background anchors with the largest loss."""
+        wanted = (self.negatives_per_positive * positive.sum(1, keepdim=True)).clamp(min=self.min_negatives)
+        order = entropy.masked_fill(positive, -torch.inf).argsort(dim=1, descending=True)
+        rank = order.argsort(dim=1)  # of each anchor among its image's negatives, hardest 0
+        return (rank < wanted) & ~positive

@@ -1,0 +1,53 @@
+"""Mean intersection over union, from one confusion matrix over the whole split."""
+
+import torch
+from torch import Tensor
+
+from mnv2_tasks.contracts import IGNORE, SegmentationBatch
+
+
+class MeanIoU:
+    """Pixels of `IGNORE` are filtered before counting; classes without a pixel in the ground truth are not averaged in.
+
+    The counts are int64: a float32 sum stops growing at 2^24 pixels, some sixty images of 513 x 513.
+    """
+
+    primary = "mIoU"
+
+    def __init__(self, class_names: list[str]):
+        self.class_names = class_names
+        self.reset()
+
+    def reset(self) -> None:
+        self.confusion = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
+        self.seen: set[int] = set()
+
+    def update(self, predictions: list[Tensor], batch: SegmentationBatch) -> None:
+        """`predictions`: class maps, each (h, w) int64 of its image's original size; a repeated image id is skipped."""
+        for image_id, predicted, mask in zip(batch.image_ids.tolist(), predictions, batch.masks):
+            if image_id in self.seen:
+                continue
+            self.seen.add(image_id)
+            num_classes = len(self.class_names)
+            truth, predicted = mask.flatten(), predicted.flatten()
+            valid = truth != IGNORE
+            counts = torch.bincount(truth[valid] * num_classes + predicted[valid], minlength=num_classes * num_classes)
+            self.confusion += counts.view(num_classes, num_classes).cpu()
+
+    def merge(self, other: "MeanIoU") -> None:
+        """Add another process's counts. The validation sampler gives no image to two processes."""
+        self.confusion += other.confusion
+        self.seen |= other.seen
+
+    def compute(self) -> dict[str, float | dict[str, float]]:
+        """`mIoU` over the classes present, `pixel_accuracy`, and `IoU` of each class present, all in [0, 1]."""
+        hit = self.confusion.diagonal().double()
+        truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
+        iou = hit / (truth + predicted - hit)
+        present = {name: float(iou[i]) for i, name in enumerate(self.class_names) if truth[i] > 0}
+        total = max(1, int(truth.sum()))
+        return {
+            "mIoU": sum(present.values()) / max(1, len(present)),
+            "pixel_accuracy": float(hit.sum()) / total,
+            "IoU": present,
+        }

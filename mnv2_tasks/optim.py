@@ -1,0 +1,90 @@
+"""Parameter groups, TF's RMSProp, and learning-rate schedules per step."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mnv2_tasks.errors import ConfigError
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Weight decay on matrices and kernels, none on norms and biases."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+class TFRMSProp(torch.optim.Optimizer):
+    """RMSProp as TensorFlow defines it, which the paper's rates are tuned for.
+
+    Against torch.optim.RMSprop: epsilon lies inside the square root, the mean square starts at 1, and the rate is
+    applied before the momentum.
+
+    Args:
+        decay: of the mean square, 0.9 in the paper.
+        eps: 1.0 in the paper's SSDLite recipe.
+    """
+
+    def __init__(self, params: Iterable, *, lr: float, decay: float, momentum: float, eps: float):
+        super().__init__(params, {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                if p not in self.state:
+                    self.state[p] = {"mean_square": torch.ones_like(p), "velocity": torch.zeros_like(p)}
+                square, velocity = self.state[p]["mean_square"], self.state[p]["velocity"]
+                grad = p.grad.add(p, alpha=group["weight_decay"])
+                square.lerp_(grad.square(), 1 - group["decay"])
+                step = grad / (square + group["eps"]).sqrt()
+                velocity.mul_(group["momentum"]).add_(step, alpha=group["lr"])
+                p.sub_(velocity)
+        return loss
+
+
+# A schedule maps the fraction of training done, in [0, 1], to a factor on the learning rate.
+
+
+def cosine(done: float, *, final: float = 0.0) -> float:
+    """From 1 to `final` along half a cosine."""
+    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+
+def poly(done: float, *, power: float = 0.9) -> float:
+    """DeepLab's (1 - done)^0.9."""
+    return (1 - done) ** power
+
+
+def exponential(done: float, *, ratio_per_epoch: float, epochs: int) -> float:
+    """The paper's decay (section 6.1): 0.98 per epoch, here applied per step."""
+    return ratio_per_epoch ** (done * epochs)
+
+
+def per_step(
+    optimizer: torch.optim.Optimizer, schedule: Callable[[float], float], *, warmup: float, steps: int
+) -> LambdaLR:
+    """`schedule` over all `steps`, behind a linear warm-up over the first `warmup` share of them.
+
+    Raises:
+        ConfigError: `warmup` is not in [0, 1).
+    """
+    if not 0 <= warmup < 1:
+        raise ConfigError(f"schedule.warmup={warmup}: expected a share of training in [0, 1)")
+    warmup_steps = round(warmup * steps)
+
+    def factor(step: int) -> float:
+        ramp = min(1.0, (step + 1) / (warmup_steps + 1))
+        return ramp * schedule(min(1.0, step / max(1, steps)))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,165 @@
+"""Images in, results of every task out; a picture, and the masks, of each left in a folder."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from mnv2_tasks.contracts import Detections
+from mnv2_tasks.data.collate import images_tensor
+from mnv2_tasks.data.scenes import draw_scene
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.network import Network
+from mnv2_tasks.pictures import draw_results
+from mnv2_tasks.results import as_json, in_words, write_mask, write_picture
+from mnv2_tasks.sources import find_images, read_image
+
+DEMO = "shapes"  # the source that needs no files
+DEMO_SCENES, DEMO_SIZE = 8, 320
+FRAME = 1600  # longest side at which class maps are computed; beyond, they take seconds and are merely smoother
+
+
+class Input(NamedTuple):
+    name: str
+    read: Callable[[], np.ndarray]  # raises DataError
+
+
+class Outcome(NamedTuple):
+    """What became of one input: without `entry` and `picture` if it could not be read."""
+
+    name: str
+    line: str  # "bus.jpg 640x480: 4 person, 1 bus", or what is wrong with the file
+    entry: dict[str, Any] | None = None  # of results.json
+    picture: np.ndarray | None = None  # (H, W, 3) uint8 RGB
+
+
+def find_inputs(source: str) -> list[Input]:
+    """The images that `source` names (see `find_images`), or validation scenes of the embedded data."""
+    if source == DEMO:
+        return [Input(f"{DEMO}_{i}", partial(_scene, i)) for i in range(DEMO_SCENES)]
+    return [Input(str(path), partial(read_image, path)) for path in find_images(source)]
+
+
+def predict_images(network: Network, images: Sequence[np.ndarray], size: int) -> list[dict[str, Any]]:
+    """Results of each image by task name, on the CPU and in its own pixels, from one pass through the backbone.
+
+    Args:
+        images: each (H, W, 3) uint8 RGB, of any size.
+        size: side of the network's square input, in pixels.
+
+    Returns:
+        For each image {task: (K,) probabilities, Detections, or a (H, W) uint8 class map}.
+    """
+    squares = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR) for image in images])
+    scales = [min(1.0, FRAME / max(image.shape)) for image in images]
+    frames = [[max(1, round(s * side)) for side in image.shape[:2]] for s, image in zip(scales, images)]
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        results = network.predict(images_tensor(squares).to(device), torch.tensor(frames))
+    return [
+        {name: _restore(of_task[i], frames[i], image.shape[:2]) for name, of_task in results.items()}
+        for i, image in enumerate(images)
+    ]
+
+
+class Predictor:
+    """Runs a network over inputs and leaves a picture, and the masks, of each in a folder.
+
+    Args:
+        size: side of the network's square input, in pixels.
+        min_score: boxes below it are neither drawn nor written.
+        out: an existing folder.
+    """
+
+    def __init__(self, *, network: Network, size: int, min_score: float, out: Path):
+        if not 0 <= min_score <= 1:
+            raise ConfigError(f"min_score={min_score}: expected a number in [0, 1]")
+        self.network, self.size, self.min_score, self.out = network, size, min_score, out
+        self.seconds = {"reading": 0.0, "network": 0.0, "drawing": 0.0}  # spent so far
+        self.taken: set[str] = set()  # stems of the files written, in lower case
+
+    def __call__(self, inputs: Sequence[Input]) -> list[Outcome]:
+        """Outcomes of one batch, in its order."""
+        began = time.perf_counter()
+        images: dict[int, np.ndarray] = {}
+        broken: dict[int, DataError] = {}
+        for index, item in enumerate(inputs):
+            try:
+                images[index] = item.read()
+            except DataError as error:
+                broken[index] = error
+        read = time.perf_counter()
+        results = predict_images(self.network, list(images.values()), self.size) if images else []
+        predicted = time.perf_counter()
+        done = {
+            index: self._write(inputs[index].name, image, of_image)
+            for (index, image), of_image in zip(images.items(), results)
+        }
+        for part, spent in zip(self.seconds, (read - began, predicted - read, time.perf_counter() - predicted)):
+            self.seconds[part] += spent
+        return [
+            Outcome(item.name, str(broken[index])) if index in broken else done[index]
+            for index, item in enumerate(inputs)
+        ]
+
+    def _write(self, name: str, image: np.ndarray, results: dict[str, Any]) -> Outcome:
+        tasks: dict[str, Any] = dict(self.network.tasks.items())
+        stem = self._free_stem(Path(name).stem)
+        picture = draw_results(image, results, tasks, min_score=self.min_score)
+        write_picture(self.out / f"{stem}.jpg", picture)
+        entry = {"file": name, "picture": f"{stem}.jpg", "width": image.shape[1], "height": image.shape[0]}
+        phrases = []
+        for task, result in results.items():
+            entry[task] = as_json(tasks[task], result, min_score=self.min_score)
+            if tasks[task].kind == "segmentation":
+                entry[task]["mask"] = f"{stem}_{task}_mask.png"
+                write_mask(self.out / entry[task]["mask"], result)
+            words = in_words(tasks[task], entry[task])
+            phrases.append(words if len(results) == 1 else f"{task} {words}")
+        line = f"{Path(name).name} {image.shape[1]}x{image.shape[0]}: {'; '.join(phrases)}"
+        return Outcome(name, line, entry, picture)
+
+    def _free_stem(self, stem: str) -> str:
+        """cat, then cat-2: inputs from several folders, or of several formats, may share a name."""
+        stems = [stem, *(f"{stem}-{n}" for n in range(2, len(self.taken) + 3))]
+        free = next(s for s in stems if s.lower() not in self.taken)
+        self.taken.add(free.lower())
+        return free
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes an accelerator if there is one.
+
+    Raises:
+        ConfigError: this machine, or this torch, does not have the device.
+    """
+    if name == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise ConfigError(f"device={name}: not usable here ({reason}). Use device=auto or device=cpu") from None
+    return torch.device(name)
+
+
+def _scene(index: int) -> np.ndarray:
+    return draw_scene(0, "val", index, DEMO_SIZE).image
+
+
+def _restore(result: Any, frame: list[int], size: tuple[int, ...]) -> Any:
+    """One image's result on the CPU, from the frame (height, width) it was computed in to the image's own."""
+    if isinstance(result, Detections):
+        factors = [size[1] / frame[1], size[0] / frame[0]] * 2
+        boxes = result.boxes.cpu() * torch.tensor(factors)
+        return Detections(boxes, result.scores.cpu(), result.labels.cpu())
+    if result.ndim == 1:
+        return result.cpu()
+    class_map = result.to(torch.uint8).cpu().numpy()
+    return cv2.resize(class_map, size[::-1], interpolation=cv2.INTER_NEAREST)

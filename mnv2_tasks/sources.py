@@ -1,0 +1,115 @@
+"""What a user points at, `source=`, -> files, and a file -> pixels."""
+
+import glob
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mnv2_tasks.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_EXTENSIONS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+ACCEPTED = "accepted: " + " ".join(IMAGE_EXTENSIONS)
+
+
+def find_images(source: str) -> list[Path]:
+    """Sorted image files of a file, a folder with all that lies below it, or a glob such as `photos/*.jpg`.
+
+    Files of other kinds in a folder or a glob are skipped, and the log says how many.
+
+    Raises:
+        ConfigError: nothing is there, nothing of it is an image, or it is a video.
+    """
+    source = os.path.expanduser(source)
+    path = Path(source)
+    if path.is_file():
+        return [_check_kind(path)]
+    if path.is_dir():
+        found, what = _files_below(path), "folder"
+    elif any(sign in source for sign in "*?["):
+        found, what = (Path(name) for name in glob.iglob(source, recursive=True)), "pattern"
+    else:
+        raise ConfigError(f"source={source}: no such file or folder (looked for {path.absolute()})")
+    files = sorted(file for file in found if file.is_file())
+    images = [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS]
+    if not images:
+        others = f"none of the {len(files)} files there is an image" if files else "no files there"
+        if any(_is_video(file) for file in files):
+            raise ConfigError(_video_hint(next(file for file in files if _is_video(file))))
+        raise ConfigError(f"source={source}: the {what} has no images, {others} ({ACCEPTED})")
+    if len(images) < len(files):
+        kinds = sorted({file.suffix.lower() or "no extension" for file in files if file not in set(images)})
+        log.warning("source=%s: skipped %d files of other kinds: %s", source, len(files) - len(images), " ".join(kinds))
+    return images
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned upright as the camera's EXIF tag asks.
+
+    Raises:
+        DataError: the file cannot be opened, is empty, damaged or cut short.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
+    if not content:
+        raise DataError(f"{path}: is empty (0 bytes)")
+    _check_complete(path, content)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path}: OpenCV cannot decode this kind of image; convert it to PNG or JPEG")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _check_complete(path: Path, content: bytes) -> None:
+    """OpenCV fills the missing part of a file that is cut short with grey, in silence; Pillow refuses it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about size, palettes and tags: the pixels are OpenCV's affair
+            with Image.open(io.BytesIO(content)) as image:
+                image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
+                image.load()
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path}: is not an image, whatever its name says") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise DataError(f"{path}: is damaged or cut short ({error})") from None
+
+
+def _files_below(folder: Path) -> Iterable[Path]:
+    """Without hidden files, such as the `._photo.jpg` that macOS leaves beside `photo.jpg`."""
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise ConfigError(f"source: the folder {error.filename} cannot be read ({error.strerror})")
+
+
+def _check_kind(path: Path) -> Path:
+    if _is_video(path):
+        raise ConfigError(_video_hint(path))
+    if path.suffix.lower() not in IMAGE_EXTENSIONS:
+        raise ConfigError(f"source={path}: {path.suffix or 'a name without extension'} is not an image ({ACCEPTED})")
+    return path
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_EXTENSIONS
+
+
+def _video_hint(path: Path) -> str:
+    return (
+        f"source={path}: video is not supported yet. Extract its frames first: "
+        f"mkdir frames && ffmpeg -i {path.name} frames/%06d.png, then source=frames"
+    )

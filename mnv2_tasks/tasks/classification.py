@@ -1,0 +1,33 @@
+"""Image classification."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnv2_tasks.contracts import ClassificationBatch, Head
+from mnv2_tasks.metrics.accuracy import TopKAccuracy
+
+
+class ClassificationTask(nn.Module):
+    """Cross-entropy with label smoothing; top-1 and top-5 accuracy.
+
+    Args:
+        head: returns (B, K) logits.
+        label_smoothing: share of the target spread over all classes; slim's recipe has 0.1.
+    """
+
+    kind = "classification"
+
+    def __init__(self, *, head: Head, class_names: list[str], label_smoothing: float):
+        super().__init__()
+        self.head = head
+        self.class_names = class_names
+        self.label_smoothing = label_smoothing
+        self.metric = TopKAccuracy()
+
+    def loss(self, features: dict[str, Tensor], batch: ClassificationBatch) -> dict[str, Tensor]:
+        logits = self.head(features).float()
+        return {"class": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
+
+    def predict(self, features: dict[str, Tensor], original_sizes: Tensor) -> Tensor:
+        """(B, K) probabilities."""
+        return self.head(features).float().softmax(dim=1)

@@ -1,0 +1,159 @@
+import pytest
+import torch
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import box_iou, nms
+
+from mnv2_tasks.boxes.anchors import anchors_per_cell, ssd_anchors
+from mnv2_tasks.boxes.coding import decode_boxes, encode_boxes
+from mnv2_tasks.boxes.matching import UNMATCHED, match_anchors
+from mnv2_tasks.boxes.postprocess import detect
+
+GRIDS_320 = [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
+
+
+def random_boxes(seed, count, smallest=0.02):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 0.7
+    return torch.cat([corner, corner + smallest + torch.rand(count, 2, generator=generator) * 0.25], dim=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_encode_then_decode_returns_the_boxes(seed):
+    boxes, anchors = random_boxes(seed, 50), random_boxes(seed + 100, 50)
+    torch.testing.assert_close(decode_boxes(encode_boxes(boxes, anchors), anchors), boxes, atol=1e-6, rtol=1e-5)
+
+
+def test_box_coding_equals_torchvisions():
+    boxes, anchors = random_boxes(0, 40), random_boxes(1, 40)
+    coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
+    torch.testing.assert_close(encode_boxes(boxes, anchors), coder.encode_single(boxes, anchors), atol=1e-5, rtol=1e-5)
+    deltas = torch.randn(40, 4, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(
+        decode_boxes(deltas, anchors), coder.decode_single(deltas, anchors), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_encoding_does_not_change_when_an_axis_is_rescaled():
+    boxes, anchors, scale = (
+        random_boxes(0, 20),
+        random_boxes(1, 20),
+        torch.tensor([640.0, 480.0, 640.0, 480.0]),
+    )
+    torch.testing.assert_close(
+        encode_boxes(boxes * scale, anchors * scale), encode_boxes(boxes, anchors), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_anchors_of_320_pixels_are_2034_with_three_per_cell_on_the_first_map():
+    assert anchors_per_cell(6) == [3, 6, 6, 6, 6, 6]
+    assert ssd_anchors(GRIDS_320).shape == (2034, 4)
+    assert ssd_anchors([(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]).shape == (1917, 4)
+
+
+def test_anchors_have_the_scales_and_ratios_of_tf():
+    last = ssd_anchors(GRIDS_320)[-6:]
+    size = last[:, 2:] - last[:, :2]
+    area_side = size.prod(1).sqrt()
+    torch.testing.assert_close(area_side, torch.tensor([0.95] * 5 + [0.9747]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        size[:, 0] / size[:, 1], torch.tensor([1.0, 2.0, 0.5, 3.0, 1 / 3, 1.0]), atol=1e-4, rtol=1e-4
+    )
+    first = ssd_anchors(GRIDS_320)[:3]
+    torch.testing.assert_close((first[:, 2:] - first[:, :2]).prod(1).sqrt(), torch.tensor([0.1, 0.2, 0.2]))
+
+
+def test_anchors_run_row_by_row_over_the_image():
+    anchors = ssd_anchors([(2, 3), (1, 1)])
+    centres = (anchors[:, :2] + anchors[:, 2:])[: 2 * 3 * 3 : 3] / 2
+    expected = torch.tensor([[x, y] for y in (0.25, 0.75) for x in (1 / 6, 0.5, 5 / 6)])
+    torch.testing.assert_close(centres, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_object_gets_at_least_one_anchor(seed):
+    boxes = random_boxes(seed, 30)
+    match = match_anchors(boxes, ssd_anchors(GRIDS_320), iou_threshold=0.5)
+    assert set(range(30)) <= set(match.tolist())
+
+
+def test_two_objects_with_one_best_anchor_both_keep_an_anchor():
+    boxes = torch.tensor([[0.40, 0.40, 0.60, 0.60], [0.41, 0.40, 0.61, 0.60]])
+    anchors = torch.tensor([[0.40, 0.40, 0.60, 0.60], [0.0, 0.0, 0.1, 0.1], [0.3, 0.3, 0.5, 0.5]])
+    assert set(match_anchors(boxes, anchors, 0.5)[[0, 2]].tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_anchors_above_the_threshold_answer_for_the_object_they_overlap_most(seed):
+    boxes, anchors = random_boxes(seed, 6), ssd_anchors(GRIDS_320)
+    match, iou = match_anchors(boxes, anchors, 0.5), box_iou(boxes, anchors)
+    best = iou.max(0)
+    forced = match != best.indices.where(best.values >= 0.5, torch.tensor(UNMATCHED))
+    assert forced.sum() <= 6  # one forced match per object at most
+    assert (match[best.values >= 0.5] != UNMATCHED).all()
+
+
+def test_image_without_objects_leaves_every_anchor_unmatched():
+    match = match_anchors(torch.zeros(0, 4), ssd_anchors(GRIDS_320), 0.5)
+    assert (match == UNMATCHED).all() and match.shape == (2034,)
+
+
+SETTINGS = {"score_threshold": 0.05, "iou_threshold": 0.5, "candidates": 400, "max_detections": 100}
+
+
+def perfect_output(boxes, labels, anchors, num_classes):
+    """Logits and offsets that say each box exactly, at the anchors matched to it."""
+    match = match_anchors(boxes, anchors, 0.5)
+    logits = torch.zeros(len(anchors), num_classes + 1)
+    logits[:, -1] = 20.0
+    deltas = torch.zeros(len(anchors), 4)
+    for i in (match != UNMATCHED).nonzero().flatten():
+        logits[i, -1], logits[i, labels[match[i]]] = 0.0, 20.0
+        deltas[i] = encode_boxes(boxes[match[i]], anchors[i])
+    return logits, deltas
+
+
+def test_perfect_predictions_come_out_in_the_pixels_of_the_original_image():
+    boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6], [0.6, 0.5, 0.9, 0.95]])
+    anchors, labels = ssd_anchors(GRIDS_320), torch.tensor([3, 1])
+    logits, deltas = perfect_output(boxes, labels, anchors, 5)
+    found = detect(logits, deltas, anchors, torch.tensor([480, 640]), **SETTINGS)
+    order = found.labels.argsort(descending=True)
+    assert found.labels[order].tolist() == [3, 1]
+    torch.testing.assert_close(
+        found.boxes[order], boxes * torch.tensor([640.0, 480.0, 640.0, 480.0]), atol=1e-2, rtol=0
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_suppression_equals_torchvisions_nms_class_by_class(seed):
+    generator = torch.Generator().manual_seed(seed)
+    anchors = ssd_anchors([(4, 4), (2, 2)])
+    logits = torch.randn(len(anchors), 4, generator=generator) * 3
+    deltas = torch.randn(len(anchors), 4, generator=generator)
+    found = detect(logits, deltas, anchors, torch.tensor([100, 100]), **{**SETTINGS, "candidates": 10_000})
+    scores, boxes = logits.softmax(1), decode_boxes(deltas, anchors).clamp(0, 1)
+    expected = []
+    for label in range(3):
+        above = scores[:, label] > 0.05
+        kept = nms(boxes[above], scores[above, label], 0.5)
+        expected += [(round(float(s), 5), label) for s in scores[above, label][kept]]
+    assert sorted(expected, reverse=True)[:100] == [
+        (round(float(s), 5), int(label)) for s, label in zip(found.scores, found.labels)
+    ]
+
+
+def test_scores_descend_and_detections_are_capped():
+    anchors = ssd_anchors(GRIDS_320)
+    generator = torch.Generator().manual_seed(0)
+    logits, deltas = torch.randn(2034, 6, generator=generator), torch.randn(2034, 4, generator=generator)
+    found = detect(logits, deltas, anchors, torch.tensor([320, 320]), **{**SETTINGS, "max_detections": 7})
+    assert len(found.scores) == 7
+    assert (found.scores.diff() <= 0).all()
+
+
+def test_nothing_above_the_score_threshold_gives_empty_detections():
+    anchors = ssd_anchors(GRIDS_320)
+    logits = torch.zeros(2034, 4)
+    logits[:, -1] = 30.0
+    found = detect(logits, torch.zeros(2034, 4), anchors, torch.tensor([320, 320]), **SETTINGS)
+    assert found.boxes.shape == (0, 4) and found.labels.dtype == torch.int64

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+
+from mnv2_tasks.contracts import IGNORE, Sample
+from mnv2_tasks.data.collate import collate
+from mnv2_tasks.data.scenes import draw_scene
+from mnv2_tasks.data.shapes import Shapes
+from mnv2_tasks.data.transforms import PRESETS, Transform
+from mnv2_tasks.datamodule import EpochSampler, TasksData
+from mnv2_tasks.errors import ConfigError
+
+SOURCE = Shapes(train_size=24, val_size=10, image_size=64, seed=0)
+
+
+def data(**changes):
+    settings = {"kinds": {"cls": "classification", "det": "detection", "seg": "segmentation"}, "image_size": 64,
+                "batch_size": 4, "workers": 0, "augmentation": "light", "seed": 0}  # fmt: skip
+    return TasksData(source=SOURCE, **{**settings, **changes})
+
+
+def keys(sampler, epoch):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_keep_boxes_mask_and_image_together(preset):
+    """After any preset the mask still fills the boxes of its classes."""
+    transform = Transform(preset, 64)
+    for index in range(20):
+        sample = transform(draw_scene(0, "train", index, 64), (0, index))
+        assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.uint8
+        for (x0, y0, x1, y1), label in zip(np.round(sample.boxes).astype(int), sample.box_labels):
+            inside = sample.mask[y0:y1, x0:x1] == label + 1
+            assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+
+
+def test_flipping_twice_restores_boxes_and_mask():
+    scene = draw_scene(0, "train", 0, 64)
+    transform = Transform("light", 64)
+    width, flipped = 64, None
+    for key in range(50):  # find a key that flips
+        out = transform(scene, (key,))
+        if not np.array_equal(out.mask, scene.mask):
+            flipped = out
+            break
+    back = flipped.boxes.copy()
+    back[:, [0, 2]] = width - flipped.boxes[:, [2, 0]]
+    np.testing.assert_allclose(back, scene.boxes, atol=1e-3)
+    np.testing.assert_array_equal(flipped.mask[:, ::-1], scene.mask)
+
+
+def test_augmentation_depends_on_its_key_alone():
+    scene, one, other = draw_scene(0, "train", 0, 64), Transform("light", 64), Transform("light", 64)
+    for index in range(5):
+        other(scene, (9, index))  # another history
+    assert np.array_equal(one(scene, (1, 2)).image, other(scene, (1, 2)).image)
+    assert len({one(scene, (1, key)).image.tobytes() for key in range(10)}) > 5
+
+
+def test_resizing_keeps_ignored_pixels_and_mask_values():
+    scene = draw_scene(0, "train", 0, 64)
+    mask = scene.mask.copy()
+    mask[:5] = IGNORE
+    out = Transform("none", 100)(scene._replace(mask=mask), (0,))
+    assert set(np.unique(out.mask)) == set(np.unique(mask))
+
+
+def test_images_without_objects_pass():
+    empty = Sample(np.zeros((64, 64, 3), np.uint8), 7, 0, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    out = Transform("light", 64)(empty, (0,))
+    batch = collate("detection", [(out, (64, 64))])
+    assert batch.targets[0].boxes.shape == (0, 4) and batch.targets[0].labels.dtype == torch.int64
+
+
+def test_batches_follow_the_contract():
+    loaders = data().train_dataloader()
+    cls, det, seg = (next(iter(loaders[name])) for name in ("cls", "det", "seg"))
+    for batch in (cls, det, seg):
+        assert batch.images.shape == (4, 3, 64, 64) and batch.images.dtype == torch.uint8
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        assert batch.original_sizes.tolist() == [[64, 64]] * 4
+    assert cls.labels.dtype == torch.int64
+    for target in det.targets:
+        assert target.boxes.dtype == torch.float32 and target.labels.dtype == torch.int64
+        assert ((target.boxes >= 0) & (target.boxes <= 1)).all()
+        assert (target.boxes[:, 2:] > target.boxes[:, :2]).all()
+    assert seg.masks.shape == (4, 64, 64) and seg.masks.dtype == torch.int64
+
+
+def test_batches_do_not_depend_on_the_number_of_workers():
+    alone = [batch.images for batch in data().train_dataloader()["det"]]
+    helped = [batch.images for batch in data(workers=2).train_dataloader()["det"]]
+    assert len(alone) == 6 and all(torch.equal(a, b) for a, b in zip(alone, helped))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_validation_gives_every_image_to_exactly_one_process(world):
+    seen = [
+        index for rank in range(world) for _, index in EpochSampler(10, shuffle=False, seed=0, rank=rank, world=world)
+    ]
+    assert sorted(seen) == list(range(10))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_training_gives_every_process_as_many_images_and_none_twice(world):
+    shares = [list(EpochSampler(10, shuffle=True, seed=0, rank=r, world=world)) for r in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    indices = [index for share in shares for _, index in share]
+    assert len(set(indices)) == len(indices) == 10 // world * world
+
+
+def test_order_of_training_depends_on_seed_and_epoch_alone():
+    sampler = EpochSampler(10, shuffle=True, seed=0, rank=0, world=1)
+    assert keys(sampler, 1) == keys(EpochSampler(10, shuffle=True, seed=0, rank=0, world=1), 1)
+    assert [i for _, i in keys(sampler, 1)] != [i for _, i in keys(sampler, 2)]
+    assert keys(sampler, 3)[0][0] == 3
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"batch_size": 0}, "batch=0"),
+        ({"batch_size": 25}, "at most the 24"),
+        ({"workers": -1}, "workers=-1"),
+        ({"image_size": 8}, "imgsz=8"),
+    ],
+)
+def test_impossible_loader_settings_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        data(**change)

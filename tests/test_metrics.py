@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+
+from mnv2_tasks.contracts import ClassificationBatch, DetectionBatch, Detections, SegmentationBatch
+from mnv2_tasks.metrics.accuracy import TopKAccuracy
+from mnv2_tasks.metrics.coco_map import KEYS, CocoMAP
+from mnv2_tasks.metrics.mean_iou import MeanIoU
+
+IMAGES = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+
+
+def segmentation(masks, ids=None):
+    ids = torch.arange(len(masks)) if ids is None else torch.tensor(ids)
+    return SegmentationBatch(IMAGES, masks, ids, torch.tensor([masks.shape[1:]] * len(masks)))
+
+
+def detection(ids):
+    return DetectionBatch(IMAGES, [], torch.tensor(ids), torch.tensor([[100, 100]] * len(ids)))
+
+
+def ground_truth(category_ids=(7, 12), images=(3, 5)):
+    boxes = [(10, 10, 40, 30), (50, 20, 35, 60)]
+    return {
+        "images": [{"id": i, "width": 100, "height": 100} for i in images],
+        "categories": [{"id": c, "name": f"thing{c}"} for c in category_ids],
+        "annotations": [
+            {"id": 1 + n, "image_id": i, "category_id": category_ids[b], "bbox": list(boxes[b]),
+             "area": boxes[b][2] * boxes[b][3], "iscrowd": 0}
+            for n, (i, b) in enumerate((i, b) for i in images for b in range(2))
+        ],
+    }  # fmt: skip
+
+
+def exact():
+    boxes = torch.tensor([[10.0, 10, 50, 40], [50, 20, 85, 80]])
+    return Detections(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]))
+
+
+def test_ground_truth_as_prediction_scores_one_in_map():
+    metric = CocoMAP(ground_truth())
+    metric.update([exact(), exact()], detection([3, 5]))
+    numbers = metric.compute()
+    assert numbers["AP"] == pytest.approx(1.0) and numbers["AP50"] == pytest.approx(1.0)
+    assert numbers["AP_per_class"] == {"thing7": pytest.approx(1.0), "thing12": pytest.approx(1.0)}
+    assert numbers["APs"] is None  # no small object: neither 0 nor -1
+
+
+def test_map_prints_the_twelve_lines_of_coco():
+    metric = CocoMAP(ground_truth())
+    metric.update([exact(), exact()], detection([3, 5]))
+    numbers = metric.compute()
+    lines = metric.table.splitlines()
+    assert len(lines) == 12 and set(KEYS) <= set(numbers)
+    assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000"
+
+
+def test_results_carry_the_sparse_category_ids():
+    metric = CocoMAP(ground_truth())
+    metric.update([exact()], detection([3]))
+    assert [(r["image_id"], r["category_id"]) for r in metric.coco_results()] == [(3, 7), (3, 12)]
+    assert metric.coco_results()[0]["bbox"] == [10, 10, 40, 30]
+
+
+def test_swapped_labels_score_zero_in_map():
+    metric = CocoMAP(ground_truth())
+    swapped = exact()._replace(labels=torch.tensor([1, 0]))
+    metric.update([swapped, swapped], detection([3, 5]))
+    assert metric.compute()["AP"] == 0
+
+
+def test_finding_nothing_scores_zero_and_does_not_crash():
+    metric = CocoMAP(ground_truth())
+    none = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    metric.update([none, none], detection([3, 5]))
+    assert metric.compute()["AP"] == 0
+
+
+def test_an_image_seen_twice_counts_once_in_map():
+    once, twice = CocoMAP(ground_truth()), CocoMAP(ground_truth())
+    for metric, ids in ((once, [3, 5]), (twice, [3, 5, 5, 3])):
+        metric.update([exact()] * len(ids), detection(ids))
+    assert once.compute() == twice.compute()
+
+
+def test_map_merged_from_two_halves_equals_the_whole():
+    whole, left, right = (CocoMAP(ground_truth()) for _ in range(3))
+    bad = exact()._replace(boxes=exact().boxes + 9)
+    whole.update([exact(), bad], detection([3, 5]))
+    left.update([exact()], detection([3]))
+    right.update([bad], detection([5]))
+    left.merge(right)
+    assert left.compute() == whole.compute()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_iou_equals_a_count_of_sets(seed):
+    rng = np.random.default_rng(seed)
+    masks, predicted = (torch.from_numpy(rng.integers(0, 4, (3, 16, 16))) for _ in range(2))
+    metric = MeanIoU(["a", "b", "c", "d"])
+    metric.update(list(predicted), segmentation(masks))
+    expected = [
+        ((masks == k) & (predicted == k)).sum().item() / ((masks == k) | (predicted == k)).sum().item()
+        for k in range(4)
+    ]
+    assert metric.compute()["mIoU"] == pytest.approx(np.mean(expected))
+    assert metric.compute()["pixel_accuracy"] == pytest.approx((masks == predicted).double().mean().item())
+
+
+def test_ground_truth_as_prediction_scores_one_in_mean_iou():
+    masks = torch.randint(0, 3, (2, 8, 8))
+    metric = MeanIoU(["a", "b", "c"])
+    metric.update(list(masks), segmentation(masks))
+    assert metric.compute()["mIoU"] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pixels_labelled_255_never_change_mean_iou(seed):
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.randint(0, 3, (2, 8, 8), generator=generator)
+    ignored = torch.rand(2, 8, 8, generator=generator) < 0.3
+    masks[ignored] = 255
+    predicted = torch.randint(0, 3, (2, 8, 8), generator=generator)
+    other = predicted.clone()
+    other[ignored] = (other[ignored] + 1) % 3
+    scores = []
+    for guess in (predicted, other):
+        metric = MeanIoU(["a", "b", "c"])
+        metric.update(list(guess), segmentation(masks))
+        scores.append(metric.compute())
+    assert scores[0] == scores[1]
+
+
+def test_absent_classes_are_left_out_of_the_mean():
+    masks = torch.zeros(1, 4, 4, dtype=torch.int64)
+    metric = MeanIoU(["background", "cat", "dog"])
+    metric.update([torch.zeros(4, 4, dtype=torch.int64)], segmentation(masks))
+    assert metric.compute() == {"mIoU": 1.0, "pixel_accuracy": 1.0, "IoU": {"background": 1.0}}
+
+
+def test_mean_iou_counts_beyond_float32_and_each_image_once():
+    masks = torch.zeros(1, 64, 64, dtype=torch.int64)
+    metric = MeanIoU(["a", "b"])
+    metric.confusion[0, 0] = 2**24
+    metric.update([masks[0]], segmentation(masks, ids=[1]))
+    metric.update([masks[0]], segmentation(masks, ids=[1]))
+    assert metric.confusion[0, 0] == 2**24 + 64 * 64
+
+
+def test_accuracy_counts_top_one_and_top_five():
+    scores = torch.eye(10)[[0, 1, 2, 3]] * 10 - torch.arange(10) * 0.1
+    labels = torch.tensor([0, 1, 0, 9])  # right, right, second best, last
+    metric = TopKAccuracy()
+    metric.update(scores, ClassificationBatch(IMAGES, labels, torch.arange(4), torch.zeros(4, 2)))
+    assert metric.compute() == {"top1": 0.5, "top5": 0.75}

@@ -1,0 +1,54 @@
+import pytest
+import torch
+from torch import nn
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.optim import TFRMSProp, cosine, exponential, parameter_groups, per_step, poly
+
+
+def test_norms_and_biases_do_not_decay():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    decayed, free = parameter_groups(module, 0.1)
+    assert decayed["weight_decay"] == 0.1 and [p.ndim for p in decayed["params"]] == [4]
+    assert free["weight_decay"] == 0.0 and [p.ndim for p in free["params"]] == [1, 1, 1]
+
+
+def test_rmsprop_follows_tensorflows_formula():
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = TFRMSProp([weight], lr=0.1, decay=0.9, momentum=0.5, eps=1.0)
+    square, velocity, value = torch.ones(2), torch.zeros(2), weight.detach().clone()
+    for grad in (torch.tensor([0.5, 1.0]), torch.tensor([-1.0, 2.0])):
+        weight.grad = grad.clone()
+        optimizer.step()
+        square = 0.9 * square + 0.1 * grad**2
+        velocity = 0.5 * velocity + 0.1 * grad / (square + 1.0).sqrt()
+        value = value - velocity
+    torch.testing.assert_close(weight.detach(), value)
+
+
+def factors(schedule, steps=100, warmup=0.0):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = per_step(optimizer, schedule, warmup=warmup, steps=steps)
+    values = []
+    for _ in range(steps):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return values
+
+
+def test_schedules_reach_their_published_values():
+    assert factors(cosine)[50] == pytest.approx(0.5)
+    assert factors(poly)[50] == pytest.approx(0.5**0.9)
+    assert factors(lambda d: exponential(d, ratio_per_epoch=0.98, epochs=10))[50] == pytest.approx(0.98**5)
+
+
+def test_warm_up_is_linear_and_then_the_schedule():
+    values = factors(lambda done: 1.0, warmup=0.1)
+    assert values[0] == pytest.approx(1 / 11) and values[4] == pytest.approx(5 / 11)
+    assert values[10] == values[99] == 1.0
+
+
+def test_impossible_warm_up_is_refused():
+    with pytest.raises(ConfigError, match=r"warmup=1.0.*\[0, 1\)"):
+        factors(cosine, warmup=1.0)

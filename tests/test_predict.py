@@ -1,0 +1,256 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mnv2_tasks import predict as predict_module
+from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
+from mnv2_tasks.boxes.postprocess import empty_detections
+from mnv2_tasks.config import compose
+from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
+from mnv2_tasks.heads.linear import LinearHead
+from mnv2_tasks.heads.ssd import SSDHead
+from mnv2_tasks.losses.multibox import MultiBoxLoss
+from mnv2_tasks.network import Network
+from mnv2_tasks.predict import Predictor, choose_device, find_inputs, predict_images
+from mnv2_tasks.results import as_json, in_words, make_folder, write_mask
+from mnv2_tasks.tasks.classification import ClassificationTask
+from mnv2_tasks.tasks.detection import DetectionTask
+from mnv2_tasks.tasks.segmentation import SegmentationTask
+
+SIZE = 64  # of the network's input
+TOOL = Path(__file__).parent.parent / "tools" / "predict.py"
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Three tasks on one backbone, untrained; detections score about 1 / (K + 1)."""
+    torch.manual_seed(0)
+    backbone = MobileNetV2(width=0.35, output_stride=16, taps=["c4_expand", "c5", "final"])
+    specs, num = backbone.features, len(CLASS_NAMES)
+    classifier = LinearHead(features=specs, num_classes=num, dropout=0.0)
+    detector = SSDHead(features=specs, num_classes=num, extra_channels=[64] * 4, width=1.0, lite=True)
+    segmenter = DeepLabV3Head(features=specs, num_classes=num + 1, atrous_rates=[], channels=32, dropout=0.0)
+    detection = DetectionTask(
+        head=detector,
+        class_names=CLASS_NAMES,
+        ground_truth=None,
+        loss=MultiBoxLoss(iou_threshold=0.5, negatives_per_positive=3, min_negatives=3, box_weight=1.0),
+        score_threshold=0.01,
+        iou_threshold=0.6,
+        candidates=400,
+        max_detections=20,
+    )
+    tasks = {
+        "classification": ClassificationTask(head=classifier, class_names=CLASS_NAMES, label_smoothing=0.0),
+        "ssdlite": detection,
+        "mobile_deeplabv3": SegmentationTask(head=segmenter, class_names=["background", *CLASS_NAMES]),
+    }
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    return Network(backbone=backbone, tasks=tasks, mean=mean, std=std).eval()
+
+
+@pytest.fixture
+def tool(network, monkeypatch):
+    """The tool's run(), with our network in place of a file of weights."""
+    loaded = lambda weights: (network, {"config": {"imgsz": SIZE}})  # noqa: E731
+    monkeypatch.setattr("mnv2_tasks.build.load_network", loaded)
+    spec = importlib.util.spec_from_file_location("predict_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *overrides: module.run(compose("predict", [*overrides, "device=cpu"]))
+
+
+def write_scene(path, index=0, width=90, height=60):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = cv2.resize(draw_scene(0, "val", index, 96).image, (width, height))
+    Image.fromarray(image).save(path)
+    return image
+
+
+def test_all_tasks_share_one_pass_through_the_backbone(network):
+    passes = []
+    hook = network.backbone.register_forward_hook(lambda *args: passes.append(1))
+    images = [draw_scene(0, "val", i, 80).image for i in range(3)]
+    results = predict_images(network, images, SIZE)
+    hook.remove()
+    assert len(passes) == 1
+    assert [list(of_image) for of_image in results] == [["classification", "ssdlite", "mobile_deeplabv3"]] * 3
+
+
+def test_results_are_in_the_pixels_of_each_image(network):
+    image = draw_scene(0, "val", 0, 96).image
+    wide = cv2.resize(image, (500, 40))
+    _, of_wide = predict_images(network, [image, wide], SIZE)
+    assert of_wide["mobile_deeplabv3"].shape == (40, 500)
+    assert of_wide["ssdlite"].boxes[:, [0, 2]].max() > 400
+    assert of_wide["ssdlite"].boxes[:, [1, 3]].max() <= 40
+
+
+def test_large_images_give_the_results_of_small_ones_in_their_own_pixels(network, monkeypatch):
+    image = draw_scene(0, "val", 1, 200).image
+    [exact] = predict_images(network, [image], SIZE)
+    monkeypatch.setattr(predict_module, "FRAME", 100)
+    [reduced] = predict_images(network, [image], SIZE)
+    torch.testing.assert_close(reduced["ssdlite"].boxes, exact["ssdlite"].boxes, atol=1e-3, rtol=0)
+    assert (reduced["mobile_deeplabv3"] == exact["mobile_deeplabv3"]).mean() > 0.95
+
+
+def test_a_batch_gives_the_results_of_its_images(network):
+    images = [draw_scene(0, "val", i, 70 + i).image for i in range(3)]
+    together = predict_images(network, images, SIZE)
+    for image, of_image in zip(images, together):
+        [alone] = predict_images(network, [image], SIZE)
+        torch.testing.assert_close(of_image["classification"], alone["classification"], atol=1e-5, rtol=1e-4)
+        assert (of_image["mobile_deeplabv3"] == alone["mobile_deeplabv3"]).mean() > 0.99
+
+
+def test_the_tool_writes_pictures_masks_and_results(tool, tmp_path, capsys):
+    image = write_scene(tmp_path / "in" / "bus.png")
+    write_scene(tmp_path / "in" / "cat.jpg", 1)
+    tool(f"source={tmp_path}/in", f"out={tmp_path}/out", "min_score=0.05")
+
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(entry["file"]).name for entry in entries] == ["bus.png", "cat.jpg"]
+    entry = entries[0]
+    assert (entry["width"], entry["height"]) == (90, 60)
+    assert len(entry["classification"]) == 5
+    assert entry["classification"][0]["class"] in CLASS_NAMES
+    assert 0 <= entry["classification"][4]["score"] <= entry["classification"][0]["score"] <= 1
+    assert entry["ssdlite"]
+    for found in entry["ssdlite"]:
+        x0, y0, x1, y1 = found["box"]
+        assert 0 <= x0 <= x1 <= 90 and 0 <= y0 <= y1 <= 60 and found["score"] >= 0.05
+    mask = np.array(Image.open(tmp_path / "out" / entry["mobile_deeplabv3"]["mask"]))
+    assert mask.shape == (60, 90)
+    shares = {["background", *CLASS_NAMES][i]: (mask == i).mean() for i in np.unique(mask)}
+    assert entry["mobile_deeplabv3"]["classes"] == pytest.approx(shares, abs=1e-5)
+
+    picture = cv2.imread(str(tmp_path / "out" / entry["picture"]))
+    assert picture.std() > 20  # not blank
+    large = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (720, 480), interpolation=cv2.INTER_CUBIC)
+    first = picture.shape[0] - 480  # titles above, strips below: look for the image anywhere
+    panels = [picture[:, left : left + 720] for left in (0, 728, 1456)]
+    differs = [min(np.abs(p[y : y + 480].astype(int) - large).mean() for y in range(first)) for p in panels]
+    assert differs[0] < 5 < min(differs[1:])  # boxes and masks are drawn, the classifier's bars are below
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1/2 bus.png 90x60: classification ")
+    assert lines[2].startswith("Speed: ") and lines[2].endswith(f"saved to {tmp_path}/out")
+
+
+def test_the_tool_shows_the_embedded_scenes_by_default(tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tool()
+    out = tmp_path / "runs" / "predict" / "1"
+    assert len(json.loads((out / "results.json").read_text())) == 8
+    assert len(list(out.glob("shapes_*.jpg"))) == 8
+    assert cv2.imread(str(out / "sheet.png")).std() > 20
+
+
+def test_inputs_of_one_name_do_not_overwrite_each_other(tool, tmp_path):
+    for name in ("a/cat.png", "a/cat.jpg", "b/Cat.png", "b/cat-2.png"):
+        write_scene(tmp_path / "in" / name)
+    tool(f"source={tmp_path}/in", f"out={tmp_path}/out")
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())
+    written = [entry["picture"] for entry in entries] + [entry["mobile_deeplabv3"]["mask"] for entry in entries]
+    assert len({name.lower() for name in written}) == 8
+    assert all((tmp_path / "out" / name).is_file() for name in written)
+
+
+def test_a_bad_image_is_reported_and_the_others_are_done(tool, tmp_path, capsys):
+    write_scene(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "bad.jpg").write_text("not an image")
+    write_scene(tmp_path / "in" / "c.png")
+    with pytest.raises(DataError, match=r"1 of 3 images could not be read: .*bad\.jpg"):
+        tool(f"source={tmp_path}/in", f"out={tmp_path}/out", "batch=2")
+    assert "is not an image" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(entry["file"]).name for entry in entries] == ["a.png", "c.png"]
+
+
+def test_an_input_of_bad_images_alone_is_an_error(tool, tmp_path):
+    (tmp_path / "bad.jpg").touch()
+    with pytest.raises(DataError, match=r"1 of 1 images could not be read: .*bad\.jpg"):
+        tool(f"source={tmp_path}/bad.jpg", f"out={tmp_path}/out")
+
+
+def test_a_folder_with_files_is_not_written_into(tool, tmp_path):
+    write_scene(tmp_path / "in" / "a.png")
+    with pytest.raises(ConfigError, match=r"out=.*in: is not empty, and nothing is overwritten"):
+        tool(f"source={tmp_path}/in", f"out={tmp_path}/in")
+
+
+def test_folders_are_numbered(tmp_path):
+    (tmp_path / "notes").mkdir()
+    assert [make_folder(None, tmp_path).name for _ in range(3)] == ["1", "2", "3"]
+    (tmp_path / "9").mkdir()
+    assert make_folder(None, tmp_path).name == "10"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/out: cannot be made .* choose another place with out="):
+        make_folder(str(tmp_path / "file" / "out"))
+
+
+def test_an_image_without_objects_has_an_empty_list(network):
+    task = network.tasks["ssdlite"]
+    content = as_json(task, empty_detections(), min_score=0.5)
+    assert content == [] and in_words(task, content) == "no object"
+
+
+def test_words_count_the_objects(network):
+    content = [{"class": "ring"}, {"class": "disc"}, {"class": "disc"}]
+    assert in_words(network.tasks["ssdlite"], content) == "2 disc, 1 ring"
+
+
+def test_a_mask_keeps_its_indices_and_has_the_colours_of_its_classes(tmp_path):
+    class_map = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    write_mask(tmp_path / "mask.png", class_map)
+    with Image.open(tmp_path / "mask.png") as image:
+        assert image.mode == "P" and (np.array(image) == class_map).all()
+        assert len(set(image.convert("RGB").get_flattened_data())) == 9
+
+
+@pytest.mark.parametrize("override", ["min_score=1.5", "min_score=-1", "batch=0"])
+def test_values_out_of_range_are_named(tool, tmp_path, override):
+    with pytest.raises(ConfigError, match=override):
+        tool(override, f"out={tmp_path}/out")
+
+
+def test_a_missing_source_is_an_error_before_anything_is_loaded_or_made(tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="source=nowhere"):
+        tool("source=nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_device_is_named():
+    with pytest.raises(ConfigError, match=r"device=gpu: not usable here .*device=auto"):
+        choose_device("gpu")
+
+
+def test_the_embedded_scenes_are_inputs():
+    inputs = find_inputs("shapes")
+    assert len(inputs) == 8
+    assert (inputs[3].read() == draw_scene(0, "val", 3, 320).image).all()
+
+
+def test_min_score_is_checked_before_the_first_image(network, tmp_path):
+    with pytest.raises(ConfigError, match="min_score=2"):
+        Predictor(network=network, size=SIZE, min_score=2, out=tmp_path)
+
+
+def test_lightning_is_not_imported():
+    code = "import sys, mnv2_tasks.build, mnv2_tasks.predict; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,53 @@
+"""python tools/predict.py [weights=<name or path>] [source=<image, folder or glob>] [key=value ...]"""
+
+from mnv2_tasks.config import launch
+
+
+def run(config):
+    import torch
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mnv2_tasks.build import load_network
+    from mnv2_tasks.errors import ConfigError, DataError
+    from mnv2_tasks.pictures import sheet
+    from mnv2_tasks.predict import DEMO, Predictor, choose_device, find_inputs
+    from mnv2_tasks.results import make_folder, write_entries, write_picture
+
+    if config.batch < 1:
+        raise ConfigError(f"batch={config.batch}: expected at least 1")
+    inputs = find_inputs(str(config.source))
+    device = choose_device(str(config.device))
+    network, passport = load_network(str(config.weights))
+    network.to(device, memory_format=torch.channels_last)
+    size = passport["config"]["imgsz"]
+    out = make_folder(config.out)
+    predictor = Predictor(network=network, size=size, min_score=config.min_score, out=out)
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    outcomes = []
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("images", total=len(inputs))
+            for start in range(0, len(inputs), config.batch):
+                for outcome in predictor(inputs[start : start + config.batch]):
+                    outcomes.append(outcome if config.source == DEMO else outcome._replace(picture=None))
+                    console.print(f"{len(outcomes)}/{len(inputs)} {outcome.line}")
+                progress.update(bar, completed=len(outcomes))
+    finally:  # what was done stays usable when Ctrl-C ends the rest
+        done = [outcome for outcome in outcomes if outcome.entry]
+        write_entries(out, [outcome.entry for outcome in done])
+    if config.source == DEMO:
+        write_picture(out / "sheet.png", sheet([outcome.picture for outcome in done], columns=2))
+
+    broken = [outcome for outcome in outcomes if not outcome.entry]
+    if done:
+        speed = ", ".join(f"{1000 * s / len(done):.1f} ms {part}" for part, s in predictor.seconds.items())
+        console.print(f"Speed: {speed} per image, on {device}; saved to {out}")
+    if broken:
+        names = ", ".join(outcome.name for outcome in broken[:10]) + (", ..." if len(broken) > 10 else "")
+        raise DataError(f"{len(broken)} of {len(inputs)} images could not be read: {names}")
+
+
+if __name__ == "__main__":
+    launch("predict", run)
