@@ -124,7 +124,7 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
 def _published_backbone(config: DictConfig) -> str:
     """The manifest's backbone for this data and backbone, or "none"."""
     for name, entry in manifest().items():
-        if entry["start_for"] == config.choices.data and entry["backbone"] == config.choices.backbone:
+        if entry.get("start_for") == config.choices.data and entry["backbone"] == config.choices.backbone:
             if entry["width"] == config.width:
                 return name
     return "none"

@@ -25,10 +25,12 @@ class EpochLog(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.started = time.perf_counter()
 
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.trained = time.perf_counter()
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        # validation has run by now, so the time of training alone is not known; see images_per_second
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        seconds = time.perf_counter() - self.started
+        values = {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith(("train/", "val/"))}
+        seconds = time.perf_counter() - self.started  # validation included
         images = (
             sum(len(loader) * loader.batch_size for loader in trainer.train_dataloader.values()) * trainer.world_size
         )
@@ -36,7 +38,7 @@ class EpochLog(L.Callback):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "seconds": round(seconds, 2),
-            "images_per_second": round(images / seconds, 1),
+            "images_per_second": round(images / (self.trained - self.started), 1),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             **dict(sorted(values.items())),

@@ -16,7 +16,7 @@ DARK, PANEL, TRACK, GREY, LIGHT = (18, 18, 20), (34, 34, 38), (58, 58, 64), (150
 
 Colour = tuple[int, int, int]
 GOLDEN = 0.618033988749895
-TONES = [(0.85, 1.0), (0.6, 0.85), (1.0, 0.7), (0.4, 1.0)]  # saturation and value; the next after ten hues
+TONES = [(0.8, 1.0), (0.45, 1.0), (1.0, 0.65), (0.6, 0.85)]  # saturation and value; the next after twelve hues
 
 
 def class_colours(num: int) -> list[Colour]:
@@ -26,7 +26,7 @@ def class_colours(num: int) -> list[Colour]:
     """
     colours = []
     for index in range(num):
-        saturation, value = TONES[index // 10 % len(TONES)]
+        saturation, value = TONES[index // 12 % len(TONES)]
         red, green, blue = colorsys.hsv_to_rgb(index * GOLDEN % 1, saturation, value)
         colours.append((round(255 * red), round(255 * green), round(255 * blue)))
     return colours

@@ -18,16 +18,20 @@ from mnv2_tasks.errors import ConfigError, DataError
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
+PATHS = ("source", "out", "weights", "run", "resume", "runs")  # a file may have any name, see _quoted
 
 
 def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
-    """Entry of every tool. Hydra's own flags (-m, --help, --cfg ...) go to Hydra, everything else is composed here."""
-    argv = sys.argv[1:]
+    """Entry of every tool. Hydra's own flags (-m, --cfg ...) go to Hydra, everything else is composed here."""
+    argv = [_quoted(arg) for arg in sys.argv[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     debug = any(arg in ("debug=true", "debug=True") for arg in argv)
+    if {"-h", "--help"} & set(argv):
+        return print(_help(config_name))
     try:
         if any(arg.startswith("-") for arg in argv):
-            _check([arg for arg in argv if not arg.startswith("-")], config_name)
+            if {"-m", "--multirun"} & set(argv):
+                _check([arg for arg in argv if not arg.startswith("-")], config_name)
             hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(run)()
         else:
             run(compose(config_name, argv))
@@ -35,6 +39,18 @@ def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
         if debug:
             raise
         sys.exit(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)")
+
+
+def _help(config_name: str) -> str:
+    """The tool's config file, whose comments explain each key, and what there is to choose from."""
+    text = (CONF / f"{config_name}.yaml").read_text().split("\nhydra:")[0]
+    kept = [line for line in text.splitlines() if "override hydra" not in line]
+    choices = [f"#   {group}={' | '.join(_options(group))}" for group in GROUPS]
+    return "\n".join([*kept, "", "# Choices", *choices] if config_name != "predict" else kept)
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -45,6 +61,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     Raises:
         ConfigError: an unknown key or choice, a value of the wrong type, or a folder that is not a run.
     """
+    overrides = [_quoted(override) for override in overrides]
     stored = _stored_config(overrides)
     if stored is not None:
         return _update(stored, overrides)
@@ -52,15 +69,19 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         config = hydra.compose(config_name, overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
-    with open_dict(resolved):
-        for key in ("choices",):
-            if key in config:
-                resolved[key] = OmegaConf.to_container(config[key], resolve=True)
-        del resolved["hydra"]
+    resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     OmegaConf.resolve(resolved)
     OmegaConf.set_struct(resolved, True)
     return resolved
+
+
+def _quoted(argument: str) -> str:
+    """Hydra's grammar refuses spaces, commas and brackets in a bare value; file names have them."""
+    key, sign, value = argument.partition("=")
+    if not sign or key not in PATHS or value[:1] in ("", "'", '"') or value == "null":
+        return argument
+    escaped = value.replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _stored_config(overrides: list[str]) -> DictConfig | None:
@@ -96,7 +117,7 @@ def _check(overrides: list[str], config_name: str) -> None:
     parsed = OverridesParser.create().parse_overrides(overrides)
     choices = [o for o in parsed if o.key_or_group in GROUPS]
     for override in choices:
-        options = sorted(path.stem for path in (CONF / override.key_or_group).glob("*.yaml"))
+        options = _options(override.key_or_group)
         values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
         for value in values:
             if value not in options:
@@ -119,7 +140,7 @@ def _check_value(override: Override, config: DictConfig) -> None:
     for i, part in enumerate([*path, last]):
         if not OmegaConf.is_dict(parent) or part not in parent:
             offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
-            if i == 0:
+            if i == 0 and "tasks" in config:  # predict's config has no groups
                 offered += GROUPS
             where = f" in {'.'.join(path[:i])}" if i else ""
             raise ConfigError(f"{override.input_line}: there is no key {part!r}{where}. {_nearest(part, offered)}")

@@ -16,7 +16,7 @@ from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.network import Network
 from mnv2_tasks.pictures import draw_results
-from mnv2_tasks.results import as_json, in_words, write_mask, write_picture
+from mnv2_tasks.results import as_json, in_words, make_folder, write_mask, write_picture
 from mnv2_tasks.sources import find_images, read_image
 
 DEMO = "shapes"  # the source that needs no files
@@ -73,13 +73,14 @@ class Predictor:
     Args:
         size: side of the network's square input, in pixels.
         min_score: boxes below it are neither drawn nor written.
-        out: an existing folder.
+        out: see `make_folder`.
     """
 
-    def __init__(self, *, network: Network, size: int, min_score: float, out: Path):
+    def __init__(self, *, network: Network, size: int, min_score: float, out: str | None):
         if not 0 <= min_score <= 1:
             raise ConfigError(f"min_score={min_score}: expected a number in [0, 1]")
-        self.network, self.size, self.min_score, self.out = network, size, min_score, out
+        self.network, self.size, self.min_score = network, size, min_score
+        self.out = make_folder(out)
         self.seconds = {"reading": 0.0, "network": 0.0, "drawing": 0.0}  # spent so far
         self.taken: set[str] = set()  # stems of the files written, in lower case
 

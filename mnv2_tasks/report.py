@@ -11,6 +11,7 @@ from rich.table import Table
 from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.network import Network
 from mnv2_tasks.pictures import draw_results, sheet
+from mnv2_tasks.results import write_picture
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,6 @@ def _table(title: str, column: str, values: dict[str, float]) -> Table:
 
 def save_samples(network: Network, data: TasksData, path: Path, count: int = 12) -> None:
     """One sheet with the predictions of every task on the first validation images."""
-    import cv2
-
     device = network.mean.device
     network.eval()
     batch = next(iter(data.val_dataloader()[0]))
@@ -63,4 +62,4 @@ def save_samples(network: Network, data: TasksData, path: Path, count: int = 12)
         for i, image in enumerate(images)
     ]
     path.parent.mkdir(exist_ok=True)
-    cv2.imwrite(str(path), sheet(pictures, columns=3 if len(network.tasks) == 1 else 1)[..., ::-1])
+    write_picture(path, sheet(pictures, columns=3 if len(network.tasks) == 1 else 2))

@@ -45,7 +45,7 @@ def in_words(task: Task, content: Any) -> str:
         counts = Counter(found["class"] for found in content)
         return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no object"
     shares = sorted(((share, name) for name, share in content["classes"].items()), reverse=True)
-    return ", ".join(f"{share:.0%} {name}" for share, name in shares)
+    return ", ".join(f"{share:.0%} {name}" for share, name in shares if share >= 0.005)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

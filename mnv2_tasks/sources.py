@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,13 +43,13 @@ def find_images(source: str) -> list[Path]:
     files = sorted(file for file in found if file.is_file())
     images = [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS]
     if not images:
-        others = f"none of the {len(files)} files there is an image" if files else "no files there"
+        others = f"only {_kinds(files)}" if files else "nor any files"
         if any(_is_video(file) for file in files):
             raise ConfigError(_video_hint(next(file for file in files if _is_video(file))))
         raise ConfigError(f"source={source}: the {what} has no images, {others} ({ACCEPTED})")
     if len(images) < len(files):
-        kinds = sorted({file.suffix.lower() or "no extension" for file in files if file not in set(images)})
-        log.warning("source=%s: skipped %d files of other kinds: %s", source, len(files) - len(images), " ".join(kinds))
+        others = sorted(set(files) - set(images))
+        log.warning("source=%s: skipped files that are no images: %s", source, _kinds(others))
     return images
 
 
@@ -102,6 +103,12 @@ def _check_kind(path: Path) -> Path:
     if path.suffix.lower() not in IMAGE_EXTENSIONS:
         raise ConfigError(f"source={path}: {path.suffix or 'a name without extension'} is not an image ({ACCEPTED})")
     return path
+
+
+def _kinds(files: list[Path]) -> str:
+    """Such as "2 .json, 1 .txt"."""
+    counts = Counter(file.suffix.lower() or "without extension" for file in files)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
 
 
 def _is_video(path: Path) -> bool:

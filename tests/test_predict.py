@@ -31,6 +31,15 @@ SIZE = 64  # of the network's input
 TOOL = Path(__file__).parent.parent / "tools" / "predict.py"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A tiny network on a busy machine spends its time waiting for the second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def network():
     """Three tasks on one backbone, untrained; detections score about 1 / (K + 1)."""
@@ -92,7 +101,7 @@ def test_results_are_in_the_pixels_of_each_image(network):
     wide = cv2.resize(image, (500, 40))
     _, of_wide = predict_images(network, [image, wide], SIZE)
     assert of_wide["mobile_deeplabv3"].shape == (40, 500)
-    assert of_wide["ssdlite"].boxes[:, [0, 2]].max() > 400
+    assert of_wide["ssdlite"].boxes[:, [0, 2]].max() > 200
     assert of_wide["ssdlite"].boxes[:, [1, 3]].max() <= 40
 
 
@@ -219,7 +228,12 @@ def test_a_mask_keeps_its_indices_and_has_the_colours_of_its_classes(tmp_path):
     write_mask(tmp_path / "mask.png", class_map)
     with Image.open(tmp_path / "mask.png") as image:
         assert image.mode == "P" and (np.array(image) == class_map).all()
-        assert len(set(image.convert("RGB").get_flattened_data())) == 9
+        assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) == 9
+
+
+def test_words_leave_out_what_is_hardly_there(network):
+    content = {"classes": {"background": 0.62, "disc": 0.376, "ring": 0.004}}
+    assert in_words(network.tasks["mobile_deeplabv3"], content) == "62% background, 38% disc"
 
 
 @pytest.mark.parametrize("override", ["min_score=1.5", "min_score=-1", "batch=0"])
@@ -246,9 +260,10 @@ def test_the_embedded_scenes_are_inputs():
     assert (inputs[3].read() == draw_scene(0, "val", 3, 320).image).all()
 
 
-def test_min_score_is_checked_before_the_first_image(network, tmp_path):
+def test_min_score_is_checked_before_a_folder_is_made(network, tmp_path):
     with pytest.raises(ConfigError, match="min_score=2"):
-        Predictor(network=network, size=SIZE, min_score=2, out=tmp_path)
+        Predictor(network=network, size=SIZE, min_score=2, out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_lightning_is_not_imported():

@@ -36,9 +36,10 @@ def test_a_folder_gives_all_images_below_it_in_order(tmp_path):
 def test_skipped_files_are_counted_in_the_log(tmp_path, caplog):
     write_files(tmp_path, "a.png")
     (tmp_path / "b.heic").touch()
+    (tmp_path / "c.HEIC").touch()
     (tmp_path / "clip.mp4").touch()
     find_images(str(tmp_path))
-    assert "skipped 2 files of other kinds: .heic .mp4" in caplog.text
+    assert "skipped files that are no images: 2 .heic, 1 .mp4" in caplog.text
 
 
 def test_a_pattern_is_expanded(tmp_path):
@@ -58,13 +59,13 @@ def test_a_missing_path_is_named():
 
 
 def test_an_empty_folder_is_named_with_the_accepted_kinds(tmp_path):
-    with pytest.raises(ConfigError, match=r"the folder has no images, no files there \(accepted: \.jpg \.jpeg \.png"):
+    with pytest.raises(ConfigError, match=r"the folder has no images, nor any files \(accepted: \.jpg \.jpeg \.png"):
         find_images(str(tmp_path))
 
 
-def test_a_pattern_without_images_says_how_many_files_it_met(tmp_path):
+def test_a_pattern_without_images_says_what_it_met(tmp_path):
     (tmp_path / "a.txt").touch()
-    with pytest.raises(ConfigError, match="the pattern has no images, none of the 1 files there is an image"):
+    with pytest.raises(ConfigError, match="the pattern has no images, only 1 .txt"):
         find_images(f"{tmp_path}/*")
 
 

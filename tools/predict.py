@@ -12,7 +12,7 @@ def run(config):
     from mnv2_tasks.errors import ConfigError, DataError
     from mnv2_tasks.pictures import sheet
     from mnv2_tasks.predict import DEMO, Predictor, choose_device, find_inputs
-    from mnv2_tasks.results import make_folder, write_entries, write_picture
+    from mnv2_tasks.results import write_entries, write_picture
 
     if config.batch < 1:
         raise ConfigError(f"batch={config.batch}: expected at least 1")
@@ -21,8 +21,8 @@ def run(config):
     network, passport = load_network(str(config.weights))
     network.to(device, memory_format=torch.channels_last)
     size = passport["config"]["imgsz"]
-    out = make_folder(config.out)
-    predictor = Predictor(network=network, size=size, min_score=config.min_score, out=out)
+    predictor = Predictor(network=network, size=size, min_score=config.min_score, out=config.out)
+    out = predictor.out
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     outcomes = []

@@ -1,0 +1,19 @@
+import os
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports albumentations
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the suite's tensors are small; two threads on busy cores only wait for each other
+
+TINY = [
+    "data.source.train_size=16", "data.source.val_size=8", "imgsz=64", "batch=4", "epochs=1", "workers=0",
+    "width=0.35", "weights=none", "ema=0.5", "trainer.precision=32-true", "trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Overrides that make any task train in a second or two, into this test's own folder."""
+    return [*TINY, f"runs={tmp_path}"]

@@ -1,0 +1,203 @@
+"""Runs of a few steps, from the composed config to the run folder."""
+
+import csv
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mnv2_tasks import training
+from mnv2_tasks.checkpoint import load_weights
+from mnv2_tasks.config import CONF, compose
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.training import evaluate, train
+
+TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
+KEYS = {
+    "classification": {"top1", "top5"},
+    "ssdlite": {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"},
+    "mobile_deeplabv3": {"mIoU", "pixel_accuracy", "IoU"},
+}
+
+
+def run_of(tiny, task, *more):
+    return train(compose("train", [f"task={task}", *tiny, *more]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_eval_of_a_run_equals_its_last_validation(tiny, task):
+    run = run_of(tiny, task)
+    stored = json.loads((run / "metrics.json").read_text())
+    assert evaluate(compose("eval", [f"run={run}"])) == stored
+    assert json.loads((run / "eval" / "metrics.json").read_text()) == stored
+    with (run / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    for key, value in stored.items():
+        if isinstance(value, float):
+            assert float(last[f"val/{key}"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_run_folder_holds_what_the_design_promises(tiny):
+    run = run_of(tiny, "ssdlite")
+    for name in [
+        "config.yaml", "run.json", "metrics.csv", "metrics.json", "train.log", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "weights.safetensors", "plots/curves.png", "samples/validation.png",
+    ]:  # fmt: skip
+        assert (run / name).stat().st_size > 0, name
+    assert any((run / "tensorboard").iterdir())
+    assert run.name == "shapes-mobilenet_v2-1" and run.parent.name == "ssdlite"
+    assert run_of(tiny, "ssdlite").name == "shapes-mobilenet_v2-2"  # never overwritten
+    described = json.loads((run / "run.json").read_text())
+    assert described["seed"] == 0 and described["class_names"]["ssdlite"][0] == "disc"
+    assert {"versions", "hardware", "git_commit", "data_fingerprint", "command"} <= set(described)
+    assert set(json.loads((run / "metrics.json").read_text())) >= KEYS["ssdlite"]
+
+
+def test_multitask_metrics_carry_the_name_of_their_task(tiny):
+    metrics = json.loads((run_of(tiny, "multitask") / "metrics.json").read_text())
+    for task, keys in KEYS.items():
+        assert {f"{task}/{key}" for key in keys} <= set(metrics)
+
+
+def test_saved_weights_are_the_averaged_ones_and_need_no_pickle(tiny):
+    run = run_of(tiny, "classification")
+    saved = load_file(run / "weights.safetensors")
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    name = "backbone.stem.0.weight"
+    assert torch.equal(saved[name], checkpoint["state_dict"][f"network.{name}"])
+    assert not torch.equal(saved[name], checkpoint["current_model_state"][f"network.{name}"])
+
+
+def test_two_runs_with_one_seed_are_equal(tiny):
+    one, two = (load_file(run_of(tiny, "ssdlite") / "weights.safetensors") for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    other = load_file(run_of(tiny, "ssdlite", "seed=1") / "weights.safetensors")
+    assert not torch.equal(one["backbone.stem.0.weight"], other["backbone.stem.0.weight"])
+
+
+def test_resume_goes_on_in_the_same_folder(tiny):
+    run = run_of(tiny, "ssdlite")
+    assert train(compose("train", [f"resume={run}", "epochs=2"])) == run
+    with (run / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    with pytest.raises(ConfigError, match=r"its 2 epochs are done; say epochs=<more>"):
+        train(compose("train", [f"resume={run}"]))
+
+
+def test_interrupted_run_leaves_a_usable_checkpoint(tiny, monkeypatch):
+    step = training.TasksModule.training_step
+
+    def interrupted(self, batches, batch_index):
+        if batch_index == 2:
+            raise KeyboardInterrupt
+        return step(self, batches, batch_index)
+
+    monkeypatch.setattr(training.TasksModule, "training_step", interrupted)
+    with pytest.raises(SystemExit):
+        run_of(tiny, "classification")
+    monkeypatch.undo()
+    runs = compose("train", ["task=classification", *tiny]).runs
+    run = f"{runs}/classification/shapes-mobilenet_v2-1"
+    assert set(evaluate(compose("eval", [f"run={run}"]))) == {"top1", "top5"}
+    train(compose("train", [f"resume={run}"]))
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_images(tiny, monkeypatch):
+    def poisoned(self, batches):
+        return {"classification": {"class": torch.tensor(float("nan"), requires_grad=True)}}
+
+    monkeypatch.setattr(training.Network, "loss", poisoned)
+    with pytest.raises(DataError, match=r"not finite at step 0.*images \{'classification': \[\d+"):
+        run_of(tiny, "classification")
+
+
+def test_training_starts_from_weights_and_says_what_was_taken(tiny, caplog):
+    caplog.set_level("INFO")
+    run = run_of(tiny, "classification")
+    run_of(tiny, "ssdlite", f"weights={run}/weights.safetensors")
+    assert "tensors of ssdlite start anew" in caplog.text
+    run_of(tiny, "classification", f"weights={run}/weights.safetensors", "data.source.seed=3")
+    taken = next(r.message for r in caplog.records[::-1] if "transferred" in r.message)
+    total = len(load_file(run / "weights.safetensors"))
+    assert f"transferred {total} of {total}" in taken
+
+
+def test_weights_of_another_width_or_backbone_are_refused(tiny):
+    run = run_of(tiny, "classification")
+    weights = f"weights={run}/weights.safetensors"
+    with pytest.raises(ConfigError, match=r"is width 0.35; you asked for 0.5"):
+        run_of(tiny, "ssdlite", weights, "width=0.5")
+    with pytest.raises(ConfigError, match=r"is a MobileNetV2; you asked for MobileNetV1"):
+        run_of(tiny, "ssdlite", weights, "backbone=mobilenet_v1")
+
+
+def test_eval_refuses_weights_of_another_head_or_other_classes(tiny, monkeypatch):
+    weights = f"weights={run_of(tiny, 'classification')}/weights.safetensors"
+    with pytest.raises(ConfigError, match=r"holds classification; you asked for task ssdlite"):
+        evaluate(compose("eval", ["task=ssdlite", *(t for t in tiny if "weights" not in t), weights]))
+    from mnv2_tasks.data.shapes import Shapes
+
+    monkeypatch.setattr(Shapes, "class_names", lambda self, kind: ["disc", "pear"])
+    with pytest.raises(ConfigError, match=r"knows 8 classes, the data has 2.*Only in the data: \['pear'\]"):
+        evaluate(compose("eval", ["task=classification", *(t for t in tiny if "weights" not in t), weights]))
+
+
+def test_one_task_of_multitask_weights_can_be_evaluated_alone(tiny):
+    run = run_of(tiny, "multitask")
+    alone = evaluate(
+        compose(
+            "eval", ["task=ssdlite", *(t for t in tiny if "weights" not in t), f"weights={run}/weights.safetensors"]
+        )
+    )
+    together = json.loads((run / "metrics.json").read_text())
+    assert alone["AP"] == together["ssdlite/AP"]
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_corrupt_and_malicious_checkpoints_are_refused(tmp_path, capsys):
+    (tmp_path / "noise.safetensors").write_bytes(b"\x08" * 100)
+    (tmp_path / "noise.ckpt").write_bytes(b"\x08" * 100)
+    (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04")
+    torch.save({"state_dict": Malicious()}, tmp_path / "evil.ckpt")
+    with (tmp_path / "evil.pkl").open("wb") as file:
+        pickle.dump(Malicious(), file)
+    torch.save({"some": torch.zeros(1)}, tmp_path / "other.pth")
+    for name, message in [
+        ("noise.safetensors", "damaged or of another format"), ("noise.ckpt", "damaged|refused"),
+        ("cut.ckpt", "damaged"), ("evil.ckpt", "refused"), ("evil.pkl", "refused|damaged"), ("other.pth", "neither"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            load_weights(tmp_path / name)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_full_or_read_only_run_folder_is_refused_before_training(tiny, tmp_path, monkeypatch):
+    from mnv2_tasks import run_folder
+
+    with pytest.raises(ConfigError, match=r"cannot make a run folder there.*runs=<folder>"):
+        run_of(tiny, "ssdlite", "runs=/proc/nowhere")
+    usage = run_folder.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(ConfigError, match=r"only 0 MiB free"):
+        run_of(tiny, "ssdlite")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("batch=99", "batch=99"),
+        ("epochs=0", "epochs=0"),
+        ("ema=1.5", "ema=1.5"),
+        ("lr=0.0", "lr=0.0"),
+        ("schedule.warmup=1.0", "warmup=1.0"),
+    ],
+)
+def test_impossible_settings_stop_before_training(tiny, change, message):
+    with pytest.raises(ConfigError, match=message):
+        run_of(tiny, "ssdlite", change)
