@@ -22,8 +22,14 @@ class EpochLog(L.Callback):
     def __init__(self, path: Path):
         self.path = path
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.started = time.perf_counter()
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._start_epoch()  # here too, because a run resumed within an epoch does not start that epoch
+
+    def _start_epoch(self) -> None:
+        self.started, self.images = time.perf_counter(), 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batches: Any, batch_index: int) -> None:
+        self.images += sum(len(batch.images) for batch in batches.values()) * trainer.world_size
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.trained = time.perf_counter()
@@ -31,18 +37,16 @@ class EpochLog(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         values = {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith(("train/", "val/"))}
         seconds = time.perf_counter() - self.started  # validation included
-        images = (
-            sum(len(loader) * loader.batch_size for loader in trainer.train_dataloader.values()) * trainer.world_size
-        )
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "seconds": round(seconds, 2),
-            "images_per_second": round(images / (self.trained - self.started), 1),
+            "images_per_second": round(self.images / (self.trained - self.started), 1),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             **dict(sorted(values.items())),
         }
+        self._start_epoch()
         if not trainer.is_global_zero:
             return
         log.info(

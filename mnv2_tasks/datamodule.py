@@ -30,10 +30,14 @@ class EpochSampler(Sampler[Key]):
 
     Training (`shuffle`) drops the remainder so that all processes take as many steps. Validation drops and repeats
     nothing: a sample that a padded sampler counts twice would move the metric with the number of GPUs.
+
+    Args:
+        done: (epoch, samples) that a resumed run has had of that epoch; they are not given again.
     """
 
-    def __init__(self, length: int, *, shuffle: bool, seed: int, rank: int, world: int):
+    def __init__(self, length: int, *, shuffle: bool, seed: int, rank: int, world: int, done: tuple[int, int] = (0, 0)):
         self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
+        self.done = done
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -45,7 +49,8 @@ class EpochSampler(Sampler[Key]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.length, generator=generator).tolist()[: len(self) * self.world]
-        return ((self.epoch, index) for index in order[self.rank :: self.world])
+        skipped = self.done[1] if self.epoch == self.done[0] else 0
+        return ((self.epoch, index) for index in order[self.rank :: self.world][skipped:])
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -63,6 +68,7 @@ class TasksData(L.LightningDataModule):
         batch_size: images of one step, for each task and process.
         workers: loader processes of each task; 0 loads in the training process.
         augmentation: name of a preset in data/transforms.py.
+        done: (epoch, batches) that a resumed run has trained on of that epoch.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class TasksData(L.LightningDataModule):
         workers: int,
         augmentation: str,
         seed: int,
+        done: tuple[int, int] = (0, 0),
     ):
         super().__init__()
         if not 1 <= batch_size <= source.length("train"):
@@ -87,6 +94,7 @@ class TasksData(L.LightningDataModule):
             raise ConfigError(f"imgsz={image_size}: expected between 32 and 4096 pixels")
         self.source, self.kinds, self.seed = source, kinds, seed
         self.batch_size, self.workers = batch_size, workers
+        self.done = (done[0], done[1] * batch_size)
         self.transforms = {
             "train": Transform(augmentation, image_size),
             "val": Transform("none", image_size),
@@ -101,7 +109,14 @@ class TasksData(L.LightningDataModule):
     def _loader(self, kind: str, split: str) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         train = split == "train"
-        sampler = EpochSampler(self.source.length(split), shuffle=train, seed=self.seed, rank=rank, world=world)
+        sampler = EpochSampler(
+            self.source.length(split),
+            shuffle=train,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            done=self.done if train else (0, 0),
+        )
         return DataLoader(
             TaskDataset(self.source, split, self.transforms[split], self.seed),
             batch_size=self.batch_size,

@@ -103,7 +103,7 @@ def _merge_processes(metric: Any) -> None:
 
 
 def _not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int) -> str:
-    parts = {task: {name: float(value) for name, value in of_task.items()} for task, of_task in terms.items()}
+    parts = {task: {name: float(value.detach()) for name, value in of_task.items()} for task, of_task in terms.items()}
     ids = {task: batch.image_ids.tolist() for task, batch in batches.items()}
     return (
         f"the loss is not finite at step {step}: {parts}; images {ids}. "

@@ -11,10 +11,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import (
-    WeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     RichProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)  # adverts and hints; the banner says what matters
 warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.15
+warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # EpochSampler skips what was done
+warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # measured: one per task is enough here
 
 
@@ -62,8 +64,8 @@ def train(config: DictConfig) -> Path:
     names = class_names_of(source, config)
     network = _network(config, source, names)
     module = _module(config, network, make_passport(config, names, command_line()))
-    data = _data(config, source)
-    resumed = _resume_checkpoint(config)
+    resumed, done = _resume_checkpoint(config)
+    data = _data(config, source, done)
     started_from = "weights: from the checkpoint" if resumed else start_from_weights(network, config)
 
     if resumed:
@@ -102,7 +104,7 @@ def train(config: DictConfig) -> Path:
 
     state, _ = load_weights(run / "checkpoints" / "best.ckpt")
     load_strictly(network, state, "best.ckpt")
-    _validate(trainer, module, data)
+    _validate(config, precision, module, data)
     metrics = module.metrics
     if trainer.is_global_zero:
         save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
@@ -150,8 +152,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
 
     module = _module(config, network, passport)
     data = _data(config, source)
-    trainer = _trainer(config, _precision(config.trainer.precision), callbacks=[], logger=False, ema=False)
-    _validate(trainer, module, data)
+    trainer = _validate(config, _precision(config.trainer.precision), module, data)
     if trainer.is_global_zero:
         out = Path(config.out) if config.get("out") else (run / "eval" if run else _shared_folder(config))
         out.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,7 @@ def _module(config: DictConfig, network: Network, passport: dict[str, Any]) -> T
     )
 
 
-def _data(config: DictConfig, source: DataSource) -> TasksData:
+def _data(config: DictConfig, source: DataSource, done: tuple[int, int] = (0, 0)) -> TasksData:
     return TasksData(
         source=source,
         kinds=task_kinds(config),
@@ -193,6 +194,7 @@ def _data(config: DictConfig, source: DataSource) -> TasksData:
         workers=config.workers,
         augmentation=config.data.augmentation,
         seed=config.seed,
+        done=done,
     )
 
 
@@ -226,8 +228,11 @@ def _trainer(
     )
 
 
-def _validate(trainer: L.Trainer, module: TasksModule, data: TasksData) -> None:
+def _validate(config: DictConfig, precision: str, module: TasksModule, data: TasksData) -> L.Trainer:
+    """Fill `module.metrics` with a trainer of its own: the training one would swap in its last averaged weights."""
+    trainer = _trainer(config, precision, callbacks=[], logger=False, ema=False)
     trainer.validate(module, data, verbose=False)
+    return trainer
 
 
 def _precision(wanted: str) -> str:
@@ -239,17 +244,20 @@ def _precision(wanted: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
-def _resume_checkpoint(config: DictConfig) -> Path | None:
+def _resume_checkpoint(config: DictConfig) -> tuple[Path | None, tuple[int, int]]:
+    """The checkpoint to go on from, and the epoch and number of its batches that it has been trained on."""
     if not config.resume:
-        return None
+        return None, (0, 0)
     path = Path(config.resume) / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume={config.resume}: has no {path.relative_to(config.resume)}; nothing was saved yet")
     load_weights(path)  # refuses a damaged or malicious file before Lightning reads it
-    done = torch.load(path, map_location="cpu", weights_only=True)["epoch"] + 1
-    if done >= config.epochs:
-        raise ConfigError(f"resume={config.resume}: its {done} epochs are done; say epochs=<more> to train on")
-    return path
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["completed"])
+    if done[0] >= config.epochs:
+        raise ConfigError(f"resume={config.resume}: its {done[0]} epochs are done; say epochs=<more> to train on")
+    return path, done
 
 
 def _shared_folder(config: DictConfig) -> Path:
@@ -284,6 +292,7 @@ def _start_log(path: Path) -> None:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     root = logging.getLogger("mnv2_tasks")
+    root.setLevel(logging.INFO)
     for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(old)
         old.close()
