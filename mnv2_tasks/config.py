@@ -104,7 +104,7 @@ def _update(config: DictConfig, overrides: list[str]) -> DictConfig:
         config.setdefault("out", None)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        if key in GROUPS and not key.startswith("weights"):
+        if key in GROUPS:
             raise ConfigError(f"{override.input_line}: the run has its own {key}; start a new run to change it")
         _check_value(override, config)
         OmegaConf.update(config, key, override.value())

@@ -23,7 +23,7 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
     for name, task in network.tasks.items():
         own = {k.removeprefix(f"{name}/"): v for k, v in metrics.items() if not several or k.startswith(f"{name}/")}
         if task.kind == "detection":
-            console.print(task.metric.table, highlight=False, soft_wrap=True)
+            console.print(task.metric.table, markup=False, highlight=False, soft_wrap=True)
             console.print(_table(f"{name}: AP by class", "AP", own["AP_per_class"]))
         elif task.kind == "segmentation":
             console.print(_table(f"{name}: IoU by class", "IoU", own["IoU"]))
@@ -33,7 +33,7 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
         else:
             console.print(f"{name}: top-1 {own['top1']:.4f}  top-5 {own['top5']:.4f}")
     numbers = [f"{key}={value:.4f}" for key, value in metrics.items() if isinstance(value, float)]
-    console.print("metrics: " + " ".join(numbers), highlight=False, soft_wrap=True)
+    log.info("metrics: %s", " ".join(numbers))
 
 
 def _table(title: str, column: str, values: dict[str, float]) -> Table:

@@ -1,6 +1,8 @@
 """runs/<task>/<data>-<backbone>-<n>/: what a run leaves, and what is needed to repeat it."""
 
 import json
+import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -38,6 +40,17 @@ def next_folder(parent: Path, stem: str) -> Path:
     return folder
 
 
+def run_folder_of(config: DictConfig) -> Path:
+    """A new run folder. Lightning starts the other processes of a node anew; they find it in the environment."""
+    if "MNV2_RUN_FOLDER" not in os.environ:
+        parent = Path(config.runs) / config.choices.task
+        folder = next_folder(parent, f"{config.choices.data}-{config.choices.backbone}")
+        if int(config.trainer.devices if str(config.trainer.devices).isdigit() else 2) > 1:
+            os.environ["MNV2_RUN_FOLDER"] = str(folder)
+        return folder
+    return Path(os.environ["MNV2_RUN_FOLDER"])
+
+
 def check_writable(folder: Path) -> None:
     """Raise ConfigError unless a run can write there: better now than at the first checkpoint."""
     try:
@@ -57,7 +70,8 @@ def check_writable(folder: Path) -> None:
 
 
 def write_config(folder: Path, config: DictConfig) -> None:
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    """config.yaml, resolved; a resumed run's does not ask to be resumed."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(config, {"resume": None}), resolve=True))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -95,3 +109,14 @@ def _git_commit() -> str | None:
         return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # installed without git, or not from a checkout
         return None
+
+
+def start_log(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    root = logging.getLogger("mnv2_tasks")
+    root.setLevel(logging.INFO)
+    for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)

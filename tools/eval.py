@@ -4,7 +4,7 @@ from mnv2_tasks.config import launch
 
 
 def run(config):
-    from mnv2_tasks.training import evaluate
+    from mnv2_tasks.evaluation import evaluate
 
     evaluate(config)
 

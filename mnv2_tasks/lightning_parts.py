@@ -1,0 +1,108 @@
+"""Config -> Lightning's objects: module, data, trainer. train() and evaluate() share them."""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from omegaconf import DictConfig
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mnv2_tasks.build import build_network, partial_of, task_kinds
+from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.datamodule import TasksData
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.module import TasksModule
+from mnv2_tasks.network import Network
+
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.WARNING)  # adverts and hints; the banner says what matters
+warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.15
+warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # EpochSampler skips what was done
+warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", ".*does not have many workers.*")  # measured: see conf/recipe/*_shapes.yaml
+
+
+def build_tasks_network(config: DictConfig, source: DataSource, names: dict[str, list[str]]) -> Network:
+    detects = "detection" in task_kinds(config).values()
+    L.seed_everything(config.seed, verbose=False)
+    return build_network(config, names, source.coco_ground_truth() if detects else None)
+
+
+def build_module(config: DictConfig, network: Network, passport: dict[str, Any]) -> TasksModule:
+    missing = set(network.tasks) - set(config.loss_weights)
+    if missing:
+        raise ConfigError(f"loss_weights has no entry for {sorted(missing)}")
+    if config.epochs < 1:
+        raise ConfigError(f"epochs={config.epochs}: expected at least 1")
+    if not 0 <= config.ema < 1:
+        raise ConfigError(f"ema={config.ema}: expected a decay in [0, 1); 0 turns averaging off")
+    if config.lr <= 0:
+        raise ConfigError(f"lr={config.lr}: expected a positive number")
+    return TasksModule(
+        network=network.to(memory_format=torch.channels_last),
+        loss_weights=dict(config.loss_weights),
+        optimizer=partial_of(config.optim.optimizer),
+        weight_decay=config.optim.weight_decay,
+        schedule=partial_of(config.schedule.shape),
+        warmup=config.schedule.warmup,
+        passport=passport,
+    )
+
+
+def build_data(config: DictConfig, source: DataSource, done: tuple[int, int] = (0, 0)) -> TasksData:
+    return TasksData(
+        source=source,
+        kinds=task_kinds(config),
+        image_size=config.imgsz,
+        batch_size=config.batch,
+        workers=config.workers,
+        augmentation=config.data.augmentation,
+        seed=config.seed,
+        done=done,
+    )
+
+
+def build_trainer(
+    config: DictConfig, precision: str, *, callbacks: list[L.Callback], logger: Any, ema: bool = True
+) -> L.Trainer:
+    if ema and config.ema > 0:
+        # EMAWeightAveraging is this with one small operation per tensor, a tenth of a small network's step
+        callbacks = [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema)), *callbacks]
+    if sys.stdout.isatty():
+        callbacks = [*callbacks, RichProgressBar()]
+    settings = config.trainer
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=precision,
+        max_epochs=config.epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip or None,
+        limit_train_batches=settings.limit_train,
+        callbacks=callbacks,
+        logger=logger,
+        use_distributed_sampler=False,  # ours repeats no image
+        enable_progress_bar=sys.stdout.isatty(),
+        enable_model_summary=False,
+        log_every_n_steps=10,
+    )
+
+
+def validate(config: DictConfig, precision: str, module: TasksModule, data: TasksData) -> L.Trainer:
+    """Fill `module.metrics` with a trainer of its own: the training one would swap in its last averaged weights."""
+    trainer = build_trainer(config, precision, callbacks=[], logger=False, ema=False)
+    trainer.validate(module, data, verbose=False)
+    return trainer
+
+
+def choose_precision(wanted: str) -> str:
+    """`auto`: bf16 autocast on GPUs and CPUs that multiply bf16 natively, else 32-bit."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
