@@ -7,8 +7,6 @@ from mnv2_tasks.config import compose
 from mnv2_tasks.data.collate import collate
 from mnv2_tasks.optim import parameter_groups
 
-STEPS = 90
-
 
 def scenes(config, source):
     """{task: the batch of four scenes}."""
@@ -16,7 +14,7 @@ def scenes(config, source):
     return {name: collate(kind, items) for name, kind in task_kinds(config).items()}
 
 
-def overfit(task, *overrides, spoil=lambda batches: batches):
+def overfit(task, *overrides, steps=150, spoil=lambda batches: batches):
     """Metrics of `task` on four scenes after training on what `spoil` makes of them."""
     fixed = ["data.source.val_size=4", "weights=none", "width=0.35", "imgsz=96"]
     config = compose("train", [f"task={task}", *fixed, *overrides])
@@ -26,9 +24,9 @@ def overfit(task, *overrides, spoil=lambda batches: batches):
     network.to(memory_format=torch.channels_last).train()
     optimizer = partial_of(config.optim.optimizer)(parameter_groups(network, 0.0))
     batches = scenes(config, source)
-    for step in range(STEPS):
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 0.004 * (1 - step / STEPS)
+            group["lr"] = 0.004 * (1 - step / steps)
         losses = network.loss(spoil(batches))
         optimizer.zero_grad()
         sum(sum(terms.values()) for terms in losses.values()).backward()

@@ -10,20 +10,25 @@ from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.datamodule import TasksData
 
 PRIMARY = {
-    "classification": "top1", "ssdlite": "AP50", "ssd": "AP50", "deeplabv3": "mIoU", "mobile_deeplabv3": "mIoU"
+    "classification": "top1", "ssdlite": "AP", "ssd": "AP", "deeplabv3": "mIoU", "mobile_deeplabv3": "mIoU"
 }  # fmt: skip
+
+
+STEPS_TO_FIT_BOXES = 350  # until the boxes are tight; classes are right after 100
 
 
 @pytest.mark.parametrize("task", PRIMARY)
 def test_task_overfits_four_images(task):
-    score = overfit(task)[task][PRIMARY[task]]
-    assert score >= 0.85, f"{task}: {PRIMARY[task]} {score:.3f} on its own training images"
+    steps = STEPS_TO_FIT_BOXES if task.startswith("ssd") else 150
+    score = overfit(task, steps=steps)[task][PRIMARY[task]]
+    assert score >= 0.75, f"{task}: {PRIMARY[task]} {score:.3f} on its own training images"
 
 
 def test_three_tasks_overfit_four_images_together():
     metrics = overfit("multitask")
-    for task in metrics:
-        assert metrics[task][PRIMARY[task]] >= 0.8, (task, metrics[task])
+    assert metrics["classification"]["top1"] == 1
+    assert metrics["ssdlite"]["AP50"] >= 0.8
+    assert metrics["mobile_deeplabv3"]["mIoU"] >= 0.8
 
 
 def respoil(change):
@@ -44,11 +49,11 @@ def respoil(change):
     ids=["shifted label", "mis-scaled box", "x and y exchanged"],
 )
 def test_fault_in_the_targets_shows_in_ap(fault):
-    assert overfit("ssdlite", spoil=fault)["ssdlite"]["AP"] < 0.3
+    assert overfit("ssdlite", steps=STEPS_TO_FIT_BOXES, spoil=fault)["ssdlite"]["AP"] < 0.4
 
 
 def test_missing_box_loss_shows_in_ap():
-    assert overfit("ssdlite", "tasks.ssdlite.loss.box_weight=0.0")["ssdlite"]["AP"] < 0.4
+    assert overfit("ssdlite", "tasks.ssdlite.loss.box_weight=0.0", steps=STEPS_TO_FIT_BOXES)["ssdlite"]["AP"] < 0.4
 
 
 # ---------------------------------------------------------------- the shipped model on scenes it has never seen
