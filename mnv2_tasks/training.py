@@ -11,7 +11,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from mnv2_tasks import report
-from mnv2_tasks.build import build_source, class_names_of, load_strictly, make_passport, start_from_weights
+from mnv2_tasks.build import (
+    build_source,
+    class_names_of,
+    load_strictly,
+    make_passport,
+    start_from_weights,
+    task_kinds,
+)
 from mnv2_tasks.callbacks import EpochLog
 from mnv2_tasks.checkpoint import load_weights, save_weights
 from mnv2_tasks.contracts import DataSource
@@ -132,4 +139,8 @@ def _banner(
         source.length("train"),
         source.length("val"),
     )
+    spec = network.backbone.features.get("c5")
+    if spec and "segmentation" in task_kinds(config).values() and (config.imgsz - 1) % spec.stride:
+        fits = config.imgsz + spec.stride - (config.imgsz - 1) % spec.stride
+        log.info("hint: DeepLab's cells lie on pixels at sizes k * %d + 1, such as imgsz=%d", spec.stride, fits)
     log.info("run folder: %s", run)

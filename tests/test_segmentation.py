@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from mnv2_tasks.contracts import FeatureSpec, SegmentationBatch
+from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
+from mnv2_tasks.tasks.segmentation import SegmentationTask
+
+
+class Fixed(torch.nn.Module):
+    """A head that returns the features themselves."""
+
+    taps = ("c5",)
+
+    def forward(self, features):
+        return features["c5"]
+
+
+def task(num_classes=3):
+    return SegmentationTask(head=Fixed(), class_names=[str(i) for i in range(num_classes)])
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_cells_lie_on_their_pixels_at_sizes_that_are_a_multiple_of_the_stride_plus_one(stride):
+    cells = torch.randn(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    size = torch.tensor([[4 * stride + 1, 3 * stride + 1]])
+    predicted = task().predict({"c5": cells}, size)[0]
+    assert torch.equal(predicted[::stride, ::stride], cells[0].argmax(0))
+
+
+def test_prediction_has_the_size_of_each_original_image():
+    sizes = torch.tensor([[30, 50], [7, 5]])
+    maps = task().predict({"c5": torch.randn(2, 3, 4, 4)}, sizes)
+    assert [m.shape for m in maps] == [(30, 50), (7, 5)] and maps[0].dtype == torch.int64
+
+
+def batch(masks):
+    return SegmentationBatch(masks, masks, torch.arange(len(masks)), torch.tensor([masks.shape[1:]] * len(masks)))
+
+
+def test_ignored_pixels_change_neither_loss_nor_gradient():
+    logits = torch.randn(1, 3, 5, 5, requires_grad=True)
+    masks = torch.randint(0, 3, (1, 33, 33))
+    masks[:, :16] = 255
+    loss = task().loss({"c5": logits}, batch(masks))["pixel"]
+    loss.backward()
+    assert logits.grad[:, :, :2].abs().sum() == 0 and logits.grad[:, :, 3:].abs().sum() > 0
+
+
+def test_batch_without_a_labelled_pixel_has_loss_zero():
+    masks = torch.full((1, 33, 33), 255)
+    assert task().loss({"c5": torch.randn(1, 3, 5, 5)}, batch(masks))["pixel"] == 0
+
+
+def head(rates, stride=16):
+    return DeepLabV3Head(
+        features={"c5": FeatureSpec(8, stride)}, num_classes=3, atrous_rates=rates, channels=4, dropout=0.0
+    )
+
+
+@pytest.mark.parametrize("rates", [[], [6, 12, 18]])
+def test_training_batch_of_one_image_does_not_crash_the_image_pooling(rates):
+    assert head(rates).train()({"c5": torch.randn(1, 8, 4, 4)}).shape == (1, 3, 4, 4)
+
+
+def test_atrous_rates_scale_with_the_stride_of_the_features():
+    for stride, expected in ((16, [6, 12, 18]), (8, [12, 24, 36]), (32, [3, 6, 9])):
+        assert [branch[0].dilation[0] for branch in head([6, 12, 18], stride).atrous] == expected
