@@ -7,11 +7,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnv2_tasks.build import build_network, partial_of, task_kinds
+from mnv2_tasks.callbacks import ProgressBar
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.errors import ConfigError
@@ -73,7 +74,7 @@ def build_trainer(
         # EMAWeightAveraging is this with one small operation per tensor, a tenth of a small network's step
         callbacks = [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema)), *callbacks]
     if sys.stdout.isatty():
-        callbacks = [*callbacks, RichProgressBar()]
+        callbacks = [*callbacks, ProgressBar()]
     settings = config.trainer
     return L.Trainer(
         accelerator=settings.accelerator,

@@ -59,6 +59,7 @@ class TasksModule(L.LightningModule):
         }
         logged["train/loss"] = total.detach()
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(next(iter(batches.values())).images))
+        self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
 
     def on_validation_epoch_start(self) -> None:
