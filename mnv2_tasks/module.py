@@ -58,7 +58,9 @@ class TasksModule(L.LightningModule):
             f"train/{self.key(t, name)}": v.detach() for t, of_task in terms.items() for name, v in of_task.items()
         }
         logged["train/loss"] = total.detach()
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(next(iter(batches.values())).images))
+        self.log_dict(
+            logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(next(iter(batches.values())).images)
+        )
         self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
 
@@ -79,8 +81,8 @@ class TasksModule(L.LightningModule):
             primary.append(values[task.metric.primary] or 0.0)
             self.metrics |= {self.key(name, key): value for key, value in values.items()}
         scalars = {f"val/{key}": value for key, value in self.metrics.items() if isinstance(value, float)}
-        # every process holds the merged metrics, so nothing is left to reduce
-        self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=False)
+        # every process holds the merged metrics: the mean over processes that Lightning asks for changes nothing
+        self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(parameter_groups(self.network, self.weight_decay))
