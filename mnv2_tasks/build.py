@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra
-import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -157,7 +156,3 @@ def _check_backbone(
 
 def class_names_of(source: DataSource, config: DictConfig) -> dict[str, list[str]]:
     return {name: source.class_names(kind) for name, kind in task_kinds(config).items()}
-
-
-def count_parameters(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mnv2_tasks import predict as predict_module
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
-from mnv2_tasks.boxes.postprocess import empty_detections
 from mnv2_tasks.config import compose
+from mnv2_tasks.contracts import Detections
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
@@ -214,7 +214,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_an_image_without_objects_has_an_empty_list(network):
     task = network.tasks["ssdlite"]
-    content = as_json(task, empty_detections(), min_score=0.5)
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    content = as_json(task, nothing, min_score=0.5)
     assert content == [] and in_words(task, content) == "no object"
 
 

@@ -1,6 +1,5 @@
 """Scores and offsets of one image -> the boxes that a user sees."""
 
-import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
@@ -40,11 +39,3 @@ def detect(
     keep = batched_nms(boxes, scores, labels, iou_threshold)[:max_detections]
     pixels = original_size.flip(0).repeat(2).to(boxes)  # width, height, width, height
     return Detections(boxes[keep] * pixels, scores[keep], labels[keep])
-
-
-def empty_detections(device: torch.device | str = "cpu") -> Detections:
-    return Detections(
-        torch.zeros(0, 4, device=device),
-        torch.zeros(0, device=device),
-        torch.zeros(0, dtype=torch.int64, device=device),
-    )
