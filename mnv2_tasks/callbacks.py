@@ -35,6 +35,7 @@ class EpochLog(L.Callback):
 
     def _start_epoch(self) -> None:
         self.started, self.images = time.perf_counter(), 0
+        self.trained: float | None = None  # when the epoch's validation began, if it had one
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batches: Any, batch_index: int) -> None:
         self.images += sum(len(batch.images) for batch in batches.values()) * trainer.world_size
@@ -43,13 +44,15 @@ class EpochLog(L.Callback):
         self.trained = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        values = {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith(("train/", "val/"))}
-        seconds = time.perf_counter() - self.started  # validation included
+        now = time.perf_counter()
+        wanted = ("train/", "val/") if self.trained else ("train/",)  # else the last validation's are still there
+        values = {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith(wanted)}
+        seconds = now - self.started  # validation included
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "seconds": round(seconds, 2),
-            "images_per_second": round(self.images / (self.trained - self.started), 1),
+            "images_per_second": round(self.images / ((self.trained or now) - self.started), 1),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             **dict(sorted(values.items())),

@@ -1,14 +1,12 @@
-"""Files of weights: safetensors with the passport that rebuilds the network, Lightning checkpoints, torchvision's.
+"""Files of weights, ours and others', each with the passport that rebuilds the network (see passport.py).
 
-A passport is a plain dict: `config` (what build_network needs), `class_names` ({task: names}), `command`, `metrics`.
 Nothing is unpickled but tensors and plain containers.
 """
 
 import hashlib
 import json
-import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -16,9 +14,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mnv2_tasks.data.verify import cache_folder
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.importers.imported import Imported
+from mnv2_tasks.passport import make_passport
 
 MANIFEST = Path(__file__).parent.parent / "weights" / "manifest.yaml"
+
+
+class Weights(NamedTuple):
+    state: dict[str, Tensor]  # under our names
+    passport: dict[str, Any]
+    family: str  # "ours", or whose layout it was
+    left_out: dict[str, str]  # {their tensor: why it was not taken}
 
 
 def manifest() -> dict[str, dict[str, Any]]:
@@ -26,24 +34,57 @@ def manifest() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(MANIFEST.read_text()) or {}
 
 
-def find_weights(weights: str) -> Path:
+def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
     """The file behind `weights=`: a name in the manifest, or a path.
 
+    Args:
+        backbone: which of several networks a published name such as `imagenet` means.
+
     Raises:
-        ConfigError: it is neither, or the file of the manifest is damaged.
+        ConfigError: it is neither, the file of the manifest is damaged, or it cannot be downloaded.
     """
-    if weights in manifest():
-        entry, path = manifest()[weights], MANIFEST.parent / manifest()[weights]["file"]
-        if not path.is_file():
-            raise ConfigError(f"weights={weights}: {path} is missing; restore it from the repository")
-        if sha256(path) != entry["sha256"]:
-            raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
-        return path
-    if not Path(weights).is_file():
+    entries = manifest()
+    several = [name for name in entries if name.startswith(f"{weights}_")]  # one for each backbone
+    if several and weights not in entries and f"{weights}_{backbone}" not in entries:
+        offered = ", ".join(entries[name]["backbone"] for name in several)
+        raise ConfigError(f"weights={weights}: is published for {offered}; you asked for {backbone}")
+    entry = entries.get(f"{weights}_{backbone}") or entries.get(weights)
+    if entry is None:
+        path = Path(weights).expanduser()
+        if (
+            path.exists() or path.with_name(f"{path.name}.index").is_file()
+        ):  # TensorFlow names a checkpoint by its prefix
+            return path
         raise ConfigError(
-            f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(manifest())})"
+            f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(entries)})"
         )
-    return Path(weights)
+    if "url" in entry:
+        return _downloaded(weights, entry)
+    path = MANIFEST.parent / entry["file"]
+    if not path.is_file():
+        raise ConfigError(f"weights={weights}: {path} is missing; restore it from the repository")
+    if sha256(path) != entry["sha256"]:
+        raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
+    return path
+
+
+def _downloaded(name: str, entry: dict[str, Any]) -> Path:
+    """The published file in the cache, from where it is taken offline once it is there."""
+    path = cache_folder() / "weights" / entry["url"].rsplit("/", 1)[1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:  # shows a progress bar, checks the hash, and renames at the end
+            torch.hub.download_url_to_file(entry["url"], str(path), hash_prefix=entry["sha256"], progress=True)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"weights={name}: {entry['url']} cannot be downloaded ({error}). "
+                f"Fetch it elsewhere and put it at {path}, or use weights=<path>"
+            ) from None
+    if not sha256(path).startswith(entry["sha256"]):
+        raise ConfigError(
+            f"weights={name}: {path} is damaged, its sha256 does not begin with {entry['sha256']}; delete it"
+        )
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -56,18 +97,45 @@ def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any])
     save_file(tensors, path, metadata={"passport": json.dumps(passport)})
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State and passport of a .safetensors or .ckpt of ours, or of torchvision's MobileNetV2 (passport empty).
+def load_weights(path: Path) -> Weights:
+    """Weights of this project (.safetensors, .ckpt) or of another one.
+
+    Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
 
     Raises:
         ConfigError: the file is corrupt, holds more than weights, or is of an unknown kind.
     """
+    if path.suffix == ".npz":
+        from mnv2_tasks.importers.folded import read_npz
+
+        return _foreign(read_npz(path))
+    if path.suffix == ".tflite":
+        from mnv2_tasks.importers.tflite import read_tflite
+
+        return _foreign(read_tflite(path))
+    if path.is_dir() or path.suffix == ".index" or not path.exists():
+        from mnv2_tasks.importers.tensorflow import read_tensorflow
+
+        return _foreign(read_tensorflow(path))
+    content, metadata = _read(path)
+    if "passport" in metadata:
+        return Weights(content, json.loads(metadata["passport"]), "ours", {})
+    if "passport" in content:
+        prefix = "network."
+        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+        return Weights(state, content["passport"], "ours", {})
+    from mnv2_tasks.importers.recognise import recognise
+
+    return _foreign(recognise(content, str(path)))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The content, and the metadata of a .safetensors."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                passport = json.loads((file.metadata() or {}).get("passport", "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, passport
-        content = torch.load(path, map_location="cpu", weights_only=True)
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        return torch.load(path, map_location="cpu", weights_only=True), {}
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as weights, it is damaged or of another format ({error})") from None
     except Exception as error:  # torch's UnpicklingError derives from Exception alone
@@ -75,37 +143,11 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: refused, it holds more than tensors and could run code when loaded "
             f"({type(error).__name__}). Ask its author for a safetensors file or a plain state_dict"
         ) from None
-    if isinstance(content, dict) and "passport" in content:
-        prefix = "network."
-        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-        return state, content["passport"]
-    if isinstance(content, dict) and "features.0.0.weight" in content:
-        return from_torchvision(content), {}
-    raise ConfigError(f"{path}: neither a checkpoint of this project nor torchvision's mobilenet_v2")
 
 
-def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's mobilenet_v2 state_dict under the names of our classification network.
+def _foreign(imported: Imported) -> Weights:
+    from mnv2_tasks.config import compose  # config composes with what weights bring, so it needs this module too
 
-    features.0 is the stem, features.1..17 the blocks, features.18 the last convolution.
-    """
-    parts = {"0": "expand", "1": "depthwise"}
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("classifier.1."):
-            renamed[f"tasks.classification.head.linear.{name.removeprefix('classifier.1.')}"] = tensor
-            continue
-        index, rest = re.fullmatch(r"features\.(\d+)\.(.+)", name).groups()
-        index = int(index)
-        if index == 0 or index == 18:
-            renamed[f"backbone.{'stem' if index == 0 else 'final'}.{rest}"] = tensor
-            continue
-        layer, rest = rest.removeprefix("conv.").split(".", 1)  # conv.0.0.weight, or conv.2.weight of the projection
-        first = 1 if index == 1 else 0  # block 1 has no expansion
-        step = int(layer) + first
-        if step < 2:
-            part = f"{parts[str(step)]}.{rest}"
-        else:
-            part = f"project.{step - 2}.{rest}"
-        renamed[f"backbone.blocks.{index - 1}.{part}"] = tensor
-    return renamed
+    config = compose("train", imported.overrides)
+    passport = make_passport(config, imported.class_names, f"imported from {imported.family}")
+    return Weights(imported.state, passport, imported.family, imported.left_out)

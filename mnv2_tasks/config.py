@@ -18,7 +18,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
-PATHS = ("source", "out", "weights", "run", "resume", "runs")  # a file may have any name, see _quoted
+PATHS = ("source", "out", "weights", "run", "resume", "runs", "data.root")  # a file may have any name, see _quoted
 
 
 def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
@@ -30,8 +30,11 @@ def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
         return print(_help(config_name))
     try:
         if any(arg.startswith("-") for arg in argv):
+            plain = [arg for arg in argv if not arg.startswith("-")]
+            brought = _brought(plain, config_name)
             if {"-m", "--multirun"} & set(argv):
-                _check([arg for arg in argv if not arg.startswith("-")], config_name)
+                _check(plain, config_name, brought)
+            sys.argv[1:] = [*brought, *argv]
             hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(run)()
         else:
             run(compose(config_name, argv))
@@ -56,7 +59,8 @@ def _options(group: str) -> list[str]:
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """The config of a tool with these overrides, resolved.
 
-    `resume=<run>` and `run=<run>` start from that run's own config.yaml instead of from conf/.
+    `resume=<run>` and `run=<run>` start from that run's own config.yaml instead of from conf/. `weights=` brings what
+    belongs to them, such as their padding and input normalisation; what the user says wins.
 
     Raises:
         ConfigError: an unknown key or choice, a value of the wrong type, or a folder that is not a run.
@@ -65,14 +69,42 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     stored = _stored_config(overrides)
     if stored is not None:
         return _update(stored, overrides)
-    _check(overrides, config_name)
+    brought = _brought(overrides, config_name)
+    _check(overrides, config_name, brought)
     with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        config = hydra.compose(config_name, overrides, return_hydra_config=True)
+        config = hydra.compose(config_name, [*brought, *overrides], return_hydra_config=True)
+    outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
     resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     OmegaConf.resolve(resolved)
+    HydraConfig.instance().cfg = outer
     OmegaConf.set_struct(resolved, True)
     return resolved
+
+
+def _brought(overrides: list[str], config_name: str) -> list[str]:
+    """Overrides that stand before the user's: what the weights bring, and the groups that the recipe was written for."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override()}
+    if config_name not in ("train", "eval"):
+        return []
+    brought = _brought_by_weights(given, config_name)
+    chosen = {"data": "shapes", **dict(line.split("=", 1) for line in brought), **given}
+    recipe = CONF / "recipe" / f"{chosen.get('task')}_{chosen['data']}.yaml"
+    groups = (OmegaConf.load(recipe).get("groups") or {}) if recipe.is_file() else {}
+    return [*brought, *(f"{group}={option}" for group, option in groups.items() if group not in given)]
+
+
+def _brought_by_weights(given: dict[str, str], config_name: str) -> list[str]:
+    weights = given.get("weights", "auto")
+    if weights in ("auto", "none"):
+        return []
+    from mnv2_tasks.checkpoint import find_weights, load_weights  # torch, which --help can do without
+    from mnv2_tasks.passport import evaluation_overrides, training_overrides
+
+    backbone = given.get("backbone", "mobilenet_v2")
+    passport = load_weights(find_weights(weights, backbone)).passport
+    return evaluation_overrides(passport, given) if config_name == "eval" else training_overrides(passport, backbone)
 
 
 def _quoted(argument: str) -> str:
@@ -112,8 +144,12 @@ def _update(config: DictConfig, overrides: list[str]) -> DictConfig:
     return config
 
 
-def _check(overrides: list[str], config_name: str) -> None:
-    """Raise a ConfigError for the first override that names nothing, or has the wrong type."""
+def _check(overrides: list[str], config_name: str, brought: Iterable[str] = ()) -> None:
+    """Raise a ConfigError for the first override that names nothing, or has the wrong type.
+
+    Args:
+        brought: overrides that are not the user's, whose groups decide which keys there are.
+    """
     parsed = OverridesParser.create().parse_overrides(overrides)
     choices = [o for o in parsed if o.key_or_group in GROUPS]
     for override in choices:
@@ -127,7 +163,8 @@ def _check(overrides: list[str], config_name: str) -> None:
     if any(o.is_sweep_override() for o in choices):
         return  # each job of the sweep is composed, and so checked, on its own
     with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        config = hydra.compose(config_name, [o.input_line for o in choices])
+        groups = [line for line in brought if line.split("=")[0] in GROUPS]
+        config = hydra.compose(config_name, [*groups, *(o.input_line for o in choices)])
     for override in parsed:
         if override not in choices and not override.is_add() and not override.is_sweep_override():
             if not override.key_or_group.startswith("hydra"):

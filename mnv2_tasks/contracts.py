@@ -9,7 +9,7 @@ pixels exist only at the two edges: `Sample` (annotation file in) and `Detection
 The tuples are NamedTuples because those pass through Lightning's device transfer; a dataclass does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -33,6 +33,14 @@ class Sample(NamedTuple):
     mask: np.ndarray | None = None  # (H, W) uint8, 0 = background, IGNORE = no class
 
 
+class Frames(NamedTuple):
+    """Where each image of a batch lies in the network's input: in its top-left part, whatever the way it was fitted."""
+
+    input_size: tuple[int, int]  # height, width of the network's input
+    content_sizes: Tensor  # (B, 2) int64 height, width of the part that holds the image
+    original_sizes: Tensor  # (B, 2) int64 height, width of the image itself
+
+
 class BoxTargets(NamedTuple):
     boxes: Tensor  # (N, 4) float32 xyxy fractions, N may be 0
     labels: Tensor  # (N,) int64 in [0, K): background is nobody's label
@@ -42,21 +50,21 @@ class ClassificationBatch(NamedTuple):
     images: Tensor  # (B, 3, H, W) uint8
     labels: Tensor  # (B,) int64 in [0, K)
     image_ids: Tensor  # (B,) int64
-    original_sizes: Tensor  # (B, 2) int64
+    frames: Frames
 
 
 class DetectionBatch(NamedTuple):
     images: Tensor  # (B, 3, H, W) uint8
     targets: list[BoxTargets]
     image_ids: Tensor  # (B,) int64
-    original_sizes: Tensor  # (B, 2) int64
+    frames: Frames
 
 
 class SegmentationBatch(NamedTuple):
     images: Tensor  # (B, 3, H, W) uint8
-    masks: Tensor  # (B, H, W) int64 in [0, K), or IGNORE
+    masks: Tensor  # (B, H, W) int64 in [0, K), or IGNORE; in evaluation as annotated, padded with IGNORE to equal sizes
     image_ids: Tensor  # (B,) int64
-    original_sizes: Tensor  # (B, 2) int64
+    frames: Frames
 
 
 Batch = ClassificationBatch | DetectionBatch | SegmentationBatch
@@ -132,17 +140,25 @@ class Task(Protocol):
         """Named scalar terms; their sum is optimised."""
         ...
 
-    def predict(self, features: dict[str, Tensor], original_sizes: Tensor) -> Any:
-        """Results in the frame of the original images, `original_sizes` (B, 2) int64."""
+    def predict(self, features: dict[str, Tensor], frames: Frames) -> Any:
+        """Results in the pixels of the original images."""
         ...
 
 
 class DataSource(Protocol):
-    """A data set as a user has it: splits of samples, and the class names for each kind of task it can serve."""
+    """A data set as a user has it, for one kind of task: the splits "train" and "val" of samples."""
 
-    def class_names(self, kind: str) -> list[str]: ...
+    kind: str  # "classification" | "detection" | "segmentation"
+    class_names: list[str]  # index i is label i; of segmentation, mask value i
+
+    def prepare(self, splits: Sequence[str]) -> None:
+        """Read these splits, and refuse what is bad in them, before a long run starts."""
+        ...
+
     def length(self, split: str) -> int: ...
+    def largest(self, split: str) -> int: ...  # pixels of the longest side of any image
     def sample(self, split: str, epoch: int, index: int) -> Sample: ...
 
+    def describe(self) -> str: ...  # what was found, for people
     def fingerprint(self) -> str: ...  # equal data, equal string
     def coco_ground_truth(self) -> dict[str, Any]: ...  # the validation boxes in COCO's format

@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,9 +12,10 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mnv2_tasks.build import build_network, partial_of, task_kinds
+from mnv2_tasks.build import build_fit, build_network, class_names_of, partial_of, task_kinds
 from mnv2_tasks.callbacks import ProgressBar
 from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.data.transforms import Augment
 from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.module import TasksModule
@@ -27,13 +29,15 @@ warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # measured: see conf/recipe/*_shapes.yaml
 
 
-def build_tasks_network(config: DictConfig, source: DataSource, names: dict[str, list[str]]) -> Network:
-    detects = "detection" in task_kinds(config).values()
+def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> Network:
+    truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
     L.seed_everything(config.seed, verbose=False)
-    return build_network(config, names, source.coco_ground_truth() if detects else None)
+    return build_network(config, class_names_of(sources), truths)
 
 
-def build_module(config: DictConfig, network: Network, passport: dict[str, Any]) -> TasksModule:
+def build_module(
+    config: DictConfig, network: Network, passport: dict[str, Any], debug_folder: Path | None = None
+) -> TasksModule:
     missing = set(network.tasks) - set(config.loss_weights)
     if missing:
         raise ConfigError(f"loss_weights has no entry for {sorted(missing)}")
@@ -43,25 +47,38 @@ def build_module(config: DictConfig, network: Network, passport: dict[str, Any])
         raise ConfigError(f"ema={config.ema}: expected a decay in [0, 1); 0 turns averaging off")
     if config.lr <= 0:
         raise ConfigError(f"lr={config.lr}: expected a positive number")
+    every = config.trainer.validate_every
+    if every < 1 or config.epochs % every:
+        raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
+    if config.backbone_lr < 0:
+        raise ConfigError(f"backbone_lr={config.backbone_lr}: expected a factor of 0 (frozen) or more")
+    if not config.scales or min(config.scales) <= 0:
+        raise ConfigError(f"scales={config.scales}: expected factors on the input size, such as [0.5,1.0,1.5]")
     return TasksModule(
         network=network.to(memory_format=torch.channels_last),
         loss_weights=dict(config.loss_weights),
         optimizer=partial_of(config.optim.optimizer),
         weight_decay=config.optim.weight_decay,
+        backbone_lr=config.backbone_lr,
         schedule=partial_of(config.schedule.shape),
         warmup=config.schedule.warmup,
         passport=passport,
+        scales=list(config.scales),
+        flip=config.flip,
+        debug_folder=debug_folder,
     )
 
 
-def build_data(config: DictConfig, source: DataSource, done: tuple[int, int] = (0, 0)) -> TasksData:
+def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:
+    def augment(kind: str) -> Augment:
+        return Augment(config.data.augmentation[kind], config.imgsz, list(config.input.mean))
+
     return TasksData(
-        source=source,
-        kinds=task_kinds(config),
-        image_size=config.imgsz,
+        sources=sources,
+        augment=augment,
+        fit=build_fit(config),
         batch_size=config.batch,
         workers=config.workers,
-        augmentation=config.data.augmentation,
         seed=config.seed,
         done=done,
     )
@@ -81,12 +98,16 @@ def build_trainer(
         devices=settings.devices,
         precision=precision,
         max_epochs=config.epochs,
+        check_val_every_n_epoch=settings.validate_every,
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.gradient_clip or None,
         limit_train_batches=settings.limit_train,
         callbacks=callbacks,
         logger=logger,
         use_distributed_sampler=False,  # ours repeats no image
+        # few images per GPU make statistics of their own; torch has this on GPUs alone
+        sync_batchnorm=torch.cuda.is_available()
+        and bool({"detection", "segmentation"} & set(task_kinds(config).values())),
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
         log_every_n_steps=10,

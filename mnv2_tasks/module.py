@@ -1,6 +1,7 @@
 """The one LightningModule: a network's tasks train and are evaluated here, however many there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mnv2_tasks.contracts import Batch
+from mnv2_tasks.debug import not_finite
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.network import Network
 from mnv2_tasks.optim import parameter_groups, per_step
@@ -20,9 +22,12 @@ class TasksModule(L.LightningModule):
     Args:
         loss_weights: {task name: factor on the sum of its loss terms}.
         optimizer: called with parameter groups.
+        backbone_lr: the backbone's learning rate as a factor on that of the heads.
         schedule: maps the share of training done to a factor on the learning rate.
         warmup: share of training spent on a linear warm-up.
         passport: plain dict stored with every checkpoint: the config and the class names that rebuild the network.
+        scales, flip: views that a segmentation task is validated on, see `Network.predict_views`.
+        debug_folder: where a batch whose loss is not finite is saved.
     """
 
     def __init__(
@@ -32,16 +37,22 @@ class TasksModule(L.LightningModule):
         loss_weights: dict[str, float],
         optimizer: Callable[[list[dict]], torch.optim.Optimizer],
         weight_decay: float,
+        backbone_lr: float,
         schedule: Callable[[float], float],
         warmup: float,
         passport: dict[str, Any],
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        debug_folder: Path | None = None,
     ):
         super().__init__()
         self.network = network
         self.loss_weights = loss_weights
-        self.optimizer, self.weight_decay = optimizer, weight_decay
+        self.optimizer, self.weight_decay, self.backbone_lr = optimizer, weight_decay, backbone_lr
         self.schedule, self.warmup = schedule, warmup
         self.passport = passport
+        self.scales, self.flip = scales, flip
+        self.debug_folder = debug_folder
         self.task_names = list(network.tasks)
         self.metrics: dict[str, Any] = {}  # of the last validation, in the keys of metrics.json
 
@@ -53,7 +64,7 @@ class TasksModule(L.LightningModule):
         terms = self.network.loss(batches)
         total = sum(self.loss_weights[task] * sum(of_task.values()) for task, of_task in terms.items())
         if not torch.isfinite(total):
-            raise DataError(_not_finite(terms, batches, self.trainer.global_step))
+            raise DataError(not_finite(terms, batches, self.trainer.global_step, self.debug_folder))
         logged = {
             f"train/{self.key(t, name)}": v.detach() for t, of_task in terms.items() for name, v in of_task.items()
         }
@@ -69,8 +80,14 @@ class TasksModule(L.LightningModule):
             task.metric.reset()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
-        task = self.network.tasks[self.task_names[dataloader_idx]]
-        predictions = task.predict(self.network.features(batch.images), batch.original_sizes)
+        name = self.task_names[dataloader_idx]
+        task = self.network.tasks[name]
+        if task.kind == "segmentation" and (self.flip or list(self.scales) != [1.0]):
+            predictions = self.network.predict_views(
+                name, batch.images, batch.frames, scales=self.scales, flip=self.flip
+            )
+        else:
+            predictions = task.predict(self.network.features(batch.images), batch.frames)
         task.metric.update(predictions, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -85,7 +102,8 @@ class TasksModule(L.LightningModule):
         self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.optimizer(parameter_groups(self.network, self.weight_decay))
+        rates = {self.network.backbone: self.backbone_lr, self.network.tasks: 1.0}
+        optimizer = self.optimizer(parameter_groups(rates, self.weight_decay))
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -103,12 +121,3 @@ def _merge_processes(metric: Any) -> None:
     metric.reset()
     for other in others:
         metric.merge(other)
-
-
-def _not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int) -> str:
-    parts = {task: {name: float(value.detach()) for name, value in of_task.items()} for task, of_task in terms.items()}
-    ids = {task: batch.image_ids.tolist() for task, batch in batches.items()}
-    return (
-        f"the loss is not finite at step {step}: {parts}; images {ids}. "
-        f"Lower the learning rate (lr=...), or look at the boxes and masks of these images."
-    )

@@ -1,11 +1,13 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv2_tasks.contracts import Backbone, Batch, Task
+from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 
 
 class Network(nn.Module):
@@ -38,7 +40,29 @@ class Network(nn.Module):
         """{task name: {term: scalar}}; every task has its own images."""
         return {name: self.tasks[name].loss(self.features(batch.images), batch) for name, batch in batches.items()}
 
-    def predict(self, images: Tensor, original_sizes: Tensor) -> dict[str, Any]:
-        """Results of every task in the frame of the original images, by task name."""
+    def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
+        """Results of every task in the pixels of the original images, by task name."""
         features = self.features(images)
-        return {name: task.predict(features, original_sizes) for name, task in self.tasks.items()}
+        return {name: task.predict(features, frames) for name, task in self.tasks.items()}
+
+    def predict_views(
+        self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool
+    ) -> list[Tensor]:
+        """Class maps from the mean of the probabilities at several scales, each also mirrored (DeepLabv3, section 4.1).
+
+        The sum grows in place, so that memory is that of one view; sizes are TF DeepLab's, scale * (side - 1) + 1.
+
+        Args:
+            task: a segmentation task.
+        """
+        segmenter, size = self.tasks[task], frames.input_size
+        total = None
+        for scale in scales:
+            scaled = tuple(round(scale * (side - 1)) + 1 for side in size)
+            view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
+            for mirrored in (False, True)[: 1 + flip]:
+                features = self.features(view.flip(3) if mirrored else view)
+                probabilities = segmenter.probabilities(features, size)
+                probabilities = probabilities.flip(3) if mirrored else probabilities
+                total = probabilities if total is None else total.add_(probabilities)
+        return segmenter.class_maps(total, frames)

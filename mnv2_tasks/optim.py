@@ -10,13 +10,22 @@ from torch.optim.lr_scheduler import LambdaLR
 from mnv2_tasks.errors import ConfigError
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on matrices and kernels, none on norms and biases."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def parameter_groups(modules: dict[nn.Module, float], weight_decay: float) -> list[dict]:
+    """Weight decay on matrices and kernels, none on norms and biases.
+
+    Args:
+        modules: {module: its learning rate as a factor on the optimizer's}.
+    """
+    groups = []
+    for module, factor in modules.items():
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        for decay, members in (
+            (weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            if members:
+                groups.append({"params": members, "weight_decay": decay, "lr_factor": factor})
+    return groups
 
 
 class TFRMSProp(torch.optim.Optimizer):
@@ -87,4 +96,5 @@ def per_step(
         ramp = min(1.0, (step + 1) / (warmup_steps + 1))
         return ramp * schedule(min(1.0, step / max(1, steps)))
 
-    return LambdaLR(optimizer, factor)
+    factors = [group.get("lr_factor", 1.0) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [lambda step, own=own: own * factor(step) for own in factors])

@@ -10,18 +10,20 @@ import cv2
 import numpy as np
 import torch
 
-from mnv2_tasks.contracts import Detections
+from mnv2_tasks.contracts import Detections, Frames
 from mnv2_tasks.data.collate import images_tensor
+from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images import check_image, read_image
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.network import Network
 from mnv2_tasks.pictures import draw_results
 from mnv2_tasks.results import as_json, in_words, make_folder, write_mask, write_picture
-from mnv2_tasks.sources import find_images, read_image
+from mnv2_tasks.sources import find_images
 
 DEMO = "shapes"  # the source that needs no files
 DEMO_SCENES, DEMO_SIZE = 8, 320
-FRAME = 1600  # longest side at which class maps are computed; beyond, they take seconds and are merely smoother
+FRAME = 1600  # longest side that is looked at; beyond, class maps take seconds and are merely smoother
 
 
 class Input(NamedTuple):
@@ -42,44 +44,55 @@ def find_inputs(source: str) -> list[Input]:
     """The images that `source` names (see `find_images`), or validation scenes of the embedded data."""
     if source == DEMO:
         return [Input(f"{DEMO}_{i}", partial(_scene, i)) for i in range(DEMO_SCENES)]
-    return [Input(str(path), partial(read_image, path)) for path in find_images(source)]
+    return [Input(str(path), partial(_photo, path)) for path in find_images(source)]
 
 
-def predict_images(network: Network, images: Sequence[np.ndarray], size: int) -> list[dict[str, Any]]:
+def predict_images(network: Network, images: Sequence[np.ndarray], fit: Fit) -> list[dict[str, Any]]:
     """Results of each image by task name, on the CPU and in its own pixels, from one pass through the backbone.
 
     Args:
         images: each (H, W, 3) uint8 RGB, of any size.
-        size: side of the network's square input, in pixels.
+        fit: how they become the network's input. Inputs of several sizes take a pass each.
 
     Returns:
         For each image {task: (K,) probabilities, Detections, or a (H, W) uint8 class map}.
     """
-    squares = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR) for image in images])
-    scales = [min(1.0, FRAME / max(image.shape)) for image in images]
-    frames = [[max(1, round(s * side)) for side in image.shape[:2]] for s, image in zip(scales, images)]
+    if fit.fit == "pad" and len({image.shape for image in images}) > 1:
+        return [result for image in images for result in predict_images(network, [image], fit)]
+    originals, sizes = [image.shape[:2] for image in images], [_frame_size(image) for image in images]
+    if fit.fit == "pad":  # the other fits make one input of any size
+        images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image, size in zip(images, sizes)]
+    fitted = [fit(image) for image in images]
+    inputs = np.stack([square for square, _ in fitted])
+    frames = Frames(inputs.shape[1:3], torch.tensor([content for _, content in fitted]), torch.tensor(sizes))
     device = next(network.parameters()).device
     with torch.inference_mode():
-        results = network.predict(images_tensor(squares).to(device), torch.tensor(frames))
+        results = network.predict(images_tensor(inputs).to(device), frames)
     return [
-        {name: _restore(of_task[i], frames[i], image.shape[:2]) for name, of_task in results.items()}
-        for i, image in enumerate(images)
+        {name: _restore(of_task[i], sizes[i], originals[i]) for name, of_task in results.items()}
+        for i in range(len(images))
     ]
+
+
+def _frame_size(image: np.ndarray) -> tuple[int, int]:
+    """(height, width) in which results are computed: the image's own, up to FRAME pixels."""
+    scale = min(1.0, FRAME / max(image.shape))
+    return max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1]))
 
 
 class Predictor:
     """Runs a network over inputs and leaves a picture, and the masks, of each in a folder.
 
     Args:
-        size: side of the network's square input, in pixels.
+        fit: how images become the network's input.
         min_score: boxes below it are neither drawn nor written.
         out: see `make_folder`.
     """
 
-    def __init__(self, *, network: Network, size: int, min_score: float, out: str | None):
+    def __init__(self, *, network: Network, fit: Fit, min_score: float, out: str | None):
         if not 0 <= min_score <= 1:
             raise ConfigError(f"min_score={min_score}: expected a number in [0, 1]")
-        self.network, self.size, self.min_score = network, size, min_score
+        self.network, self.fit, self.min_score = network, fit, min_score
         self.out = make_folder(out)
         self.seconds = {"reading": 0.0, "network": 0.0, "drawing": 0.0}  # spent so far
         self.taken: set[str] = set()  # stems of the files written, in lower case
@@ -95,7 +108,7 @@ class Predictor:
             except DataError as error:
                 broken[index] = error
         read = time.perf_counter()
-        results = predict_images(self.network, list(images.values()), self.size) if images else []
+        results = predict_images(self.network, list(images.values()), self.fit) if images else []
         predicted = time.perf_counter()
         done = {
             index: self._write(inputs[index].name, image, of_image)
@@ -150,11 +163,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _photo(path: Path) -> np.ndarray:
+    check_image(path)
+    return read_image(path)
+
+
 def _scene(index: int) -> np.ndarray:
     return draw_scene(0, "val", index, DEMO_SIZE).image
 
 
-def _restore(result: Any, frame: list[int], size: tuple[int, ...]) -> Any:
+def _restore(result: Any, frame: tuple[int, ...], size: tuple[int, ...]) -> Any:
     """One image's result on the CPU, from the frame (height, width) it was computed in to the image's own."""
     if isinstance(result, Detections):
         factors = [size[1] / frame[1], size[0] / frame[0]] * 2

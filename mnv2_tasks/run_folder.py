@@ -78,7 +78,9 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def describe_run(*, seed: int, fingerprint: str, class_names: dict[str, list[str]], precision: str) -> dict[str, Any]:
+def describe_run(
+    *, seed: int, fingerprints: dict[str, str], class_names: dict[str, list[str]], precision: str, weights: str
+) -> dict[str, Any]:
     """What config.yaml does not say: versions, code, machine, data."""
     cuda = torch.cuda.is_available()
     return {
@@ -92,7 +94,8 @@ def describe_run(*, seed: int, fingerprint: str, class_names: dict[str, list[str
             "threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name() if cuda else None,
         },
-        "data_fingerprint": fingerprint,
+        "data_fingerprint": fingerprints,
+        "started_from": weights,
         "class_names": class_names,
     }
 

@@ -1,19 +1,13 @@
-"""What a user points at, `source=`, -> files, and a file -> pixels."""
+"""What a user points at, `source=`, -> image files."""
 
 import glob
-import io
 import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image
-
-from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -51,39 +45,6 @@ def find_images(source: str) -> list[Path]:
         others = sorted(set(files) - set(images))
         log.warning("source=%s: skipped files that are no images: %s", source, _kinds(others))
     return images
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, turned upright as the camera's EXIF tag asks.
-
-    Raises:
-        DataError: the file cannot be opened, is empty, damaged or cut short.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    if not content:
-        raise DataError(f"{path}: is empty (0 bytes)")
-    _check_complete(path, content)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"{path}: OpenCV cannot decode this kind of image; convert it to PNG or JPEG")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _check_complete(path: Path, content: bytes) -> None:
-    """OpenCV fills the missing part of a file that is cut short with grey, in silence; Pillow refuses it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about size, palettes and tags: the pixels are OpenCV's affair
-            with Image.open(io.BytesIO(content)) as image:
-                image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
-                image.load()
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{path}: is not an image, whatever its name says") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise DataError(f"{path}: is damaged or cut short ({error})") from None
 
 
 def _files_below(folder: Path) -> Iterable[Path]:

@@ -11,18 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from mnv2_tasks import report
-from mnv2_tasks.build import (
-    build_source,
-    class_names_of,
-    load_strictly,
-    make_passport,
-    start_from_weights,
-    task_kinds,
-)
+from mnv2_tasks.build import build_sources, class_names_of, load_strictly
 from mnv2_tasks.callbacks import EpochLog
 from mnv2_tasks.checkpoint import load_weights, save_weights
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.cost import model_cost
+from mnv2_tasks.datamodule import training_images
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.lightning_parts import (
     build_data,
@@ -33,6 +27,7 @@ from mnv2_tasks.lightning_parts import (
     validate,
 )
 from mnv2_tasks.network import Network
+from mnv2_tasks.passport import make_passport
 from mnv2_tasks.plots import plot_curves
 from mnv2_tasks.run_folder import (
     check_writable,
@@ -43,18 +38,23 @@ from mnv2_tasks.run_folder import (
     write_config,
     write_json,
 )
+from mnv2_tasks.transfer import start_from_weights
+from mnv2_tasks.unfold import is_folded, unfold
 
 log = logging.getLogger(__name__)
+
+UNFOLD_IMAGES = 256  # a channel's mean and variance over so many images' pixels are exact to a percent
 
 
 def train(config: DictConfig) -> Path:
     """Train, evaluate the best checkpoint, and leave everything in the run folder, which is returned."""
-    source = build_source(config)
-    names = class_names_of(source, config)
-    network = build_tasks_network(config, source, names)
-    module = build_module(config, network, make_passport(config, names, command_line()))
+    sources = build_sources(config)
+    for source in sources.values():
+        source.prepare(("train", "val"))
+    network = build_tasks_network(config, sources)
     resumed, done = _resume_checkpoint(config)
-    data = build_data(config, source, done)
+    data = build_data(config, sources, done)
+    data.train_dataloader()  # a batch larger than the data, say, should not wait until the run folder is there
     started_from = "weights: from the checkpoint" if resumed else start_from_weights(network, config)
 
     if resumed:
@@ -62,15 +62,25 @@ def train(config: DictConfig) -> Path:
         check_writable(run)
     else:
         run = run_folder_of(config)
+    module = build_module(
+        config, network, make_passport(config, class_names_of(sources), command_line(), started_from), run / "debug"
+    )
     precision = choose_precision(config.trainer.precision)
     if not resumed:
         described = describe_run(
-            seed=config.seed, fingerprint=source.fingerprint(), class_names=names, precision=precision
+            seed=config.seed,
+            fingerprints={name: source.fingerprint() for name, source in sources.items()},
+            class_names=class_names_of(sources),
+            precision=precision,
+            weights=started_from,
         )
         write_json(run / "run.json", described)
     write_config(run, config)
     start_log(run / "train.log")
-    _banner(config, network, source, started_from, precision, run)
+    _banner(config, network, sources, started_from, precision, run)
+    if not resumed and is_folded(network):
+        log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
+        unfold(network, training_images(data, UNFOLD_IMAGES))
 
     last = ModelCheckpoint(run / "checkpoints", filename="last", save_on_exception=True, enable_version_counter=False)
     best = ModelCheckpoint(
@@ -91,7 +101,7 @@ def train(config: DictConfig) -> Path:
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
 
-    state, _ = load_weights(run / "checkpoints" / "best.ckpt")
+    state = load_weights(run / "checkpoints" / "best.ckpt").state
     load_strictly(network, state, "best.ckpt")
     validate(config, precision, module, data)
     metrics = module.metrics
@@ -99,7 +109,7 @@ def train(config: DictConfig) -> Path:
         save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
         write_json(run / "metrics.json", metrics)
         plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
-        report.save_samples(network, data, run / "samples" / "validation.png")
+        report.save_samples(network, sources, data.fit, run / "samples" / "validation.png")
         report.print_metrics(network, metrics)
         log.info("run folder: %s", run)
         log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
@@ -123,7 +133,12 @@ def _resume_checkpoint(config: DictConfig) -> tuple[Path | None, tuple[int, int]
 
 
 def _banner(
-    config: DictConfig, network: Network, source: DataSource, started_from: str, precision: str, run: Path
+    config: DictConfig,
+    network: Network,
+    sources: dict[str, DataSource],
+    started_from: str,
+    precision: str,
+    run: Path,
 ) -> None:
     cost = model_cost(network, config.imgsz)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
@@ -133,14 +148,12 @@ def _banner(
         config.choices.backbone, cost.params / 1e6, cost.madds / 1e9, config.imgsz,
     )  # fmt: skip
     log.info("%s", started_from)
-    log.info(
-        "data: %s, %d training and %d validation images",
-        config.choices.data,
-        source.length("train"),
-        source.length("val"),
-    )
+    for line in dict.fromkeys(
+        f"data: {config.choices.data}, found: {source.describe()}" for source in sources.values()
+    ):
+        log.info("%s", line)
     spec = network.backbone.features.get("c5")
-    if spec and "segmentation" in task_kinds(config).values() and (config.imgsz - 1) % spec.stride:
+    if spec and "segmentation" in [s.kind for s in sources.values()] and (config.imgsz - 1) % spec.stride:
         fits = config.imgsz + spec.stride - (config.imgsz - 1) % spec.stride
         log.info("hint: DeepLab's cells lie on pixels at sizes k * %d + 1, such as imgsz=%d", spec.stride, fits)
     log.info("run folder: %s", run)

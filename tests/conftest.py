@@ -2,15 +2,25 @@ import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports albumentations
 
+import sys
+import types
+
 import pytest
 import torch
 
+# where TensorFlow is installed TensorBoard imports it, seconds in every process; this name tells it not to
+sys.modules["tensorboard.compat.notf"] = types.ModuleType("notf")
 torch.set_num_threads(1)  # the suite's tensors are small; two threads on busy cores only wait for each other
 
 TINY = [
     "data.source.train_size=16", "data.source.val_size=8", "imgsz=64", "batch=4", "epochs=1", "workers=0",
     "width=0.35", "weights=none", "ema=0.5", "trainer.precision=32-true", "trainer.accelerator=cpu",
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNV2_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

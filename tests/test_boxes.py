@@ -97,7 +97,13 @@ def test_image_without_objects_leaves_every_anchor_unmatched():
     assert (match == UNMATCHED).all() and match.shape == (2034,)
 
 
-SETTINGS = {"score_threshold": 0.05, "iou_threshold": 0.5, "candidates": 400, "max_detections": 100}
+SETTINGS = {
+    "scores": "softmax",
+    "score_threshold": 0.05,
+    "iou_threshold": 0.5,
+    "candidates": 400,
+    "max_detections": 100,
+}
 
 
 def perfect_output(boxes, labels, anchors, num_classes):
@@ -116,7 +122,7 @@ def test_perfect_predictions_come_out_in_the_pixels_of_the_original_image():
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6], [0.6, 0.5, 0.9, 0.95]])
     anchors, labels = ssd_anchors(GRIDS_320), torch.tensor([3, 1])
     logits, deltas = perfect_output(boxes, labels, anchors, 5)
-    found = detect(logits, deltas, anchors, torch.tensor([480, 640]), **SETTINGS)
+    found = detect(logits, deltas, anchors, *[torch.tensor([480, 640])] * 2, **SETTINGS)
     order = found.labels.argsort(descending=True)
     assert found.labels[order].tolist() == [3, 1]
     torch.testing.assert_close(
@@ -130,7 +136,7 @@ def test_suppression_equals_torchvisions_nms_class_by_class(seed):
     anchors = ssd_anchors([(4, 4), (2, 2)])
     logits = torch.randn(len(anchors), 4, generator=generator) * 3
     deltas = torch.randn(len(anchors), 4, generator=generator)
-    found = detect(logits, deltas, anchors, torch.tensor([100, 100]), **{**SETTINGS, "candidates": 10_000})
+    found = detect(logits, deltas, anchors, *[torch.tensor([100, 100])] * 2, **{**SETTINGS, "candidates": 10_000})
     scores, boxes = logits.softmax(1), decode_boxes(deltas, anchors).clamp(0, 1)
     expected = []
     for label in range(3):
@@ -146,7 +152,7 @@ def test_scores_descend_and_detections_are_capped():
     anchors = ssd_anchors(GRIDS_320)
     generator = torch.Generator().manual_seed(0)
     logits, deltas = torch.randn(2034, 6, generator=generator), torch.randn(2034, 4, generator=generator)
-    found = detect(logits, deltas, anchors, torch.tensor([320, 320]), **{**SETTINGS, "max_detections": 7})
+    found = detect(logits, deltas, anchors, *[torch.tensor([320, 320])] * 2, **{**SETTINGS, "max_detections": 7})
     assert len(found.scores) == 7
     assert (found.scores.diff() <= 0).all()
 
@@ -155,5 +161,5 @@ def test_nothing_above_the_score_threshold_gives_empty_detections():
     anchors = ssd_anchors(GRIDS_320)
     logits = torch.zeros(2034, 4)
     logits[:, -1] = 30.0
-    found = detect(logits, torch.zeros(2034, 4), anchors, torch.tensor([320, 320]), **SETTINGS)
+    found = detect(logits, torch.zeros(2034, 4), anchors, *[torch.tensor([320, 320])] * 2, **SETTINGS)
     assert found.boxes.shape == (0, 4) and found.labels.dtype == torch.int64

@@ -5,7 +5,7 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from mnv2_tasks.build import build_network, build_source, class_names_of, partial_of, task_kinds
+from mnv2_tasks.build import build_network, build_sources, class_names_of, partial_of, task_kinds
 from mnv2_tasks.config import CONF, compose
 from mnv2_tasks.errors import ConfigError
 
@@ -17,7 +17,7 @@ def options(group):
 @pytest.mark.parametrize("task, backbone", list(itertools.product(options("task"), options("backbone"))))
 def test_every_task_composes_builds_and_runs_on_every_backbone(task, backbone):
     config = compose("train", [f"task={task}", f"backbone={backbone}"])
-    names = class_names_of(build_source(config), config)
+    names = class_names_of(build_sources(config))
     with torch.device("meta"):
         network = build_network(config, names).eval()
         outputs = network(torch.zeros(2, 3, 96, 96))

@@ -1,22 +1,29 @@
+import random
+
+import albumentations as A
 import numpy as np
 import pytest
 import torch
 
 from mnv2_tasks.contracts import IGNORE, Sample
-from mnv2_tasks.data.collate import collate
+from mnv2_tasks.data.collate import Item, collate
+from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.data.shapes import Shapes
-from mnv2_tasks.data.transforms import PRESETS, Transform
+from mnv2_tasks.data.ssd_crop import SSDCrop
+from mnv2_tasks.data.transforms import PRESETS, Augment
 from mnv2_tasks.datamodule import EpochSampler, TasksData
 from mnv2_tasks.errors import ConfigError
 
-SOURCE = Shapes(train_size=24, val_size=10, image_size=64, seed=0)
+KINDS = {"cls": "classification", "det": "detection", "seg": "segmentation"}
+SOURCES = {name: Shapes(kind=kind, train_size=24, val_size=10, image_size=64, seed=0) for name, kind in KINDS.items()}
+GREY = [127.5] * 3
 
 
 def data(**changes):
-    settings = {"kinds": {"cls": "classification", "det": "detection", "seg": "segmentation"}, "image_size": 64,
-                "batch_size": 4, "workers": 0, "augmentation": "light", "seed": 0}  # fmt: skip
-    return TasksData(source=SOURCE, **{**settings, **changes})
+    fit = Fit(fit="square", size=64, resize=None, fill=GREY)
+    settings = {"augment": lambda kind: Augment("light", 64, GREY), "fit": fit, "batch_size": 4, "workers": 0}
+    return TasksData(sources=SOURCES, seed=0, **{**settings, **changes})
 
 
 def keys(sampler, epoch):
@@ -24,21 +31,47 @@ def keys(sampler, epoch):
     return list(sampler)
 
 
+def rectangles():
+    """Two filled rectangles on noise, which any cut leaves filled: boxes (N, 4), labels and mask say the same."""
+    image = np.random.default_rng(0).integers(0, 99, (120, 160, 3), np.uint8)
+    mask = np.zeros((120, 160), np.uint8)
+    boxes = np.array([[10, 20, 60, 90], [80, 30, 150, 70]], np.float32)
+    for label, (x0, y0, x1, y1) in enumerate(boxes.astype(int)):
+        image[y0:y1, x0:x1], mask[y0:y1, x0:x1] = 150 + 60 * label, label + 1
+    return Sample(image, 5, 0, boxes, np.array([0, 1]), mask)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_keep_boxes_mask_and_image_together(preset):
-    """After any preset the mask still fills the boxes of its classes."""
-    transform = Transform(preset, 64)
-    for index in range(20):
-        sample = transform(draw_scene(0, "train", index, 64), (0, index))
+    augment, seen = Augment(preset, 64, GREY), 0
+    for index in range(40):
+        sample = augment(rectangles(), (0, index))
         assert sample.image.shape == (64, 64, 3) and sample.image.dtype == np.uint8
+        assert set(np.unique(sample.mask)) <= {0, 1, 2, IGNORE}
         for (x0, y0, x1, y1), label in zip(np.round(sample.boxes).astype(int), sample.box_labels):
-            inside = sample.mask[y0:y1, x0:x1] == label + 1
-            assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
+            if min(x1 - x0, y1 - y0) < 8:
+                continue
+            seen += 1
+            assert (sample.mask[y0:y1, x0:x1] == label + 1).mean() > 0.8
+            assert (sample.mask == label + 1).sum() <= 1.25 * (y1 - y0) * (x1 - x0)
+    assert seen > 20
+
+
+@pytest.mark.parametrize("index", range(20))
+def test_ssd_crop_keeps_the_objects_whose_centres_it_holds(index):
+    crop = A.Compose([SSDCrop(zoom_out=1.0, fill=(0, 0, 0))], bbox_params=A.BboxParams("pascal_voc", ["label"]))
+    crop.set_random_state(np.random.default_rng(index), random.Random(index))
+    whole = rectangles()
+    out = crop(image=whole.image, bboxes=whole.boxes, label=whole.box_labels)
+    assert len(out["bboxes"]) >= 1
+    for (x0, y0, x1, y1), label in zip(np.round(out["bboxes"]).astype(int), out["label"]):
+        inside = out["image"][y0:y1, x0:x1].reshape(-1, 3)
+        assert (np.abs(inside.astype(int) - (150 + 60 * int(label))) == 0).mean() > 0.9
 
 
 def test_flipping_twice_restores_boxes_and_mask():
     scene = draw_scene(0, "train", 0, 64)
-    transform = Transform("light", 64)
+    transform = Augment("light", 64, GREY)
     width, flipped = 64, None
     for key in range(50):  # find a key that flips
         out = transform(scene, (key,))
@@ -52,7 +85,7 @@ def test_flipping_twice_restores_boxes_and_mask():
 
 
 def test_augmentation_depends_on_its_key_alone():
-    scene, one, other = draw_scene(0, "train", 0, 64), Transform("light", 64), Transform("light", 64)
+    scene, one, other = draw_scene(0, "train", 0, 64), Augment("light", 64, GREY), Augment("light", 64, GREY)
     for index in range(5):
         other(scene, (9, index))  # another history
     assert np.array_equal(one(scene, (1, 2)).image, other(scene, (1, 2)).image)
@@ -63,14 +96,14 @@ def test_resizing_keeps_ignored_pixels_and_mask_values():
     scene = draw_scene(0, "train", 0, 64)
     mask = scene.mask.copy()
     mask[:5] = IGNORE
-    out = Transform("none", 100)(scene._replace(mask=mask), (0,))
+    out = Augment("none", 100, GREY)(scene._replace(mask=mask), (0,))
     assert set(np.unique(out.mask)) == set(np.unique(mask))
 
 
 def test_images_without_objects_pass():
     empty = Sample(np.zeros((64, 64, 3), np.uint8), 7, 0, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    out = Transform("light", 64)(empty, (0,))
-    batch = collate("detection", [(out, (64, 64))])
+    out = Augment("light", 64, GREY)(empty, (0,))
+    batch = collate("detection", [Item(out, (64, 64), (64, 64))])
     assert batch.targets[0].boxes.shape == (0, 4) and batch.targets[0].labels.dtype == torch.int64
 
 
@@ -80,7 +113,7 @@ def test_batches_follow_the_contract():
     for batch in (cls, det, seg):
         assert batch.images.shape == (4, 3, 64, 64) and batch.images.dtype == torch.uint8
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
-        assert batch.original_sizes.tolist() == [[64, 64]] * 4
+        assert batch.frames.original_sizes.tolist() == [[64, 64]] * 4
     assert cls.labels.dtype == torch.int64
     for target in det.targets:
         assert target.boxes.dtype == torch.float32 and target.labels.dtype == torch.int64
@@ -98,7 +131,9 @@ def test_batches_do_not_depend_on_the_number_of_workers():
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_validation_gives_every_image_to_exactly_one_process(world):
     seen = [
-        index for rank in range(world) for _, index in EpochSampler(10, shuffle=False, seed=0, rank=rank, world=world)
+        index
+        for rank in range(world)
+        for _, index in EpochSampler(10, shuffle=False, seed=0, rank=rank, world=world, batch_size=3)
     ]
     assert sorted(seen) == list(range(10))
 
@@ -124,9 +159,8 @@ def test_order_of_training_depends_on_seed_and_epoch_alone():
         ({"batch_size": 0}, "batch=0"),
         ({"batch_size": 25}, "at most the 24"),
         ({"workers": -1}, "workers=-1"),
-        ({"image_size": 8}, "imgsz=8"),
     ],
 )
 def test_impossible_loader_settings_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        data(**change)
+        data(**change).train_dataloader()

@@ -7,6 +7,7 @@ from overfit import overfit
 from mnv2_tasks.build import load_network
 from mnv2_tasks.contracts import BoxTargets
 from mnv2_tasks.data.shapes import Shapes
+from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.datamodule import TasksData
 
 PRIMARY = {
@@ -64,17 +65,18 @@ def seen():
     """(network, [(task name, batch, predictions)]) of the shipped multi-task model on 96 validation scenes."""
     network, passport = load_network("multitask_shapes")
     size = passport["config"]["imgsz"]
-    source = Shapes(train_size=16, val_size=96, image_size=size, seed=0)
-    kinds = {name: task.kind for name, task in network.tasks.items()}
-    data = TasksData(source=source, kinds=kinds, image_size=size, batch_size=16, workers=0, augmentation="none", seed=0)
-    network.tasks["ssdlite"].metric.__init__(source.coco_ground_truth())
+    sources = {
+        name: Shapes(kind=task.kind, train_size=16, val_size=96, image_size=size, seed=0)
+        for name, task in network.tasks.items()
+    }
+    fit = Fit(fit="square", size=size, resize=None, fill=[0, 0, 0])
+    data = TasksData(sources=sources, augment=None, fit=fit, batch_size=16, workers=0, seed=0)
+    network.tasks["ssdlite"].metric.__init__(sources["ssdlite"].coco_ground_truth())
     found = []
     with torch.no_grad():
-        for name, loader in zip(kinds, data.val_dataloader()):
+        for name, loader in zip(sources, data.val_dataloader()):
             for batch in loader:
-                found.append(
-                    (name, batch, network.tasks[name].predict(network.features(batch.images), batch.original_sizes))
-                )
+                found.append((name, batch, network.tasks[name].predict(network.features(batch.images), batch.frames)))
     return network, found
 
 

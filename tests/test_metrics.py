@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from frames import filling
 
 from mnv2_tasks.contracts import ClassificationBatch, DetectionBatch, Detections, SegmentationBatch
 from mnv2_tasks.metrics.accuracy import TopKAccuracy
@@ -12,11 +13,11 @@ IMAGES = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
 def segmentation(masks, ids=None):
     ids = torch.arange(len(masks)) if ids is None else torch.tensor(ids)
-    return SegmentationBatch(IMAGES, masks, ids, torch.tensor([masks.shape[1:]] * len(masks)))
+    return SegmentationBatch(IMAGES, masks, ids, filling(masks.shape[1:], [list(masks.shape[1:])] * len(masks)))
 
 
 def detection(ids):
-    return DetectionBatch(IMAGES, [], torch.tensor(ids), torch.tensor([[100, 100]] * len(ids)))
+    return DetectionBatch(IMAGES, [], torch.tensor(ids), filling((8, 8), [[100, 100]] * len(ids)))
 
 
 def ground_truth(category_ids=(7, 12), images=(3, 5)):
@@ -150,6 +151,8 @@ def test_mean_iou_counts_beyond_float32_and_each_image_once():
 def test_accuracy_counts_top_one_and_top_five():
     scores = torch.eye(10)[[0, 1, 2, 3]] * 10 - torch.arange(10) * 0.1
     labels = torch.tensor([0, 1, 0, 9])  # right, right, second best, last
-    metric = TopKAccuracy()
-    metric.update(scores, ClassificationBatch(IMAGES, labels, torch.arange(4), torch.zeros(4, 2)))
-    assert metric.compute() == {"top1": 0.5, "top5": 0.75}
+    metric = TopKAccuracy([str(i) for i in range(10)])
+    metric.update(scores, ClassificationBatch(IMAGES, labels, torch.arange(4), filling((8, 8), [[8, 8]] * 4)))
+    numbers = metric.compute()
+    assert (numbers["top1"], numbers["top5"], numbers["images"]) == (0.5, 0.75, 4)
+    assert numbers["top1_per_class"] == {"0": 0.5, "1": 1.0, "9": 0.0}  # classes without an image are not averaged in

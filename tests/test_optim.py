@@ -8,7 +8,7 @@ from mnv2_tasks.optim import TFRMSProp, cosine, exponential, parameter_groups, p
 
 def test_norms_and_biases_do_not_decay():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    decayed, free = parameter_groups(module, 0.1)
+    decayed, free = parameter_groups({module: 1.0}, 0.1)
     assert decayed["weight_decay"] == 0.1 and [p.ndim for p in decayed["params"]] == [4]
     assert free["weight_decay"] == 0.0 and [p.ndim for p in free["params"]] == [1, 1, 1]
 

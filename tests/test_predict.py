@@ -14,6 +14,7 @@ from mnv2_tasks import predict as predict_module
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.config import compose
 from mnv2_tasks.contracts import Detections
+from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
@@ -28,6 +29,8 @@ from mnv2_tasks.tasks.detection import DetectionTask
 from mnv2_tasks.tasks.segmentation import SegmentationTask
 
 SIZE = 64  # of the network's input
+FIT = Fit(fit="square", size=SIZE, resize=None, fill=[0, 0, 0])
+PASSPORT = {"imgsz": SIZE, "input": {"mean": [0, 0, 0], "std": [1, 1, 1], "fit": "square", "resize": None}}
 TOOL = Path(__file__).parent.parent / "tools" / "predict.py"
 
 
@@ -54,6 +57,7 @@ def network():
         class_names=CLASS_NAMES,
         ground_truth=None,
         loss=MultiBoxLoss(iou_threshold=0.5, negatives_per_positive=3, min_negatives=3, box_weight=1.0),
+        scores="softmax",
         score_threshold=0.01,
         iou_threshold=0.6,
         candidates=400,
@@ -71,7 +75,7 @@ def network():
 @pytest.fixture
 def tool(network, monkeypatch):
     """The tool's run(), with our network in place of a file of weights."""
-    loaded = lambda weights: (network, {"config": {"imgsz": SIZE}})  # noqa: E731
+    loaded = lambda weights: (network, {"config": PASSPORT})  # noqa: E731
     monkeypatch.setattr("mnv2_tasks.build.load_network", loaded)
     spec = importlib.util.spec_from_file_location("predict_tool", TOOL)
     module = importlib.util.module_from_spec(spec)
@@ -90,7 +94,7 @@ def test_all_tasks_share_one_pass_through_the_backbone(network):
     passes = []
     hook = network.backbone.register_forward_hook(lambda *args: passes.append(1))
     images = [draw_scene(0, "val", i, 80).image for i in range(3)]
-    results = predict_images(network, images, SIZE)
+    results = predict_images(network, images, FIT)
     hook.remove()
     assert len(passes) == 1
     assert [list(of_image) for of_image in results] == [["classification", "ssdlite", "mobile_deeplabv3"]] * 3
@@ -99,7 +103,7 @@ def test_all_tasks_share_one_pass_through_the_backbone(network):
 def test_results_are_in_the_pixels_of_each_image(network):
     image = draw_scene(0, "val", 0, 96).image
     wide = cv2.resize(image, (500, 40))
-    _, of_wide = predict_images(network, [image, wide], SIZE)
+    _, of_wide = predict_images(network, [image, wide], FIT)
     assert of_wide["mobile_deeplabv3"].shape == (40, 500)
     assert of_wide["ssdlite"].boxes[:, [0, 2]].max() > 200
     assert of_wide["ssdlite"].boxes[:, [1, 3]].max() <= 40
@@ -107,18 +111,18 @@ def test_results_are_in_the_pixels_of_each_image(network):
 
 def test_large_images_give_the_results_of_small_ones_in_their_own_pixels(network, monkeypatch):
     image = draw_scene(0, "val", 1, 200).image
-    [exact] = predict_images(network, [image], SIZE)
+    [exact] = predict_images(network, [image], FIT)
     monkeypatch.setattr(predict_module, "FRAME", 100)
-    [reduced] = predict_images(network, [image], SIZE)
+    [reduced] = predict_images(network, [image], FIT)
     torch.testing.assert_close(reduced["ssdlite"].boxes, exact["ssdlite"].boxes, atol=1e-3, rtol=0)
     assert (reduced["mobile_deeplabv3"] == exact["mobile_deeplabv3"]).mean() > 0.95
 
 
 def test_a_batch_gives_the_results_of_its_images(network):
     images = [draw_scene(0, "val", i, 70 + i).image for i in range(3)]
-    together = predict_images(network, images, SIZE)
+    together = predict_images(network, images, FIT)
     for image, of_image in zip(images, together):
-        [alone] = predict_images(network, [image], SIZE)
+        [alone] = predict_images(network, [image], FIT)
         torch.testing.assert_close(of_image["classification"], alone["classification"], atol=1e-5, rtol=1e-4)
         assert (of_image["mobile_deeplabv3"] == alone["mobile_deeplabv3"]).mean() > 0.99
 
@@ -263,7 +267,7 @@ def test_the_embedded_scenes_are_inputs():
 
 def test_min_score_is_checked_before_a_folder_is_made(network, tmp_path):
     with pytest.raises(ConfigError, match="min_score=2"):
-        Predictor(network=network, size=SIZE, min_score=2, out=str(tmp_path / "out"))
+        Predictor(network=network, fit=FIT, min_score=2, out=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from frames import filling
 
 from mnv2_tasks.contracts import FeatureSpec, SegmentationBatch
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
@@ -22,19 +23,20 @@ def task(num_classes=3):
 @pytest.mark.parametrize("stride", [8, 16])
 def test_cells_lie_on_their_pixels_at_sizes_that_are_a_multiple_of_the_stride_plus_one(stride):
     cells = torch.randn(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))
-    size = torch.tensor([[4 * stride + 1, 3 * stride + 1]])
-    predicted = task().predict({"c5": cells}, size)[0]
+    size = (4 * stride + 1, 3 * stride + 1)
+    predicted = task().predict({"c5": cells}, filling(size, [size]))[0]
     assert torch.equal(predicted[::stride, ::stride], cells[0].argmax(0))
 
 
 def test_prediction_has_the_size_of_each_original_image():
-    sizes = torch.tensor([[30, 50], [7, 5]])
-    maps = task().predict({"c5": torch.randn(2, 3, 4, 4)}, sizes)
+    maps = task().predict({"c5": torch.randn(2, 3, 4, 4)}, filling((49, 49), [[30, 50], [7, 5]]))
     assert [m.shape for m in maps] == [(30, 50), (7, 5)] and maps[0].dtype == torch.int64
 
 
 def batch(masks):
-    return SegmentationBatch(masks, masks, torch.arange(len(masks)), torch.tensor([masks.shape[1:]] * len(masks)))
+    return SegmentationBatch(
+        masks, masks, torch.arange(len(masks)), filling(masks.shape[1:], [list(masks.shape[1:])] * len(masks))
+    )
 
 
 def test_ignored_pixels_change_neither_loss_nor_gradient():

@@ -34,7 +34,7 @@ def test_validation_scenes_are_never_training_scenes():
 
 
 def test_training_draws_new_scenes_in_every_epoch_and_validation_the_same():
-    source = Shapes(train_size=4, val_size=4, image_size=64, seed=0)
+    source = Shapes(kind="detection", train_size=4, val_size=4, image_size=64, seed=0)
     seen = {source.sample("train", epoch, i).image.tobytes() for epoch in range(3) for i in range(4)}
     assert len(seen) == 12
     assert np.array_equal(source.sample("val", 0, 1).image, source.sample("val", 5, 1).image)
@@ -87,7 +87,7 @@ def test_image_size_scales_the_same_scene():
 
 
 def test_coco_ground_truth_holds_the_boxes_of_the_validation_scenes():
-    source = Shapes(train_size=4, val_size=6, image_size=96, seed=0)
+    source = Shapes(kind="detection", train_size=4, val_size=6, image_size=96, seed=0)
     truth = source.coco_ground_truth()
     assert [image["id"] for image in truth["images"]] == list(range(6))
     sample = source.sample("val", 0, 2)
@@ -99,4 +99,4 @@ def test_coco_ground_truth_holds_the_boxes_of_the_validation_scenes():
 @pytest.mark.parametrize("change", [{"train_size": 0}, {"val_size": 0}, {"image_size": 16}])
 def test_impossible_sizes_are_refused_by_name(change):
     with pytest.raises(ConfigError, match=f"data.{next(iter(change))}="):
-        Shapes(**{"train_size": 4, "val_size": 4, "image_size": 96, "seed": 0, **change})
+        Shapes(**{"kind": "detection", "train_size": 4, "val_size": 4, "image_size": 96, "seed": 0, **change})

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.sources import find_images, read_image
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.sources import find_images
 
 
 @pytest.fixture
@@ -80,55 +80,3 @@ def test_a_video_is_refused_with_the_way_to_extract_frames(tmp_path, as_folder):
     (tmp_path / "clip.MP4").touch()
     with pytest.raises(ConfigError, match=r"video is not supported yet.*ffmpeg -i clip\.MP4"):
         find_images(str(tmp_path if as_folder else tmp_path / "clip.MP4"))
-
-
-def test_a_photo_is_read_as_rgb(photo):
-    image = read_image(photo)
-    assert image.shape == (30, 40, 3) and image.dtype == np.uint8
-    assert image[5, 5, 0] > 200 > 60 > image[5, 5, 2]
-
-
-def test_a_photo_taken_sideways_is_turned_upright(photo, tmp_path):
-    with Image.open(photo) as image:
-        exif = image.getexif()
-        exif[0x0112] = 6  # the top of the scene is on the right of the file
-        image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    image = read_image(tmp_path / "turned.jpg")
-    assert image.shape == (40, 30, 3)
-    assert image[5, 25, 0] > 200 > image[35, 5, 0]  # the red corner is now right above
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "I;16", "CMYK"])
-def test_every_kind_of_pixels_becomes_rgb(tmp_path, mode):
-    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    Image.new(mode, (5, 4)).save(path)
-    assert read_image(path).shape == (4, 5, 3)
-
-
-@pytest.mark.parametrize("kept", [0.02, 0.3, 0.6, 0.9, 0.99])
-@pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_a_file_cut_short_is_an_error(photo, tmp_path, kind, kept):
-    path = tmp_path / f"cut.{kind}"
-    with Image.open(photo) as image:
-        image.save(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(DataError, match=f"cut.{kind}: is (damaged or cut short|not an image)"):
-        read_image(path)
-
-
-def test_an_empty_file_is_an_error(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match=r"a\.jpg: is empty"):
-        read_image(tmp_path / "a.jpg")
-
-
-def test_a_text_that_is_called_jpg_is_an_error(tmp_path):
-    (tmp_path / "a.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=r"a\.jpg: is not an image, whatever its name says"):
-        read_image(tmp_path / "a.jpg")
-
-
-def test_a_file_that_vanished_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"a\.jpg: cannot be opened \(No such file"):
-        read_image(tmp_path / "a.jpg")

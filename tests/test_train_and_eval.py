@@ -118,13 +118,15 @@ def test_interrupted_run_leaves_a_usable_checkpoint_and_resumes_to_the_same_weig
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[0])
 
 
-def test_loss_that_is_not_finite_stops_and_names_the_images(tiny, monkeypatch):
+def test_loss_that_is_not_finite_stops_names_the_boxes_and_saves_the_batch(tiny, monkeypatch):
     def poisoned(self, batches):
-        return {"classification": {"class": torch.tensor(float("nan"), requires_grad=True)}}
+        return {"ssdlite": {"box": torch.tensor(float("nan"), requires_grad=True)}}
 
     monkeypatch.setattr(Network, "loss", poisoned)
-    with pytest.raises(DataError, match=r"not finite at step 0.*images \{'classification': \[\d+"):
-        run_of(tiny, "classification")
+    with pytest.raises(DataError, match=r"(?s)not finite at step 0: .*'box': nan.*ssdlite: images \[\d+.*boxes") as stop:
+        run_of(tiny, "ssdlite")
+    saved = torch.load(str(stop.value).rsplit("saved: ", 1)[1].rstrip("."), weights_only=True)["ssdlite"]
+    assert saved["images"].shape == (4, 3, 64, 64) and len(saved["targets"]) == 4
 
 
 def test_training_starts_from_weights_and_says_what_was_taken(tiny, caplog):
@@ -151,9 +153,7 @@ def test_eval_refuses_weights_of_another_head_or_other_classes(tiny, monkeypatch
     weights = f"weights={run_of(tiny, 'classification')}/weights.safetensors"
     with pytest.raises(ConfigError, match=r"holds classification; you asked for task ssdlite"):
         evaluate(compose("eval", ["task=ssdlite", *(t for t in tiny if "weights" not in t), weights]))
-    from mnv2_tasks.data.shapes import Shapes
-
-    monkeypatch.setattr(Shapes, "class_names", lambda self, kind: ["disc", "pear"])
+    monkeypatch.setattr("mnv2_tasks.data.shapes.CLASS_NAMES", ["disc", "pear"])
     with pytest.raises(ConfigError, match=r"knows 8 classes, the data has 2.*only in the data: \['pear'\]"):
         evaluate(compose("eval", ["task=classification", *(t for t in tiny if "weights" not in t), weights]))
 

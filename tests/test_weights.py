@@ -1,20 +1,28 @@
+import http.server
 import json
+import threading
 
 import pytest
+import torch
+import torchvision
 
 from mnv2_tasks import checkpoint
-from mnv2_tasks.build import build_network, build_source, class_names_of, load_network, start_from_weights
+from mnv2_tasks.build import build_network, build_sources, class_names_of, load_network
 from mnv2_tasks.checkpoint import find_weights, load_weights, manifest, sha256
 from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.transfer import start_from_weights
 
 
 def network_of(*overrides):
     config = compose("train", list(overrides))
-    return build_network(config, class_names_of(build_source(config), config)), config
+    return build_network(config, class_names_of(build_sources(config))), config
 
 
-@pytest.mark.parametrize("name", manifest())
+SHIPPED = [name for name, entry in manifest().items() if "file" in entry]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_rebuild_their_network(name):
     network, passport = load_network(name)
     assert not network.training
@@ -25,14 +33,14 @@ def test_shipped_weights_rebuild_their_network(name):
 
 
 def test_shipped_weights_are_small():
-    assert sum(find_weights(name).stat().st_size for name in manifest()) <= 8_000_000
+    assert sum(find_weights(name).stat().st_size for name in SHIPPED) <= 8_000_000
 
 
 def test_detection_and_segmentation_start_from_the_shipped_backbone():
     for task in ("ssdlite", "deeplabv3", "multitask"):
         network, config = network_of(f"task={task}")
-        assert "weights: shapes_backbone, transferred" in start_from_weights(network, config)
-        state, _ = load_weights(find_weights("shapes_backbone"))
+        assert "weights: shapes_backbone (ours), transferred" in start_from_weights(network, config)
+        state, *_ = load_weights(find_weights("shapes_backbone"))
         assert (network.state_dict()["backbone.stem.0.weight"] == state["backbone.stem.0.weight"]).all()
 
 
@@ -65,3 +73,69 @@ def test_class_that_only_the_weights_know_keeps_its_head_from_being_taken(monkey
     network.tasks["classification"].class_names = [*network.tasks["classification"].class_names[:-1], "pear"]
     said = start_from_weights(network, config)
     assert "2 head tensors of classification start anew" in said
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A torchvision file of random weights, published on this machine; (path in the cache, requests so far)."""
+    (tmp_path / "site").mkdir()
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "site" / "net.pth")
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path / "site"))
+
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    entry = {"url": f"http://127.0.0.1:{server.server_port}/net.pth", "sha256": sha256(tmp_path / "site" / "net.pth")[:8],
+             "backbone": "mobilenet_v2", "width": 1.0, "start_for": ["folder"]}  # fmt: skip
+    monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
+    monkeypatch.setattr("mnv2_tasks.transfer.manifest", lambda: {"imagenet_mobilenet_v2": entry})
+    yield entry, requests
+    server.shutdown()
+    server.server_close()
+
+
+def test_published_weights_are_downloaded_once_and_then_taken_from_the_cache(published):
+    _, requests = published
+    network, config = network_of("task=classification", "weights=imagenet", "width=1.0")
+    assert "(torchvision mobilenet_v2), transferred 312 of 314 tensors; 2 head" in start_from_weights(network, config)
+    assert "1000 -> 8 classes" in start_from_weights(network, config)
+    assert len(requests) == 1
+
+
+def test_a_published_file_that_was_damaged_or_changed_is_refused(published, tmp_path):
+    entry, _ = published
+    path = find_weights("imagenet")
+    path.write_bytes(b"other")
+    with pytest.raises(ConfigError, match="is damaged, its sha256 does not begin with"):
+        find_weights("imagenet")
+    path.unlink()
+    entry["sha256"] = "00000000"
+    with pytest.raises(ConfigError, match=r"cannot be downloaded.*invalid hash value.*put it at"):
+        find_weights("imagenet")
+
+
+def test_published_weights_are_of_one_width_and_backbone(published):
+    network, config = network_of("task=classification", "weights=imagenet", "width=0.5")
+    with pytest.raises(ConfigError, match=r"this is width 1.0; you asked for 0.5"):
+        start_from_weights(network, config)
+    with pytest.raises(ConfigError, match=r"is published for mobilenet_v2; you asked for resnet50"):
+        find_weights("imagenet", "resnet50")
+
+
+def test_without_a_connection_automatic_weights_say_what_is_lost_and_asked_for_ones_are_an_error(published):
+    entry, _ = published
+    entry["url"] = "http://127.0.0.1:9/net.pth"
+    network, config = network_of("task=classification", "width=1.0")
+    config.choices.data, config.backbone.width = "folder", 1.0
+    said = start_from_weights(network, config)
+    assert (
+        said.startswith("weights: none, training starts from scratch and will score far lower") and "put it at" in said
+    )
+    with pytest.raises(ConfigError, match="cannot be downloaded"):
+        find_weights("imagenet")

@@ -5,10 +5,11 @@ from mnv2_tasks.config import launch
 
 def run(config):
     import torch
+    from omegaconf import OmegaConf
     from rich.console import Console
     from rich.progress import Progress
 
-    from mnv2_tasks.build import load_network
+    from mnv2_tasks.build import build_fit, load_network
     from mnv2_tasks.errors import ConfigError, DataError
     from mnv2_tasks.pictures import sheet
     from mnv2_tasks.predict import DEMO, Predictor, choose_device, find_inputs
@@ -20,8 +21,8 @@ def run(config):
     device = choose_device(str(config.device))
     network, passport = load_network(str(config.weights))
     network.to(device, memory_format=torch.channels_last)
-    size = passport["config"]["imgsz"]
-    predictor = Predictor(network=network, size=size, min_score=config.min_score, out=config.out)
+    fit = build_fit(OmegaConf.create(passport["config"]))
+    predictor = Predictor(network=network, fit=fit, min_score=config.min_score, out=config.out)
     out = predictor.out
 
     console = Console(highlight=False, markup=False, soft_wrap=True)

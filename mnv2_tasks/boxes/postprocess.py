@@ -1,5 +1,6 @@
 """Scores and offsets of one image -> the boxes that a user sees."""
 
+import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
@@ -11,8 +12,10 @@ def detect(
     class_logits: Tensor,
     box_deltas: Tensor,
     anchors: Tensor,
+    extent: Tensor,
     original_size: Tensor,
     *,
+    scores: str,
     score_threshold: float,
     iou_threshold: float,
     candidates: int,
@@ -23,19 +26,23 @@ def detect(
     One flat top-k before a single class-offset NMS is several times faster than a loop over classes.
 
     Args:
-        class_logits: (A, K + 1), background last; softmax gives the scores.
+        class_logits: (A, K + 1), background last.
         box_deltas: (A, 4).
         anchors: (A, 4) xyxy fractions.
-        original_size: (2,) height and width in pixels; boxes are clipped to it.
+        extent: (2,) height and width of the network's whole input in pixels of the original image.
+        original_size: (2,) height and width of the image in pixels; boxes are clipped to it.
+        scores: "softmax" over all columns, or "sigmoid" of each class alone.
         candidates: how many (anchor, class) pairs enter the NMS.
     """
-    scores = class_logits.float().softmax(dim=-1)[:, :-1]  # (A, K)
-    num_classes = scores.shape[1]
-    scores, order = scores.flatten().topk(min(candidates, scores.numel()))
-    keep = scores > score_threshold
-    scores, order = scores[keep], order[keep]
+    logits = class_logits.float()
+    confidence = (logits.softmax(dim=-1) if scores == "softmax" else logits.sigmoid())[:, :-1]  # (A, K)
+    num_classes = confidence.shape[1]
+    confidence, order = confidence.flatten().topk(min(candidates, confidence.numel()))
+    keep = confidence > score_threshold
+    confidence, order = confidence[keep], order[keep]
     anchor, labels = order // num_classes, order % num_classes
-    boxes = decode_boxes(box_deltas[anchor].float(), anchors[anchor]).clamp(0, 1)
-    keep = batched_nms(boxes, scores, labels, iou_threshold)[:max_detections]
-    pixels = original_size.flip(0).repeat(2).to(boxes)  # width, height, width, height
-    return Detections(boxes[keep] * pixels, scores[keep], labels[keep])
+    scale, limit = (size.flip(0).repeat(2).to(box_deltas.device, torch.float32) for size in (extent, original_size))
+    boxes = (decode_boxes(box_deltas[anchor].float(), anchors[anchor]) * scale).clamp(min=0)  # xyxy pixels
+    boxes = torch.minimum(boxes, limit)
+    keep = batched_nms(boxes, confidence, labels, iou_threshold)[:max_detections]
+    return Detections(boxes[keep], confidence[keep], labels[keep])

@@ -1,6 +1,7 @@
 """The embedded data set: scenes drawn on the fly, so that every task runs on any machine, offline."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from mnv2_tasks.contracts import Sample
@@ -12,23 +13,32 @@ class Shapes:
     """A `DataSource` for every kind of task. Training draws new scenes in every epoch.
 
     Args:
+        kind: of the task that it serves.
         train_size: scenes of one epoch.
         val_size: scenes of the validation split, always the same ones.
         image_size: side of the square scenes, in pixels.
         seed: another seed is another data set.
     """
 
-    def __init__(self, *, train_size: int, val_size: int, image_size: int, seed: int):
+    def __init__(self, *, kind: str, train_size: int, val_size: int, image_size: int, seed: int):
         for name, value, least in [
             ("train_size", train_size, 1), ("val_size", val_size, 1), ("image_size", image_size, 32)
         ]:  # fmt: skip
             if value < least:
                 raise ConfigError(f"data.{name}={value}: expected at least {least}")
+        self.kind = kind
+        self.class_names = ["background", *CLASS_NAMES] if kind == "segmentation" else CLASS_NAMES
         self.sizes = {"train": train_size, "val": val_size}
         self.image_size, self.seed = image_size, seed
 
-    def class_names(self, kind: str) -> list[str]:
-        return ["background", *CLASS_NAMES] if kind == "segmentation" else CLASS_NAMES
+    def prepare(self, splits: Sequence[str]) -> None:
+        """Scenes are drawn when they are asked for, and are never bad."""
+
+    def describe(self) -> str:
+        return f"drawn scenes, {len(CLASS_NAMES)} classes, {self.sizes['train']:,} / {self.sizes['val']:,} images"
+
+    def largest(self, split: str) -> int:
+        return self.image_size
 
     def length(self, split: str) -> int:
         return self.sizes[split]

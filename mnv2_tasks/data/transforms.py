@@ -1,42 +1,87 @@
-"""Albumentations presets: what happens to a picture, its boxes and its mask before the network sees it.
+"""Augmentation presets: what happens at random to a training picture, its boxes and its mask, up to the network's size.
 
 Functions rather than YAML, because albumentations only warns about an argument it does not know.
 """
 
 import os
 import random
+from collections.abc import Callable
 
 import numpy as np
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A  # noqa: E402
 
-from mnv2_tasks.contracts import Sample  # noqa: E402
+from mnv2_tasks.contracts import IGNORE, Sample  # noqa: E402
+from mnv2_tasks.data.ssd_crop import SSDCrop  # noqa: E402
+from mnv2_tasks.errors import ConfigError  # noqa: E402
 
-NOTHING: list[A.BasicTransform] = []
-# for scenes that are drawn afresh every epoch, turned, stretched and coloured at random already
-LIGHT: list[A.BasicTransform] = [
-    A.HorizontalFlip(p=0.5),
-    A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-]
-PRESETS = {"none": NOTHING, "light": LIGHT}
+Fill = tuple[int, int, int]
+Preset = Callable[[int, Fill], list[A.BasicTransform]]
 
 
-class Transform:
-    """A preset, then a resize to the square that the network is built for.
+def none(size: int, fill: Fill) -> list[A.BasicTransform]:
+    return [A.Resize(size, size)]
 
-    Randomness comes from the key given with each sample and from nothing else, so a sample looks the same in every
-    worker process and after a resumed run. (Compose(seed=) gives each of its transforms the same stream: their
-    decisions would be perfectly correlated.)
+
+def light(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """For scenes that are drawn afresh every epoch, turned, stretched and coloured at random already."""
+    return [
+        A.HorizontalFlip(p=0.5),
+        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
+        A.Resize(size, size),
+    ]
+
+
+def imagenet(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """The crop of Szegedy et al. 2015, as in torchvision's reference script, and a flip."""
+    return [
+        A.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"),
+        A.HorizontalFlip(p=0.5),
+    ]
+
+
+def ssd(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Colours, zoom out or crop, flip (SSD paper, sections 2.2 and 3.6)."""
+    return [
+        A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.5),
+        SSDCrop(zoom_out=4.0, fill=fill),
+        A.HorizontalFlip(p=0.5),
+        A.Resize(size, size),
+    ]
+
+
+def deeplab(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Scale by 0.5 to 2, crop, flip; what lies outside the picture has no class (as TF's DeepLab trains)."""
+    return [
+        A.RandomScale((-0.5, 1.0), p=1.0),
+        A.PadIfNeeded(size, size, fill=fill, fill_mask=IGNORE, position="random"),
+        A.RandomCrop(size, size),
+        A.HorizontalFlip(p=0.5),
+    ]
+
+
+PRESETS: dict[str, Preset] = {"none": none, "light": light, "imagenet": imagenet, "ssd": ssd, "deeplab": deeplab}
+
+
+class Augment:
+    """A preset, drawn from the key given with each sample and from nothing else.
+
+    So a sample looks the same in every worker process and after a resumed run. (Compose(seed=) gives each of its
+    transforms the same stream: their decisions would be perfectly correlated.)
 
     Args:
         preset: a name in PRESETS.
-        size: side of the square, in pixels.
+        size: side of the network's square input, in pixels.
+        fill: RGB of what lies outside the picture.
     """
 
-    def __init__(self, preset: str, size: int):
+    def __init__(self, preset: str, size: int, fill: list[float]):
+        if preset not in PRESETS:
+            raise ConfigError(f"data.augmentation: {preset!r} is unknown; there are {', '.join(PRESETS)}")
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
-        self.compose = A.Compose([*PRESETS[preset], A.Resize(size, size)], bbox_params=boxes, mask_interpolation=0)
+        red, green, blue = (round(value) for value in fill)
+        self.compose = A.Compose(PRESETS[preset](size, (red, green, blue)), bbox_params=boxes, mask_interpolation=0)
 
     def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
         rng = np.random.default_rng(key)

@@ -19,6 +19,7 @@ class SSDHead(nn.Module):
         width: multiplies `extra_channels`, not below 16 (TF's min_depth), as the backbone's width does its layers.
         lite: depthwise-separable extras and predictors.
         norm_eps, norm_momentum: batch norm; TF's 1e-3 and 0.03 suit the head at large batches.
+        padding: of the extra maps' strided convolutions: "torch", or TF's "same"; belongs to the weights.
     """
 
     taps = ("c4_expand", "final")
@@ -33,6 +34,7 @@ class SSDHead(nn.Module):
         lite: bool,
         norm_eps: float = 1e-3,
         norm_momentum: float = 0.03,
+        padding: str = "torch",
     ):
         super().__init__()
         norm = batch_norm(norm_eps, norm_momentum)
@@ -43,7 +45,7 @@ class SSDHead(nn.Module):
             self.extras.append(
                 nn.Sequential(
                     conv_norm_act(channels[-1], hidden, 1, norm=norm),
-                    _halve(hidden, out_channels, lite=lite, norm=norm),
+                    _halve(hidden, out_channels, lite=lite, norm=norm, padding=padding),
                 )
             )
             channels.append(out_channels)
@@ -72,10 +74,10 @@ def _rows(maps: list[Tensor], columns: int) -> Tensor:
     return torch.cat([m.permute(0, 2, 3, 1).reshape(m.shape[0], -1, columns) for m in maps], dim=1)
 
 
-def _halve(in_channels: int, out_channels: int, *, lite: bool, norm: Norm) -> nn.Sequential:
+def _halve(in_channels: int, out_channels: int, *, lite: bool, norm: Norm, padding: str) -> nn.Sequential:
     if lite:
-        return depthwise_separable(in_channels, out_channels, stride=2, norm=norm)
-    return conv_norm_act(in_channels, out_channels, 3, stride=2, norm=norm)
+        return depthwise_separable(in_channels, out_channels, stride=2, norm=norm, padding=padding)
+    return conv_norm_act(in_channels, out_channels, 3, stride=2, norm=norm, padding=padding)
 
 
 def _predictor(in_channels: int, out_channels: int, *, lite: bool, norm: Norm) -> nn.Module:

@@ -1,5 +1,7 @@
 """Top-1 and top-5 accuracy."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,24 +13,33 @@ class TopKAccuracy:
 
     primary = "top1"
 
-    def __init__(self):
+    def __init__(self, class_names: list[str]):
+        self.class_names = class_names
         self.reset()
 
     def reset(self) -> None:
-        self.hits: dict[int, tuple[bool, bool]] = {}  # image id -> (in top 1, in top 5)
+        self.hits: dict[int, tuple[int, bool, bool]] = {}  # image id -> (class, in top 1, in top 5)
 
     def update(self, predictions: Tensor, batch: ClassificationBatch) -> None:
         """`predictions`: (B, K) scores, larger is better."""
         best = predictions.topk(min(5, predictions.shape[1])).indices.cpu()  # (B, <=5)
-        right = best == batch.labels.cpu()[:, None]
-        for image_id, row in zip(batch.image_ids.tolist(), right):
-            self.hits[image_id] = (bool(row[0]), bool(row.any()))
+        labels = batch.labels.cpu()
+        right = best == labels[:, None]
+        for image_id, label, row in zip(batch.image_ids.tolist(), labels.tolist(), right):
+            self.hits[image_id] = (label, bool(row[0]), bool(row.any()))
 
     def merge(self, other: "TopKAccuracy") -> None:
         self.hits.update(other.hits)
 
-    def compute(self) -> dict[str, float]:
-        """`top1` and `top5` in [0, 1]; with fewer than five classes top5 is 1."""
-        hits = torch.tensor(list(self.hits.values()), dtype=torch.float64).reshape(-1, 2)
-        top1, top5 = (hits.mean(0) if len(hits) else torch.zeros(2)).tolist()
-        return {"top1": top1, "top5": top5}
+    def compute(self) -> dict[str, Any]:
+        """`top1` and `top5` in [0, 1], `top1_per_class` of the classes present, and how many `images` there were.
+
+        With fewer than five classes top5 is 1.
+        """
+        rows = torch.tensor(list(self.hits.values()), dtype=torch.float64).reshape(-1, 3)
+        top1, top5 = (rows[:, 1:].mean(0) if len(rows) else torch.zeros(2)).tolist()
+        labels = rows[:, 0].long()
+        counts = torch.bincount(labels, minlength=len(self.class_names))
+        right = torch.bincount(labels, weights=rows[:, 1], minlength=len(self.class_names))
+        per_class = {name: float(right[i] / counts[i]) for i, name in enumerate(self.class_names) if counts[i]}
+        return {"top1": top1, "top5": top5, "top1_per_class": per_class, "images": len(rows)}

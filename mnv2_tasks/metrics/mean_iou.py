@@ -29,7 +29,8 @@ class MeanIoU:
                 continue
             self.seen.add(image_id)
             num_classes = len(self.class_names)
-            truth, predicted = mask.flatten(), predicted.flatten()
+            height, width = predicted.shape  # masks of a batch are padded to one size
+            truth, predicted = mask[:height, :width].flatten(), predicted.flatten()
             valid = truth != IGNORE
             counts = torch.bincount(truth[valid] * num_classes + predicted[valid], minlength=num_classes * num_classes)
             self.confusion += counts.view(num_classes, num_classes).cpu()

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv2_tasks.contracts import ClassificationBatch, Head
+from mnv2_tasks.contracts import ClassificationBatch, Frames, Head
 from mnv2_tasks.metrics.accuracy import TopKAccuracy
 
 
@@ -22,12 +22,12 @@ class ClassificationTask(nn.Module):
         self.head = head
         self.class_names = class_names
         self.label_smoothing = label_smoothing
-        self.metric = TopKAccuracy()
+        self.metric = TopKAccuracy(class_names)
 
     def loss(self, features: dict[str, Tensor], batch: ClassificationBatch) -> dict[str, Tensor]:
         logits = self.head(features).float()
         return {"class": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
 
-    def predict(self, features: dict[str, Tensor], original_sizes: Tensor) -> Tensor:
+    def predict(self, features: dict[str, Tensor], frames: Frames) -> Tensor:
         """(B, K) probabilities."""
         return self.head(features).float().softmax(dim=1)

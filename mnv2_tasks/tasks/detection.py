@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mnv2_tasks.boxes.postprocess import detect
-from mnv2_tasks.contracts import DetectionBatch, Detections, Head
+from mnv2_tasks.contracts import DetectionBatch, Detections, Frames, Head
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.coco_map import CocoMAP
 
 
@@ -16,6 +18,7 @@ class DetectionTask(nn.Module):
         head: returns an SSDOutput.
         loss: maps an SSDOutput and a list of BoxTargets to named terms.
         ground_truth: the validation split in COCO's format; None where nothing is evaluated, as in predict.py.
+        scores: "softmax" over K + 1 classes, or "sigmoid" of each, as TF's SSDLite weights were trained.
         score_threshold, iou_threshold, candidates, max_detections: see `detect`; all of them move AP.
     """
 
@@ -28,6 +31,7 @@ class DetectionTask(nn.Module):
         class_names: list[str],
         ground_truth: dict[str, Any] | None,
         loss: nn.Module,
+        scores: str,
         score_threshold: float,
         iou_threshold: float,
         candidates: int,
@@ -37,7 +41,10 @@ class DetectionTask(nn.Module):
         self.head = head
         self.class_names = class_names
         self.multibox_loss = loss
+        if scores not in ("softmax", "sigmoid"):
+            raise ConfigError(f"scores={scores}: expected softmax or sigmoid")
         self.postprocess = {
+            "scores": scores,
             "score_threshold": score_threshold,
             "iou_threshold": iou_threshold,
             "candidates": candidates,
@@ -48,10 +55,14 @@ class DetectionTask(nn.Module):
     def loss(self, features: dict[str, Tensor], batch: DetectionBatch) -> dict[str, Tensor]:
         return self.multibox_loss(self.head(features), batch.targets)
 
-    def predict(self, features: dict[str, Tensor], original_sizes: Tensor) -> list[Detections]:
+    def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Detections]:
         """Boxes of each image in its original pixels."""
         output = self.head(features)
+        # pixels of the image per unit of the network's input, of which it may fill a part
+        extents = torch.tensor(frames.input_size) / frames.content_sizes.cpu() * frames.original_sizes.cpu()
         return [
-            detect(logits, deltas, output.anchors, size, **self.postprocess)
-            for logits, deltas, size in zip(output.class_logits, output.box_deltas, original_sizes)
+            detect(logits, deltas, output.anchors, extent, original, **self.postprocess)
+            for logits, deltas, extent, original in zip(
+                output.class_logits, output.box_deltas, extents, frames.original_sizes
+            )
         ]

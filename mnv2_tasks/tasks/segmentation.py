@@ -1,9 +1,11 @@
 """Semantic segmentation with DeepLabv3 or its mobile reduction."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv2_tasks.contracts import IGNORE, Head, SegmentationBatch
+from mnv2_tasks.contracts import IGNORE, Frames, Head, SegmentationBatch
 from mnv2_tasks.metrics.mean_iou import MeanIoU
 
 
@@ -28,13 +30,27 @@ class SegmentationTask(nn.Module):
         total = F.cross_entropy(logits, batch.masks, ignore_index=IGNORE, reduction="sum")
         return {"pixel": total / (batch.masks != IGNORE).sum().clamp(min=1)}
 
-    def predict(self, features: dict[str, Tensor], original_sizes: Tensor) -> list[Tensor]:
+    def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Tensor]:
         """Class maps, each (h, w) int64 of its image's original size."""
-        logits = self.head(features)
-        sizes = [tuple(size) for size in original_sizes.tolist()]
-        # max is several times faster than argmax on a channels-first map
-        return [_upsample(row[None], size).max(dim=1).indices[0] for row, size in zip(logits, sizes)]
+        return self.class_maps(self.head(features), frames)
+
+    def probabilities(self, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+        """(B, K, *size) of every pixel of the network's input, at any size of it."""
+        return _upsample(self.head(features), size).softmax(dim=1)
+
+    def class_maps(self, scores: Tensor, frames: Frames) -> list[Tensor]:
+        """(B, K, h, w) scores over the network's input, larger is better -> what `predict` returns."""
+        maps = []
+        for row, content, original in zip(scores, frames.content_sizes.tolist(), frames.original_sizes.tolist()):
+            row = row[None]
+            if content != list(frames.input_size):  # the image fills a part of the input
+                row = _upsample(row, frames.input_size)[..., : content[0], : content[1]]
+            if list(row.shape[2:]) != original:
+                row = _upsample(row, original)
+            # max is several times faster than argmax on a channels-first map
+            maps.append(row.max(dim=1).indices[0])
+        return maps
 
 
-def _upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=True)
+def _upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(logits.float(), size=tuple(size), mode="bilinear", align_corners=True)

@@ -1,0 +1,63 @@
+"""How an image of any size becomes the network's input when nothing is random: in validation and at prediction."""
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mnv2_tasks.errors import ConfigError
+
+FITS = ("square", "centre_crop", "pad")
+GRID = 32  # pads grow by multiples of the coarsest stride, so that k * stride + 1 stays k * stride + 1
+
+
+class Fit:
+    """(H, W, 3) uint8 image -> (network input, (height, width) of its top-left part that holds the image).
+
+    Args:
+        fit: "square": squeezed into a square, as TF's SSD does. "centre_crop": the shorter side resized to `resize`
+            with Pillow's antialiased bilinear filter, then the middle square cut out, as torchvision does. "pad":
+            never resized, filled up at the right and bottom, as DeepLab's protocol for PASCAL VOC asks.
+        size: side of the square, in pixels; of "pad", the least side: larger images give larger inputs.
+        resize: shorter side before the centre crop, in pixels; None leaves the image as it is.
+        fill: RGB of the padding; the mean that the network subtracts.
+    """
+
+    def __init__(self, *, fit: str, size: int, resize: int | None, fill: list[float]):
+        if fit not in FITS:
+            raise ConfigError(f"input.fit={fit}: expected one of {', '.join(FITS)}")
+        if resize is not None and resize < size:
+            raise ConfigError(f"input.resize={resize}: expected at least imgsz={size}, whose square is cut out of it")
+        self.fit, self.size, self.resize = fit, size, resize
+        self.fill = np.round(fill).astype(np.uint8)
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        if self.fit == "square":
+            return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_LINEAR), (self.size, self.size)
+        if self.fit == "centre_crop":
+            return self._centre_crop(image), (self.size, self.size)
+        height, width = image.shape[:2]
+        side = [self.size + max(0, -(-(length - self.size) // GRID)) * GRID for length in (height, width)]
+        padded = np.empty((*side, 3), np.uint8)
+        padded[:] = self.fill
+        padded[:height, :width] = image
+        return padded, (height, width)
+
+    def _centre_crop(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        if self.resize and min(height, width) != self.resize:
+            longer = int(self.resize * max(height, width) / min(height, width))
+            height, width = (self.resize, longer) if height <= width else (longer, self.resize)
+            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        if min(height, width) < self.size:
+            image, (height, width) = _surround(image, self.size)
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return image[top : top + self.size, left : left + self.size]
+
+
+def _surround(image: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Black borders around an image that is smaller than the crop, as torchvision's CenterCrop adds."""
+    height, width = max(size, image.shape[0]), max(size, image.shape[1])
+    out = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    out[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return out, (height, width)

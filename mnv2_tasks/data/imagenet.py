@@ -1,0 +1,161 @@
+"""ImageNet-1k (ILSVRC 2012): folders named by WordNet id, or the validation images as they were published."""
+
+import csv
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
+from mnv2_tasks.data.files import FileSource
+from mnv2_tasks.data.image_folder import labelled
+from mnv2_tasks.data.layout import data_root, not_found
+from mnv2_tasks.data.listing import PICTURES, counted, some
+from mnv2_tasks.data.problems import Problem
+from mnv2_tasks.data.records import Records
+from mnv2_tasks.errors import ConfigError
+
+PLACES = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # the second and third as Kaggle packs it
+DEVKITS = (".", "devkit", "devkit/data", "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12/data")
+TREE = """
+train/n01440764/*.JPEG  ...   1000 folders
+val/n01440764/*.JPEG    ...   1000 folders; or val/ILSVRC2012_val_00000001.JPEG ... with one of
+ILSVRC2012_devkit_t12/data/{meta.mat,ILSVRC2012_validation_ground_truth.txt}, LOC_val_solution.csv, val.txt
+"""
+
+
+def imagenet(*, root: str | None, kind: str, on_bad: str) -> FileSource:
+    """Labels are the usual ones, 0 to 999 in the order of the WordNet ids, whichever folders are there.
+
+    Raises:
+        ConfigError: the task is not classification, a folder is no class of ImageNet, or labels are missing.
+    """
+    if kind != "classification":
+        raise ConfigError(f"data=imagenet has one class for each image: for task=classification, not for {kind}")
+    path = data_root(root, "imagenet")
+    folders = {split: _folder(path, split) for split in ("train", "val")}
+    if not any(folders.values()):
+        raise not_found("imagenet", path, "train", TREE)
+
+    def read(split: str) -> tuple[Records, list[Problem]]:
+        folder = folders[split]
+        if folder is None:
+            raise not_found("imagenet", path, split, TREE)
+        return _read(path, folder), []
+
+    return FileSource(kind=kind, class_names=imagenet_names(), read=read, found=_found(folders), on_bad=on_bad)
+
+
+@cache
+def label_of_wnid() -> dict[str, int]:
+    return {wnid: label for label, wnid in enumerate(imagenet_wnids())}
+
+
+def _found(folders: dict[str, Path | None]) -> str:
+    counts = {split: len(_class_folders(folder)) for split, folder in folders.items() if folder}
+    few = [f"{split} has {n:,} of them" for split, n in counts.items() if 0 < n < len(imagenet_wnids())]
+    flat = ["val as published, without folders"] if counts.get("val") == 0 else []
+    return ", ".join(["ImageNet-1k", counted(len(imagenet_wnids()), "class"), *few, *flat])
+
+
+def _folder(root: Path, split: str) -> Path | None:
+    return next((root / place / split for place in PLACES if (root / place / split).is_dir()), None)
+
+
+def _class_folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _pictures(folder: str) -> list[str]:
+    """Sorted names, without a look at each of 1.28 million files."""
+    return sorted(name for name in os.listdir(folder) if name.lower().endswith(PICTURES) and name[0] != ".")
+
+
+def _read(root: Path, folder: Path) -> Records:
+    found = _class_folders(folder)
+    if not found:
+        return _read_flat(root, folder)
+    label_of = label_of_wnid()
+    strange = [name for name in found if name not in label_of]
+    if strange:
+        raise ConfigError(
+            f"data=imagenet: {folder} has {counted(len(strange), 'folder')} that "
+            f"{'is' if len(strange) == 1 else 'are'} none of the 1000 classes' WordNet ids: {some(strange)}. "
+            f"Remove them, or use data=folder, which takes any class names"
+        )
+    files, counts = [], []
+    for name in found:
+        inside = os.path.join(folder, name)
+        names = _pictures(inside)
+        files += [f"{inside}/{file}" for file in names]
+        counts.append(len(names))
+    return labelled(files, np.repeat(np.array([label_of[name] for name in found], np.int64), counts))
+
+
+def _read_flat(root: Path, folder: Path) -> Records:
+    files = _pictures(str(folder))
+    labels = _validation_labels(root, folder)
+    lost = [file for file in files if os.path.splitext(file)[0] not in labels]
+    if lost:
+        raise ConfigError(f"data=imagenet: {counted(len(lost), 'image')} in {folder} without a label: {some(lost)}")
+    numbers = np.array([labels[os.path.splitext(file)[0]] for file in files], np.int64)
+    return labelled([f"{folder}/{file}" for file in files], numbers)
+
+
+def _validation_labels(root: Path, folder: Path) -> dict[str, int]:
+    """{file name without ending: label} from the first ground truth that is there."""
+    for place in DEVKITS:
+        truth, meta = root / place / "ILSVRC2012_validation_ground_truth.txt", root / place / "meta.mat"
+        if truth.is_file() and meta.is_file():
+            return _from_devkit(truth, meta)
+    solution = root / "LOC_val_solution.csv"
+    if solution.is_file():
+        return _from_kaggle(solution)
+    for listed in (root / "val.txt", folder / "val.txt"):
+        if listed.is_file():
+            return _from_list(listed)
+    places = ", ".join(str(root / place) for place in DEVKITS)
+    raise ConfigError(
+        f"data=imagenet: {folder} holds no class folders, and the labels of its images are not there: looked for "
+        f"ILSVRC2012_validation_ground_truth.txt and meta.mat in {places}, for {solution} and for {root / 'val.txt'}. "
+        f"Unpack ILSVRC2012_devkit_t12.tar.gz in {root}, or sort the images into folders named by WordNet id"
+    )
+
+
+def _from_devkit(truth: Path, meta: Path) -> dict[str, int]:
+    """Line i is image i's ILSVRC2012 id, which follows another order than the WordNet ids; meta.mat links the two."""
+    from scipy.io import loadmat  # a tenth of a second that others need not wait for
+
+    try:
+        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        wnid_of = {str(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
+    except Exception as error:  # scipy raises nearly anything on a damaged file
+        raise ConfigError(f"{meta}: is not the devkit's table of classes, `synsets` is missing ({error})") from None
+    rows = ((f"ILSVRC2012_val_{i:08d}", number) for i, number in enumerate(truth.read_text().split(), start=1))
+    return {name: _label(truth, name, wnid_of.get(number, number)) for name, number in rows}
+
+
+def _from_kaggle(solution: Path) -> dict[str, int]:
+    """ImageId,PredictionString: the latter begins with the WordNet id, a box follows."""
+    with solution.open(newline="") as file:
+        rows = [(row["ImageId"], row["PredictionString"].split()[0]) for row in csv.DictReader(file)]
+    return {name: _label(solution, name, wnid) for name, wnid in rows}
+
+
+def _from_list(listed: Path) -> dict[str, int]:
+    """`ILSVRC2012_val_00000001.JPEG 65` or `... n01751748`: labels as here, or WordNet ids."""
+    rows = [line.split() for line in listed.read_text().splitlines() if line.strip()]
+    strange = [row for row in rows if len(row) != 2]
+    if strange:
+        raise ConfigError(f"{listed}: expected an image and its class in each line, not {' '.join(strange[0])!r}")
+    wnid_of = {str(label): wnid for wnid, label in label_of_wnid().items()}
+    return {Path(name).stem: _label(listed, name, wnid_of.get(word, word)) for name, word in rows}
+
+
+def _label(file: Path, name: str, wnid: str) -> int:
+    try:
+        return label_of_wnid()[wnid]
+    except KeyError:
+        raise ConfigError(f"{file}: {name} has the class {wnid!r}, which is none of ImageNet's 1000") from None

@@ -1,0 +1,72 @@
+"""What lies in a folder, without what operating systems and tools leave there."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def folders(folder: Path) -> list[Path]:
+    """Visible folders directly in a folder, by name."""
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def child(folder: Path, name: str) -> Path | None:
+    """The folder of that name directly in a folder, whatever its case."""
+    return next((found for found in folders(folder) if found.name.lower() == name.lower()), None)
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Visible files at any depth, unsorted: paths that begin with the folder's."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from files_below(Path(entry.path))
+            else:
+                yield entry.path
+
+
+def has(folder: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file of this kind lies at any depth; stops at the first."""
+    return any(file.lower().endswith(suffixes) for file in files_below(folder))
+
+
+def pictures_below(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Sorted pictures at any depth, and how many files of each other ending lie among them."""
+    pictures, others = [], Counter()
+    for file in files_below(folder):
+        if file.lower().endswith(PICTURES):
+            pictures.append(file)
+        else:
+            others[os.path.splitext(file)[1].lower()] += 1
+    return sorted(pictures), others
+
+
+def stem(file: str, folder: Path) -> str:
+    """What a picture and its label file have in common: the path below their folders, without the ending."""
+    return os.path.splitext(os.path.relpath(file, folder))[0]
+
+
+def told(others: Counter[str]) -> list[str]:
+    """A note for people on files that were left out; none if there are none."""
+    if not others:
+        return []
+    endings = " ".join(sorted(ending or "no ending" for ending in others))
+    return [f"{counted(others.total(), 'file')} left out as no images ({endings})"]
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 class" or "3 classes"."""
+    plural = {"class": "classes", "category": "categories"}.get(noun, f"{noun}s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def some(names: Iterable[str], shown: int = 8) -> str:
+    """The first few names, and how many there are beyond."""
+    names = list(names)
+    return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")

@@ -1,0 +1,103 @@
+"""COCO's three ways to write an object's outline -> one: compressed run lengths."""
+
+import math
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as run_length
+
+from mnv2_tasks.errors import DataError
+
+
+def compressed_outline(segmentation: Any, size: tuple[int, int]) -> str:
+    """Run lengths in COCO's compressed format, for `outline_mask`.
+
+    Args:
+        segmentation: an annotation's field: polygons [[x, y, x, y, ...], ...] in pixels, or {"size", "counts"} with
+            run lengths as a list or as a compressed string.
+        size: (height, width) of the image.
+
+    Raises:
+        DataError: it is none of these, encloses nothing, or belongs to an image of another size. The message goes on
+            from "annotation 17 ".
+    """
+    height, width = size
+    if isinstance(segmentation, dict):
+        return _from_runs(segmentation, size)
+    if not isinstance(segmentation, list) or not segmentation:
+        raise DataError("has no outline ('segmentation')")
+    # Two points enclose nothing, and pycocotools takes four numbers for a box
+    polygons = [polygon for polygon in segmentation if not isinstance(polygon, list) or len(polygon) >= 6]
+    if not polygons:
+        raise DataError("has an outline of fewer than three points")
+    for polygon in polygons:
+        _check_polygon(polygon, size)
+    return _text(run_length.merge(run_length.frPyObjects(polygons, height, width)))
+
+
+def outline_mask(outline: str, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the pixels inside what `compressed_outline` returned. (pycocotools' own warns on NumPy 2.)"""
+    runs = _runs(outline)  # down the columns, outside and inside by turns
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
+
+
+def outline_box(outline: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """x, y, width, height in pixels of what `compressed_outline` returned."""
+    x, y, width, height = run_length.toBbox({"size": list(size), "counts": outline.encode()}).tolist()
+    return x, y, width, height
+
+
+def _check_polygon(polygon: Any, size: tuple[int, int]) -> None:
+    """pycocotools checks nothing: it would draw a line to infinity, or crash."""
+    try:
+        numbers = len(polygon) % 2 == 0 and math.isfinite(sum(polygon))
+    except TypeError:
+        numbers = False
+    if not numbers:
+        raise DataError(f"has an outline that is no list of x and y: {str(polygon)[:60]}")
+    if min(polygon) < -max(size) or max(polygon) > 2 * max(size):
+        raise DataError(
+            f"has an outline from {min(polygon):g} to {max(polygon):g}, "
+            f"far out of its image of {size[1]} x {size[0]} pixels"
+        )
+
+
+def _from_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> str:
+    counts: Any = segmentation.get("counts")
+    try:
+        if isinstance(counts, list):
+            uncompressed: Any = {"size": list(size), "counts": counts}
+            counts = _text(run_length.frPyObjects(uncompressed, *size))
+        lengths = _runs(counts)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        raise DataError(f"has run lengths that cannot be read: {str(counts)[:60]}") from None
+    pixels = sum(lengths)  # pycocotools does not check it, and draws whatever lies in memory instead
+    if min(lengths, default=0) < 0:
+        raise DataError("has negative run lengths")
+    if list(segmentation.get("size", size)) != list(size) or pixels != size[0] * size[1]:
+        raise DataError(
+            f"has run lengths of {pixels} pixels and size {segmentation.get('size')}, "
+            f"its image has {size[0]} rows of {size[1]}"
+        )
+    return counts
+
+
+def _text(coded: Any) -> str:
+    return coded["counts"].decode()  # pycocotools gives bytes, its type hints say otherwise
+
+
+def _runs(counts: str) -> list[int]:
+    """Run lengths of COCO's compressed string: 5 bits a character, least first; from the fourth on, the change since
+    the last but one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts.encode("ascii"):
+        chunk = byte - 48
+        value |= (chunk & 0x1F) << shift
+        shift += 5
+        if not chunk & 0x20:  # the run's last character, which holds the sign
+            value -= (chunk & 0x10) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

@@ -1,0 +1,90 @@
+"""One annotation in PASCAL VOC's XML, as the challenge and many annotation tools write it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from mnv2_tasks.errors import DataError
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
+
+
+class VocObject(NamedTuple):
+    name: str
+    corners: Corners  # as written: `pixel_box` makes pixels of them
+    difficult: bool  # hard to recognise: VOC's own evaluation counts it neither as a hit nor as a miss
+
+
+class VocAnnotation(NamedTuple):
+    file_name: str  # the picture's, "" where the file does not tell
+    size: tuple[int, int]  # (height, width), (0, 0) where the file does not tell
+    objects: list[VocObject]
+
+
+def read_voc_xml(path: Path) -> VocAnnotation:
+    """Everything that detection needs. Objects' parts (head, hand, foot) are left out.
+
+    Raises:
+        DataError: no XML, no <annotation>, or an object whose name or corners are missing or are no numbers; it starts
+            with "<path>: " and says which object. Corners that are NaN or reversed are returned as they are.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
+    except (ElementTree.ParseError, ValueError) as error:  # ValueError: an encoding that does not exist
+        raise DataError(f"{path}: is not valid XML ({error}); was it cut short?") from None
+    if root.tag != "annotation":
+        raise DataError(f"{path}: begins with <{root.tag}>, a VOC annotation begins with <annotation>")
+    size = root.find("size")
+    sides = (0, 0) if size is None else (_pixels(path, size, "height"), _pixels(path, size, "width"))
+    objects = [_object(path, number, element) for number, element in enumerate(root.findall("object"), start=1)]
+    return VocAnnotation((root.findtext("filename") or "").strip(), sides, objects)
+
+
+def corners_are_one_based(corners: Iterable[Corners]) -> bool:
+    """Whether a whole data set counts its pixels from 1, as VOC does, or from 0, as many tools do in the same XML.
+
+    One corner at 0 settles it. A data set without any is taken at the format's word: an error of one pixel at most.
+    """
+    return not any(xmin < 1 or ymin < 1 for xmin, ymin, _, _ in corners)
+
+
+def pixel_box(corners: Corners, *, one_based: bool) -> Corners:
+    """xyxy pixel edges. VOC's corners are the first and the last pixel inside, counted from 1."""
+    xmin, ymin, xmax, ymax = corners
+    return (xmin - 1, ymin - 1, xmax, ymax) if one_based else corners
+
+
+def _object(path: Path, number: int, element: Element) -> VocObject:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise DataError(f"{path}: object {number} has no <name>")
+    title = f"object {number} ({name})"
+    box = element.find("bndbox")
+    if box is None:
+        raise DataError(f"{path}: {title} has no <bndbox>")
+    xmin, ymin, xmax, ymax = (_number(path, title, box, side) for side in SIDES)
+    difficult = element.find("difficult") is not None and _number(path, title, element, "difficult") != 0
+    return VocObject(name, (xmin, ymin, xmax, ymax), difficult)
+
+
+def _pixels(path: Path, size: Element, side: str) -> int:
+    number = _number(path, "<size>", size, side)
+    if number < 0 or not number.is_integer():
+        raise DataError(f"{path}: <size> has a {side} of {number:g}, expected whole pixels")
+    return int(number)
+
+
+def _number(path: Path, title: str, parent: Element, tag: str) -> float:
+    text = parent.findtext(tag)
+    if text is None:
+        raise DataError(f"{path}: {title} has no <{tag}>")
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{path}: {title} has <{tag}>{text}</{tag}>, which is not a number") from None

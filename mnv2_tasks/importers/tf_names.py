@@ -1,0 +1,237 @@
+"""Where each variable of a TensorFlow MobileNetV2 checkpoint goes. Pure names and layouts: needs no TensorFlow."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mnv2_tasks.data.class_lists import coco_categories
+from mnv2_tasks.errors import ConfigError
+
+SHADOW = "/ExponentialMovingAverage"  # slim evaluates with these; batch-norm statistics have none
+COCO_COLUMNS = 91  # background, then COCO's ids 1 to 90, gaps included
+
+NORMALISED = {  # what a convolution without a bias consists of: TF's name -> ours, within conv_norm_act
+    "weights": "0.weight",
+    "depthwise_weights": "0.weight",
+    "BatchNorm/gamma": "1.weight",
+    "BatchNorm/beta": "1.bias",
+    "BatchNorm/moving_mean": "1.running_mean",
+    "BatchNorm/moving_variance": "1.running_var",
+}
+BIASED = {"weights": "weight", "biases": "bias"}
+_VARIABLE = re.compile(rf"(?P<layer>.+?)/(?P<part>{'|'.join(NORMALISED)}|biases)")
+
+
+class Place(NamedTuple):
+    """Our tensor's name, and how TF's values (in TF's shape) become ours."""
+
+    name: str
+    convert: Callable[[Tensor], Tensor]
+
+
+class Layout(NamedTuple):
+    """The naming scheme of one code base. Keys are patterns of whole layer names, values our names of them."""
+
+    family: str
+    task: str  # conf/task/<task>.yaml
+    normalised: dict[str, str]  # convolutions with a batch norm
+    biased: dict[str, tuple[str, Callable[[Tensor], Tensor]]]  # output convolutions, and the order of their channels
+
+
+def _as_they_are(rows: Tensor) -> Tensor:
+    return rows
+
+
+def _imagenet_rows(rows: Tensor) -> Tensor:
+    """1001 rows -> 1000: row 0 is the background class, which no image of ImageNet has."""
+    return rows[1:] if len(rows) == 1001 else rows
+
+
+def _class_order(columns: int) -> list[int]:
+    """Columns of the Object Detection API in our order: COCO's ids without the gaps, or all; background last."""
+    return [*(coco_categories() if columns == COCO_COLUMNS else range(1, columns)), 0]
+
+
+def _class_rows(anchors: int) -> Callable[[Tensor], Tensor]:
+    """(anchors * columns, ...) -> (anchors * (K + 1), ...)."""
+
+    def convert(rows: Tensor) -> Tensor:
+        table = rows.unflatten(0, (anchors, -1))
+        return table[:, _class_order(table.shape[1])].flatten(0, 1)
+
+    return convert
+
+
+def _box_rows(rows: Tensor) -> Tensor:
+    """(anchors * 4, ...): ty, tx, th, tw -> x, y, width, height."""
+    return rows.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
+
+
+def _backbone(scope: str) -> dict[str, str]:
+    return {
+        rf"{scope}/Conv": "backbone.stem",
+        rf"{scope}/expanded_conv/(expand|depthwise|project)": r"backbone.blocks.0.\1",
+        rf"{scope}/expanded_conv_(\d+)/(expand|depthwise|project)": r"backbone.blocks.\1.\2",
+        rf"{scope}/Conv_1": "backbone.final",
+    }
+
+
+SLIM = Layout(
+    family="TF slim",
+    task="classification",
+    normalised=_backbone("MobilenetV2"),
+    biased={"MobilenetV2/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
+)
+# the extra maps are numbered from 2, after the backbone's two
+_EXTRAS = {
+    rf"FeatureExtractor/MobilenetV2/layer_19_{step}_Conv2d_{2 + i}_{kind}": f"tasks.ssdlite.head.extras.{i}.{part}"
+    for i in range(4)
+    for step, kind, part in [(1, r"1x1_\d+", "0"), (2, r"3x3_s2_\d+_depthwise", "1.0"), (2, r"3x3_s2_\d+", "1.1")]
+}
+SSDLITE = Layout(
+    family="TF Object Detection API",
+    task="ssdlite",
+    normalised={
+        **_backbone("FeatureExtractor/MobilenetV2"),
+        **_EXTRAS,
+        r"BoxPredictor_(\d)/BoxEncodingPredictor_depthwise": r"tasks.ssdlite.head.box_predictors.\1.0",
+        r"BoxPredictor_(\d)/ClassPredictor_depthwise": r"tasks.ssdlite.head.class_predictors.\1.0",
+    },
+    biased={
+        r"BoxPredictor_(\d)/BoxEncodingPredictor": (r"tasks.ssdlite.head.box_predictors.\1.1", _box_rows),
+        r"BoxPredictor_(0)/ClassPredictor": (r"tasks.ssdlite.head.class_predictors.\1.1", _class_rows(3)),
+        r"BoxPredictor_([1-5])/ClassPredictor": (r"tasks.ssdlite.head.class_predictors.\1.1", _class_rows(6)),
+    },
+)
+
+
+def _deeplab(task: str) -> Layout:
+    head = f"tasks.{task}.head"
+    backbone = _backbone("MobilenetV2")
+    del backbone["MobilenetV2/Conv_1"]  # past the map that DeepLab reads
+    return Layout(
+        family="TF DeepLab",
+        task=task,
+        normalised={
+            **backbone,
+            "image_pooling": f"{head}.pool",
+            "aspp0": f"{head}.pointwise",
+            **{f"aspp{i + 1}": f"{head}.atrous.{i}" for i in range(3)},
+            "concat_projection": f"{head}.project",
+        },
+        biased={"logits/semantic": (f"{head}.logits", _as_they_are)},
+    )
+
+
+MOBILE_DEEPLAB, DEEPLAB = _deeplab("mobile_deeplabv3"), _deeplab("deeplabv3")
+
+
+def recognise_layout(variables: Iterable[str], source: str) -> Layout:
+    """The naming scheme of a checkpoint with these variables.
+
+    Raises:
+        ConfigError: none of ours, or a network of that code base which ours are not.
+    """
+    variables = list(variables)
+    if any(".ATTRIBUTES" in name for name in variables):
+        raise ConfigError(f"{source}: a TF 2 checkpoint, whose names do not tell the layers; export it as .tflite")
+    layers = {match["layer"] for name in variables if (match := _VARIABLE.match(name))}
+    scopes = sorted({layer.split("/")[0] for layer in layers})
+    if any(layer.startswith("FeatureExtractor/MobilenetV2/") for layer in layers):
+        if not any(re.fullmatch(r"BoxPredictor_\d/ClassPredictor_depthwise", layer) for layer in layers):
+            raise ConfigError(
+                f"{source}: an Object Detection API checkpoint without depthwise-separable predictors, an SSD or some "
+                f"other; only its SSDLite (use_depthwise: true) can be imported"
+            )
+        return SSDLITE
+    if "logits/semantic" in layers and "MobilenetV2/Conv" in layers:
+        if any(layer.startswith("decoder/") for layer in layers):
+            raise ConfigError(f"{source}: a DeepLabv3+ checkpoint: it has a decoder, our DeepLabv3 head has none")
+        separable = sorted(layer for layer in layers if re.fullmatch(r"aspp\d_(depthwise|pointwise)", layer))
+        if separable:
+            raise ConfigError(
+                f"{source}: a DeepLab checkpoint with separable ASPP branches ({', '.join(separable)}): our head has "
+                f"regular ones, as the paper's parameter count tells; train with --aspp_with_separable_conv=false"
+            )
+        return DEEPLAB if "aspp1" in layers else MOBILE_DEEPLAB
+    if "MobilenetV2/Logits/Conv2d_1c_1x1" in layers:
+        return SLIM
+    raise ConfigError(
+        f"{source}: no TF-slim MobileNetV2 classifier, Object Detection API SSDLite or DeepLab checkpoint: its layers "
+        f"lie under {scopes or 'no scope known here'}"
+    )
+
+
+def place(variable: str, layout: Layout) -> Place | None:
+    """Where a trained variable goes. None: it belongs to no layer of our network.
+
+    Args:
+        variable: its name, without the suffix of a moving average.
+    """
+    match = _VARIABLE.fullmatch(variable)
+    if match is None:
+        return None
+    layer, part = match["layer"], match["part"]
+    for pattern, ours in layout.normalised.items():
+        if part in NORMALISED and re.fullmatch(pattern, layer):
+            return Place(f"{re.sub(pattern, ours, layer)}.{NORMALISED[part]}", _KERNELS.get(part, _as_they_are))
+    for pattern, (ours, order) in layout.biased.items():
+        if part in BIASED and re.fullmatch(pattern, layer):
+            linear = part == "weights" and ours.endswith(".linear")
+            return Place(f"{re.sub(pattern, ours, layer)}.{BIASED[part]}", _output(part, order, linear))
+    return None
+
+
+def num_classes(variable: str, values: Tensor) -> int | None:
+    """How many classes our head has, from the variable that tells it (None: not this one)."""
+    if variable in ("MobilenetV2/Logits/Conv2d_1c_1x1/biases", "logits/semantic/biases"):
+        return len(_imagenet_rows(values)) if "Logits" in variable else len(values)
+    if variable == "BoxPredictor_0/ClassPredictor/biases":
+        return len(_class_order(len(values) // 3)) - 1
+    return None
+
+
+def check_anchors(variable: str, values: Tensor, source: str) -> None:
+    """Raise a ConfigError if a box predictor has not SSDLite's 3 anchors (first map) or 6 (the others) in each cell."""
+    match = re.fullmatch(r"BoxPredictor_(\d)/BoxEncodingPredictor/biases", variable)
+    anchors = 3 if match and match[1] == "0" else 6
+    if match and len(values) != 4 * anchors:
+        raise ConfigError(
+            f"{source}: {variable} has {len(values)} values: expected {4 * anchors}, for {anchors} anchors"
+        )
+
+
+def dropped_columns(variable: str, values: Tensor) -> dict[str, str]:
+    """{columns of the last dimension: why our head has none for them}."""
+    columns = values.shape[-1]
+    if variable.startswith("MobilenetV2/Logits/") and columns == 1001:
+        return {"0": "the background class, which no image of ImageNet has"}
+    if re.match(r"BoxPredictor_\d/ClassPredictor/", variable) and columns in (3 * COCO_COLUMNS, 6 * COCO_COLUMNS):
+        return {"unused ids": "ids below 91 that COCO gave to no class"}
+    return {}
+
+
+def is_weight(variable: str) -> bool:
+    """Whether the name is that of a trained value or a batch-norm statistic, and not of a slot or a counter."""
+    return _VARIABLE.fullmatch(variable) is not None
+
+
+def _regular(kernel: Tensor) -> Tensor:
+    return kernel.permute(3, 2, 0, 1)  # (kh, kw, in, out) -> (out, in, kh, kw)
+
+
+def _depthwise(kernel: Tensor) -> Tensor:
+    return kernel.permute(2, 3, 0, 1)  # (kh, kw, channels, 1) -> (channels, 1, kh, kw)
+
+
+_KERNELS = {"weights": _regular, "depthwise_weights": _depthwise}
+
+
+def _output(part: str, order: Callable[[Tensor], Tensor], linear: bool) -> Callable[[Tensor], Tensor]:
+    def convert(values: Tensor) -> Tensor:
+        rows = order(_regular(values) if part == "weights" else values)
+        return rows.flatten(1) if linear else rows  # a 1x1 convolution after pooling is our linear layer
+
+    return convert

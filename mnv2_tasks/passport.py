@@ -1,0 +1,62 @@
+"""A passport travels with weights: a plain dict with the config that rebuilds their network, and their class names.
+
+What belongs to the weights and not to the wish of whoever uses them, such as padding, batch-norm epsilon and input
+normalisation, comes back from here as command-line overrides that stand before the user's own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")  # what rebuilds a network
+FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
+TRAINED_WITH = ("backbone.padding", "backbone.norm_eps", "input.mean", "input.std")  # holds for fine-tuning too
+
+
+def make_passport(
+    config: DictConfig, class_names: dict[str, list[str]], command: str, started_from: str | None = None
+) -> dict[str, Any]:
+    """A passport; with what a training run `started_from`, if it is one."""
+    content = OmegaConf.to_container(config, resolve=True)
+    kept = {key: content[key] for key in NETWORK_KEYS}
+    training = {"training": {"ema": config.ema, "started_from": started_from}} if started_from else {}
+    return {"config": kept, "class_names": class_names, "command": command, **training}
+
+
+def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> list[str]:
+    """The overrides that give a command the task, the network and the input of these weights.
+
+    Args:
+        given: {key: value} that the user set; groups among them are left to the user.
+    """
+    config = passport["config"]
+    chosen = given.get("task", config["choices"]["task"])
+    groups = [f"{group}={config['choices'][group]}" for group in ("task", "data", "backbone") if group not in given]
+    values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
+    values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
+    for name, task in config["tasks"].items():
+        if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
+            values |= _flat(f"tasks.{name}.head", task["head"])
+            values |= {f"tasks.{name}.{key}": task[key] for key in ("scores",) if key in task}
+    return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
+
+
+def training_overrides(passport: dict[str, Any], backbone: str) -> list[str]:
+    """What a network that starts from these weights must share with them."""
+    config = passport["config"]
+    if config["choices"]["backbone"] != backbone:
+        return []
+    values = _flat("input", config["input"]) | _flat("backbone", config["backbone"])
+    return [f"{key}={_spelled(values[key])}" for key in TRAINED_WITH if key in values]
+
+
+def _flat(prefix: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{key}": value for key, value in config.items() if key not in ("_target_", *FOLLOW)}
+
+
+def _spelled(value: Any) -> str:
+    """As Hydra's grammar writes it."""
+    if isinstance(value, list):
+        return f"[{','.join(_spelled(item) for item in value)}]"
+    return "null" if value is None else str(value)

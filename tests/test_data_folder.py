@@ -1,0 +1,617 @@
+import json
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnv2_tasks.config import CONF
+from mnv2_tasks.data.folder import folder
+from mnv2_tasks.data.yolo import read_labels
+from mnv2_tasks.errors import ConfigError, DataError
+
+BCCD = CONF.parent.parent / "shared" / "assets" / "BCCD"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("MNV2_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def picture(path, size=(20, 10), exif=None):
+    """A picture of its own, of (width, height) pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save(path, **({"exif": exif} if exif else {}))
+
+
+def mask(path, values, size=(20, 10)):
+    """Bands of these values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bands = np.array(values, np.uint8)[np.arange(size[0]) * len(values) // size[0]]
+    Image.fromarray(np.tile(bands, (size[1], 1))).save(path)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def opened(root, kind, on_bad="refuse", train=None, val=None, prepare=("train", "val")):
+    source = folder(root=str(root), kind=kind, on_bad=on_bad, train=train, val=val)
+    source.prepare(prepare)
+    return source
+
+
+def files(source, split):
+    return [Path(file).name for file in source.problems(split)[0].files]
+
+
+# ---------------------------------------------------------------- ImageFolder
+
+
+def image_folder(root, tree):
+    """{split/class: number of pictures}"""
+    for place, number in tree.items():
+        (root / place).mkdir(parents=True, exist_ok=True)
+        for i in range(number):
+            picture(root / place / f"{i}.jpg")
+
+
+def test_image_folder_has_the_sorted_folder_names_as_classes(tmp_path):
+    image_folder(tmp_path, {"train/dog": 3, "train/cat": 2, "val/cat": 1, "val/dog": 1})
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["cat", "dog"]
+    assert [source.sample("train", 0, i).label for i in range(5)] == [0, 0, 1, 1, 1]
+    assert source.describe() == "ImageFolder, 2 classes, 5 / 2 images"
+
+
+def test_class_folder_only_in_val_is_named(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "val/cat": 1, "val/dogs": 1})
+    with pytest.raises(ConfigError, match=r"val: has 1 class that .*train does not have: dogs; .*lacks dog\."):
+        opened(tmp_path, "classification")
+
+
+def test_hidden_files_are_passed_over_nested_ones_are_read_and_others_are_counted(tmp_path):
+    image_folder(tmp_path, {"train/cat/deep/deeper": 1, "train/cat": 1, "train/dog": 1, "val/cat": 1, "val/.x": 1})
+    write(tmp_path / "train" / "cat" / "._0.jpg", "macOS")
+    write(tmp_path / "train" / "dog" / "Thumbs.db", "Windows")
+    write(tmp_path / "train" / ".DS_Store", "macOS")
+    picture(tmp_path / "train" / "loose.jpg")
+    source = opened(tmp_path, "classification")
+    told = "1 file left out as no images (.db), 1 image outside of class folders left out"
+    assert source.describe() == f"ImageFolder, 2 classes, {told}, 3 / 1 images"
+
+
+def test_class_folder_without_images_is_a_class_and_is_named(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 0, "val/cat": 1})
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["cat", "dog"] and "1 class without images: dog" in source.describe()
+
+
+def test_data_without_splits_are_split_by_the_names_of_their_files(tmp_path):
+    image_folder(tmp_path, {"cat": 20, "dog": 20})
+    source = opened(tmp_path, "classification")
+    assert "no val split: every fifth image, by a hash of its name, validates" in source.describe()
+    before = {split: set(source.problems(split)[0].files) for split in ("train", "val")}
+    assert len(before["train"] | before["val"]) == 40 and not before["train"] & before["val"]
+    assert 3 <= len(before["val"]) <= 15
+    for i in range(20, 30):
+        picture(tmp_path / "cat" / f"{i}.jpg")
+    after = opened(tmp_path, "classification")
+    assert before["val"] <= set(after.problems("val")[0].files)
+    assert before["train"] <= set(after.problems("train")[0].files)
+
+
+def test_split_by_names_does_not_depend_on_where_the_folder_lies(tmp_path):
+    image_folder(tmp_path / "here", {"cat": 9, "dog": 9})
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    here, there = (opened(tmp_path / name, "classification") for name in ("here", "there"))
+    assert files(here, "val") == files(there, "val")
+
+
+def test_two_images_still_give_one_to_validate_on(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1})
+    source = opened(tmp_path, "classification")
+    assert (source.length("train"), source.length("val")) == (1, 1)
+
+
+def test_class_may_be_called_test_or_masks(tmp_path):
+    image_folder(tmp_path, {"masks": 6, "test": 6, "control": 6})
+    assert opened(tmp_path, "classification").class_names == ["control", "masks", "test"]
+
+
+@pytest.mark.parametrize(
+    "there, train, val, told",
+    [
+        (["train", "val", "test"], None, None, ""),
+        (["train", "test", "valid"], None, None, ", valid validates"),
+        (["Training", "Testing"], None, None, ", Training trains, Testing validates"),
+        (["train", "val", "test"], None, "test", ", test validates"),
+        (["fold0", "fold1"], "fold1", "fold0", ", fold1 trains, fold0 validates"),
+    ],
+)
+def test_splits_are_chosen_by_usual_names_or_by_the_user(tmp_path, there, train, val, told):
+    for number, split in enumerate(there, start=1):
+        image_folder(tmp_path, {f"{split}/cat": number, f"{split}/dog": 1})
+    source = folder(root=str(tmp_path), kind="classification", on_bad="refuse", train=train, val=val)
+    assert source.found == "ImageFolder, 2 classes" + told
+    if train:
+        assert (source.length("train"), source.length("val")) == (3, 2)
+
+
+def test_unknown_split_is_refused_with_those_that_are_there(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "test/cat": 1})
+    with pytest.raises(
+        ConfigError, match=r"data.val=tset: there is no such split \(did you mean test\?\); .* test, train"
+    ):
+        opened(tmp_path, "classification", val="tset")
+
+
+def test_data_to_evaluate_on_need_no_training_split(tmp_path):
+    image_folder(tmp_path, {"val/cat": 1, "val/dog": 1})
+    source = opened(tmp_path, "classification", prepare=("val",))
+    assert source.length("val") == 2
+    with pytest.raises(ConfigError, match=r"has no split to train on, only val; data.train=<name>"):
+        source.prepare(["train"])
+
+
+# ---------------------------------------------------------------- YOLO
+
+
+def yolo(root, labels, names="names: [cat, dog]"):
+    """{split: {image: text of its label file, None for no file}}"""
+    for split, images in labels.items():
+        for name, text in images.items():
+            picture(root / "images" / split / f"{name}.jpg")
+            if text is not None:
+                write(root / "labels" / split / f"{name}.txt", text)
+    write(root / "data.yaml", names)
+
+
+def test_yolo_fractions_become_pixels_and_images_without_labels_stay(tmp_path):
+    yolo(
+        tmp_path,
+        {"train": {"a": "0 0.5 0.5 0.5 0.4\n1 .25 .5 .5 1\n", "b": None, "c": ""}, "val": {"d": "1 .5 .5 1 1"}},
+    )
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["cat", "dog"]
+    assert source.describe() == "YOLO txt, 2 classes, 3 / 1 images (2 without objects)"
+    sample = source.sample("train", 0, 0)
+    np.testing.assert_allclose(sample.boxes, [[5, 3, 15, 7], [0, 0, 10, 10]], atol=1e-5)
+    assert sample.box_labels.tolist() == [0, 1]
+    assert source.sample("train", 0, 1).boxes.shape == (0, 4)
+
+
+def test_yolo_boxes_are_fractions_of_the_upright_picture(tmp_path):
+    yolo(tmp_path, {"train": {"a": "0 0.5 0.5 1 1"}, "val": {"b": "0 .5 .5 1 1"}})
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(tmp_path / "images" / "train" / "a.jpg", exif=turned)
+    sample = opened(tmp_path, "detection").sample("train", 0, 0)
+    assert sample.image.shape == (20, 10, 3)
+    np.testing.assert_allclose(sample.boxes, [[0, 0, 10, 20]])
+
+
+def test_yolo_outline_becomes_its_box(tmp_path):
+    write(tmp_path / "a.txt", "1 0.1 0.5 0.3 0.2 0.4 0.9\n")
+    objects, faults = read_labels(tmp_path / "a.txt", 2)
+    assert objects == [(1, 1, (0.1, 0.2, 0.4, 0.9))] and not faults
+
+
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ("0 0.5 0.5 0.5", "has 3 numbers after the class"),
+        ("0 0.5 0.5 0.5 0.5 0.9", "has 5 numbers after the class"),
+        ("cat 0.5 0.5 0.5 0.5", "is not made of numbers"),
+        ("2 0.5 0.5 0.5 0.5", "has class 2; there are 2 classes, 0 to 1"),
+        ("-1 0.5 0.5 0.5 0.5", "has class -1"),
+        ("0 12 8 10 4", r"has numbers outside \[0, 1\]; fractions"),
+        ("0 nan 0.5 0.5 0.5", r"has numbers outside \[0, 1\]"),
+    ],
+)
+def test_bad_yolo_line_is_named_with_its_file(tmp_path, line, what):
+    yolo(tmp_path, {"train": {"a": f"0 .5 .5 .1 .1\n{line}\n", "b": "1 .5 .5 .1 .1"}, "val": {"c": "1 .5 .5 1 1"}})
+    with pytest.raises(DataError, match=rf"1 bad records in train:\n  .*a\.txt: line 2 {what}"):
+        opened(tmp_path, "detection")
+    source = opened(tmp_path, "detection", on_bad="skip")
+    assert source.length("train") == 1 and source.skipped == ["skipped in train: 1 of 2 images, 1 of 2 boxes"]
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0 0.5", "0 0.95 0.5 0.5 0.5"])
+def test_yolo_box_without_area_or_out_of_its_image_is_refused_by_its_line(tmp_path, line):
+    yolo(tmp_path, {"train": {"a": f"\n{line}\n"}, "val": {"c": "1 .5 .5 1 1"}})
+    with pytest.raises(DataError, match=r"a\.jpg: box 2 (has no area|reaches out of its image)"):
+        opened(tmp_path, "detection")
+
+
+def test_rounded_yolo_fractions_may_leave_the_image_by_a_hair(tmp_path):
+    yolo(tmp_path, {"train": {"a": "0 0.500001 0.5 1.000001 1"}, "val": {"c": "1 .5 .5 1 1"}})
+    boxes = opened(tmp_path, "detection").sample("train", 0, 0).boxes
+    np.testing.assert_allclose(boxes, [[0, 0, 20, 10]], atol=1e-4)
+
+
+def test_label_file_without_its_picture_is_refused(tmp_path):
+    yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1", "b": "0 .5 .5 1 1"}, "val": {"c": "1 .5 .5 1 1"}})
+    (tmp_path / "images" / "train" / "b.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 bad records in train:\n  .*images/train/b\.\*: cannot be opened"):
+        opened(tmp_path, "detection")
+
+
+def test_roboflow_yolo_with_labels_beside_images_is_recognised(tmp_path):
+    for split, name in (("train", "a"), ("valid", "b"), ("test", "c")):
+        picture(tmp_path / split / "images" / f"{name}.jpg")
+        write(tmp_path / split / "labels" / f"{name}.txt", "0 .5 .5 1 1")
+    write(tmp_path / "data.yaml", "train: ../train/images\nnc: 1\nnames: ['no']\n")
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["no"] and files(source, "val") == ["b.jpg"]
+    assert source.describe() == "YOLO txt, 1 class, valid validates, 1 / 1 images"
+
+
+def test_unsplit_yolo_finds_the_class_list_that_labelimg_writes_among_the_labels(tmp_path):
+    for i in range(12):
+        picture(tmp_path / "images" / f"{i}.png")
+        write(tmp_path / "labels" / f"{i}.txt", "1 .5 .5 1 1")
+    write(tmp_path / "labels" / "classes.txt", "cat\nsmall dog\n")
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["cat", "small dog"] and source.length("train") + source.length("val") == 12
+
+
+@pytest.mark.parametrize(
+    "file, text, names",
+    [
+        ("data.yaml", "names: {0: cat, 1: yes}", ["cat", "yes"]),
+        ("data.yaml", "nc: 2\nnames:\n- cat\n- dog", ["cat", "dog"]),
+        ("classes.txt", "\ufeffcat\r\nblue dog\r\n\r\n", ["cat", "blue dog"]),
+        ("classes.json", '["cat", "dog"]', ["cat", "dog"]),
+        ("classes.json", '{"dog": 1, "cat": 0}', ["cat", "dog"]),
+    ],
+)
+def test_class_list_may_be_yaml_text_or_json(tmp_path, file, text, names):
+    yolo(tmp_path, {"train": {"a": "1 .5 .5 1 1"}, "val": {"b": ""}}, names="")
+    write(tmp_path / file, text)
+    assert opened(tmp_path, "detection").class_names == names
+
+
+@pytest.mark.parametrize(
+    "file, text, what",
+    [
+        ("data.yaml", "path: x", r"no class list\. Write .*classes\.txt with one class name a line"),
+        ("data.yaml", "nc: 3\nnames: [cat, dog]", "nc is 3, but 2 names are given"),
+        ("data.yaml", "names: {1: cat, 2: dog}", "by number from 0 without gaps"),
+        ("data.yaml", "names: [cat", "cannot be read as a class list"),
+        ("classes.txt", "cat\n\ndog\n", "line 2 is empty"),
+        ("classes.txt", "cat\ncat\n", "names cat twice"),
+        ("classes.txt", "", "names no classes"),
+    ],
+)
+def test_class_list_that_is_missing_or_wrong_says_how_to_write_it(tmp_path, file, text, what):
+    yolo(tmp_path, {"train": {"a": "1 .5 .5 1 1"}, "val": {"b": ""}}, names="")
+    write(tmp_path / file, text)
+    with pytest.raises(ConfigError, match=what):
+        opened(tmp_path, "detection")
+
+
+# ---------------------------------------------------------------- masks
+
+
+def masks(root, values, classes="background\ncat\n", images="images", folder_name="masks"):
+    """{split/image: values in its mask, None for no mask}"""
+    for place, found in values.items():
+        picture(root / images / f"{place}.jpg")
+        if found is not None:
+            mask(root / folder_name / f"{place}.png", found)
+    if classes is not None:
+        write(root / "classes.txt", classes)
+
+
+def test_masks_are_paired_by_name_and_255_is_ignored(tmp_path):
+    masks(tmp_path, {"train/a": [0, 1, 255], "train/b": [1], "val/c": [0, 1]})
+    source = opened(tmp_path, "segmentation")
+    assert source.class_names == ["background", "cat"]
+    assert source.describe() == "masks, 2 classes, 2 / 1 images"
+    assert set(np.unique(source.sample("train", 0, 0).mask)) == {0, 1, 255}
+
+
+@pytest.mark.parametrize("images, labels", [("imgs", "masks"), ("images", "labels"), ("images", "annotations")])
+def test_mask_folders_have_several_names(tmp_path, images, labels):
+    masks(tmp_path, {"training/a": [0, 1], "validation/c": [0, 1]}, images=images, folder_name=labels)
+    assert opened(tmp_path, "segmentation").length("val") == 1
+
+
+def test_unsplit_masks_and_splits_around_masks_are_recognised(tmp_path):
+    masks(tmp_path / "unsplit", {name: [0, 1] for name in "abcdefghij"})
+    assert "no val split" in opened(tmp_path / "unsplit", "segmentation").describe()
+    for split in ("train", "val"):
+        masks(tmp_path / "around" / split, {split: [0, 1]}, classes=None)
+    write(tmp_path / "around" / "classes.txt", "background\ncat")
+    assert opened(tmp_path / "around", "segmentation").describe() == "masks, 2 classes, 1 / 1 images"
+
+
+def test_voc_like_masks_are_split_by_lists(tmp_path):
+    masks(tmp_path, dict.fromkeys("abc", [0, 1]), images="JPEGImages", folder_name="SegmentationClass")
+    write(tmp_path / "ImageSets" / "Segmentation" / "train.txt", "c\na\n")
+    write(tmp_path / "ImageSets" / "Segmentation" / "val.txt", "b\n")
+    source = opened(tmp_path, "segmentation")
+    assert files(source, "train") == ["c.jpg", "a.jpg"] and files(source, "val") == ["b.jpg"]
+
+
+def test_missing_class_list_says_which_values_the_masks_hold(tmp_path):
+    masks(tmp_path, {"train/a": [0, 3], "train/b": [5, 255], "val/c": [0]}, classes=None)
+    with pytest.raises(
+        ConfigError, match=r"hold the values \[0, 3, 5, 255\] .*Write .*classes\.txt .* first names value 0"
+    ):
+        opened(tmp_path, "segmentation")
+
+
+@pytest.mark.parametrize("classes", [None, "background\ncat\n"])
+def test_binary_masks_stored_as_0_and_255_are_recognised(tmp_path, classes):
+    masks(tmp_path, {"train/a": [0], "train/b": [0, 255], "val/c": [0, 255]}, classes=classes)
+    with pytest.raises(ConfigError, match=r"looks like binary masks stored as 0/255 \(such as .*b\.png\)"):
+        opened(tmp_path, "segmentation")
+
+
+def test_coloured_masks_are_refused_with_the_remedy(tmp_path):
+    masks(tmp_path, {"train/a": [0, 1], "val/c": [0, 1]})
+    picture(tmp_path / "masks" / "train" / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: has colours \(mode RGB\).*save it as a palette or greyscale image"):
+        opened(tmp_path, "segmentation")
+    (tmp_path / "classes.txt").unlink()
+    shutil.rmtree(tmp_path / "masks" / "val")
+    with pytest.raises(ConfigError, match=r"a\.png: has colours"):
+        opened(tmp_path, "segmentation")
+
+
+def test_value_beyond_the_class_list_is_named(tmp_path):
+    masks(tmp_path, {"train/a": [0, 2], "val/c": [0, 1]})
+    with pytest.raises(DataError, match=r"a\.png: the mask holds the values \[2\]; there are 2 classes"):
+        opened(tmp_path, "segmentation")
+
+
+def test_image_without_mask_and_mask_without_image_are_named(tmp_path):
+    masks(tmp_path, {"train/a": [0, 1], "train/b": None, "train/d": [0, 1], "val/c": [0, 1]})
+    (tmp_path / "images" / "train" / "d.jpg").unlink()
+    with pytest.raises(
+        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: cannot be opened"
+    ):
+        opened(tmp_path, "segmentation")
+    assert opened(tmp_path, "segmentation", on_bad="skip").length("train") == 1
+
+
+# ---------------------------------------------------------------- VOC XML
+
+
+def xml(objects, file_name="", size=(20, 10)):
+    """(name, xmin, ymin, xmax, ymax[, difficult])"""
+    body = "".join(
+        f"<object><name>{name}</name><difficult>{int(bool(difficult))}</difficult><bndbox><xmin>{a}</xmin><ymin>{b}</ymin>"
+        f"<xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for name, a, b, c, d, *difficult in objects
+    )
+    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    return f"<annotation><filename>{file_name}</filename>{sides}{body}</annotation>"
+
+
+def voc(root, objects, lists=None):
+    for name, found in objects.items():
+        picture(root / "JPEGImages" / f"{name}.jpg")
+        write(root / "Annotations" / f"{name}.xml", xml(found))
+    for split, names in (lists or {}).items():
+        write(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in names))
+
+
+def test_voc_lists_split_the_data_and_all_annotations_give_the_classes(tmp_path):
+    objects = {"a": [("dog", 1, 1, 20, 10)], "b": [("cat", 2, 3, 2, 3)], "c": [("ant", 5, 5, 6, 6)], "d": []}
+    voc(tmp_path, objects, {"train": "ad", "val": "b", "test": "c", "cat_train": ["a  1"]})
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["ant", "cat", "dog"]
+    assert source.describe() == "VOC XML, 3 classes, corners counted from 1, 2 / 1 images (1 without objects)"
+    assert source.sample("train", 0, 0).boxes.tolist() == [[0, 0, 20, 10]]
+    assert source.sample("val", 0, 0).boxes.tolist() == [[1, 2, 2, 3]]  # one pixel large, inclusive corners
+    assert files(opened(tmp_path, "detection", val="test"), "val") == ["c.jpg"]
+
+
+def test_one_corner_at_0_says_that_all_are_counted_from_0(tmp_path):
+    voc(tmp_path, {"a": [("cat", 0, 0, 20, 10)], "b": [("cat", 2, 3, 5, 6)]}, {"train": "a", "val": "b"})
+    source = opened(tmp_path, "detection")
+    assert "corners counted from 0" in source.describe()
+    assert source.sample("val", 0, 0).boxes.tolist() == [[2, 3, 5, 6]]
+
+
+def test_xml_beside_pictures_is_recognised_and_pictures_without_xml_are_counted(tmp_path):
+    for split, name in (("train", "a"), ("valid", "b")):
+        picture(tmp_path / split / f"{name}.jpg")
+        write(tmp_path / split / f"{name}.xml", xml([("cat", 1, 1, 5, 5)]))
+    picture(tmp_path / "train" / "later.jpg")
+    source = opened(tmp_path, "detection")
+    assert source.found == "VOC XML, 1 class, corners counted from 1, 1 image without XML left out, valid validates"
+
+
+def test_lower_case_voc_folders_without_lists_are_split_by_name(tmp_path):
+    for i in range(10):
+        picture(tmp_path / "images" / f"{i}.png")
+        write(tmp_path / "annotations" / f"{i}.xml", xml([("cat", 1, 1, 5, 5)]))
+    assert "no val split" in opened(tmp_path, "detection").describe()
+
+
+def test_picture_goes_by_the_name_of_its_xml_and_else_by_what_the_xml_says(tmp_path):
+    voc(tmp_path, {"a": [("cat", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}, {"train": "ac", "val": "b"})
+    write(tmp_path / "Annotations" / "a.xml", xml([("cat", 1, 1, 5, 5)], file_name="someone_elses.png"))
+    picture(tmp_path / "JPEGImages" / "other.jpg")
+    write(tmp_path / "Annotations" / "c.xml", xml([("cat", 1, 1, 5, 5)], file_name=r"C:\photos\other.jpg"))
+    assert files(opened(tmp_path, "detection"), "train") == ["a.jpg", "other.jpg"]
+
+
+def test_broken_and_missing_xml_are_named(tmp_path):
+    voc(tmp_path, {"a": [("cat", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}, {"train": "axy", "val": "b"})
+    for name in "xy":
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+    write(tmp_path / "Annotations" / "x.xml", "<annotation><object>")
+    with pytest.raises(
+        DataError, match=r"(?s)2 bad records in train.*x\.xml: is not valid XML.*y\.xml: cannot be opened"
+    ):
+        opened(tmp_path, "detection")
+    assert opened(tmp_path, "detection", on_bad="skip").length("train") == 1
+
+
+def test_difficult_objects_are_neither_trained_on_nor_scored(tmp_path):
+    voc(
+        tmp_path,
+        {"a": [("cat", 1, 1, 5, 5), ("cat", 2, 2, 9, 9, True)], "b": [("cat", 1, 1, 5, 5)]},
+        {"train": "b", "val": "a"},
+    )
+    source = opened(tmp_path, "detection")
+    assert "1 difficult object neither trained on nor scored" in source.describe()
+    assert len(source.sample("val", 0, 0).boxes) == 1
+    assert [row["iscrowd"] for row in source.coco_ground_truth()["annotations"]] == [0, 1]
+
+
+def test_annotations_without_any_object_are_refused(tmp_path):
+    voc(tmp_path, {"a": [], "b": []}, {"train": "a", "val": "b"})
+    with pytest.raises(ConfigError, match="no XML in .*Annotations has an object"):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason="real data, not on every machine")
+def test_blood_cells_of_a_stranger_are_read_as_they_are():
+    source = opened(BCCD, "detection")
+    assert source.class_names == ["Platelets", "RBC", "WBC"]
+    assert source.describe() == "VOC XML, 3 classes, corners counted from 1, 205 / 87 images"
+    assert opened(BCCD, "detection", val="test").length("val") == 72
+
+
+# ---------------------------------------------------------------- COCO json
+
+
+def coco(path, images, categories, annotations=None):
+    """Each image with one box of each category, if none are given."""
+    rows = [{"id": i, "file_name": name, "width": 20, "height": 10} for i, name in enumerate(images, start=1)]
+    if annotations is None:
+        annotations = [(row["id"], number) for row in rows for number in categories]
+    boxes = [
+        {"id": i, "image_id": image, "category_id": number, "bbox": [2, 3, 4, 5], "area": 20, "iscrowd": 0}
+        for i, (image, number) in enumerate(annotations, start=1)
+    ]
+    names = [{"id": number, "name": name, "supercategory": "none"} for number, name in categories.items()]
+    write(path, json.dumps({"images": rows, "annotations": boxes, "categories": names}))
+
+
+CATS = {3: "cat", 7: "dog"}
+
+
+@pytest.mark.parametrize(
+    "train, val, pictures",
+    [
+        ("annotations/train.json", "annotations/val.json", "images"),
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", "{}2017"),
+        ("annotations/instances_train.json", "annotations/instances_val.json", "images/{}"),
+        ("train/_annotations.coco.json", "val/_annotations.coco.json", "{}"),
+        ("train.json", "val.json", "pics"),
+    ],
+)
+def test_coco_json_and_its_pictures_are_found_in_the_usual_places(tmp_path, train, val, pictures):
+    for split, place in (("train", train), ("val", val)):
+        picture(tmp_path / pictures.format(split) / f"{split}.jpg")
+        coco(tmp_path / place, [f"{split}.jpg"], CATS)
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["cat", "dog"] and source.category_ids == [3, 7]
+    assert source.describe() == "COCO json, 2 classes, 1 / 1 images"
+    assert source.sample("val", 0, 0).boxes.tolist() == [[2, 3, 6, 8]] * 2
+
+
+def test_file_names_may_name_folders_and_one_json_is_split_by_name(tmp_path):
+    names = [f"a/{i}.jpg" for i in range(10)]
+    for name in names:
+        picture(tmp_path / "data" / name)
+    coco(tmp_path / "result.json", names, CATS)
+    source = opened(tmp_path, "detection")
+    assert source.length("train") + source.length("val") == 10 and "no val split" in source.describe()
+    assert source.problems("val")[0].ids.tolist() != list(range(source.length("val")))  # the data's own
+
+
+def test_classes_without_annotations_stay_and_are_named(tmp_path):
+    for split in ("train", "valid"):
+        picture(tmp_path / split / f"{split}.jpg")
+        categories = {0: "pets", 1: "cat"}
+        coco(tmp_path / split / "_annotations.coco.json", [f"{split}.jpg"], categories, [(1, 1)])
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["pets", "cat"] and "1 class without annotations: pets" in source.describe()
+
+
+def test_splits_with_other_categories_are_refused_by_name(tmp_path):
+    for split, categories in (("train", CATS), ("val", {3: "cat", 7: "dogs", 8: "cow"})):
+        picture(tmp_path / split / f"{split}.jpg")
+        coco(tmp_path / "annotations" / f"{split}.json", [f"{split}.jpg"], categories)
+    with pytest.raises(ConfigError, match=r"only .*train\.json has 7 dog; only .*val\.json has 7 dogs, 8 cow"):
+        opened(tmp_path, "detection")
+
+
+def test_pictures_that_lie_nowhere_are_refused_with_the_places(tmp_path):
+    (tmp_path / "images").mkdir()
+    coco(tmp_path / "annotations" / "train.json", ["a.jpg"], CATS)
+    with pytest.raises(ConfigError, match=r"its pictures, such as a\.jpg, are in none of .*annotations, .*images, "):
+        opened(tmp_path, "detection")
+
+
+def test_two_files_for_one_split_must_be_told_apart(tmp_path):
+    for place in ("annotations/train.json", "train/_annotations.coco.json"):
+        picture(tmp_path / "train" / "a.jpg")
+        coco(tmp_path / place, ["a.jpg"], CATS)
+    with pytest.raises(
+        ConfigError, match=r"which split is to train on\? There are annotations/train\.json, train/_anno"
+    ):
+        opened(tmp_path, "detection")
+    opened(tmp_path, "detection", train="annotations/train.json", prepare=())
+
+
+# ---------------------------------------------------------------- recognition
+
+
+def test_data_of_another_kind_say_which_task_takes_them(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "val/cat": 1})
+    with pytest.raises(
+        ConfigError, match=r"(?s)holds ImageFolder \(splits train, val\).*use task=classification.*YOLO txt"
+    ):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize("make", [yolo, masks])
+def test_detection_and_segmentation_data_are_no_image_folders(tmp_path, make):
+    if make is yolo:
+        yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": ""}})
+    else:
+        masks(tmp_path, {"train/a": [0, 1], "val/b": [0, 1]})
+    with pytest.raises(ConfigError, match="use task=(ssdlite|mobile_deeplabv3)"):
+        opened(tmp_path, "classification")
+
+
+def test_two_layouts_for_one_kind_are_refused(tmp_path):
+    yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": ""}})
+    coco(tmp_path / "annotations" / "train.json", ["a.jpg"], CATS)
+    with pytest.raises(ConfigError, match=r"(?s)holds COCO json and YOLO txt; which is meant\?.*found: annotations/ "):
+        opened(tmp_path, "detection")
+
+
+def test_unknown_layout_lists_those_that_are_known_and_what_lies_there(tmp_path):
+    write(tmp_path / "notes.md", "")
+    with pytest.raises(ConfigError, match=r"(?s)COCO json\n.*VOC XML\n.*YOLO txt\n.*found there: notes\.md"):
+        opened(tmp_path, "detection")
+
+
+def test_folder_around_the_data_is_pointed_out(tmp_path):
+    yolo(tmp_path / "archive", {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": ""}})
+    with pytest.raises(ConfigError, match=r"archive holds YOLO txt: data\.root=.*archive"):
+        opened(tmp_path, "detection")
+    image_folder(tmp_path / "other" / "deep", {"train/cat": 1, "train/dog": 1})
+    with pytest.raises(ConfigError, match=r"deep holds ImageFolder: data\.root=.*deep"):
+        opened(tmp_path / "other", "classification")
+
+
+def test_missing_root_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        opened(tmp_path / "nowhere", "detection")
+    with pytest.raises(ConfigError, match="needs data.root"):
+        folder(root=None, kind="detection", on_bad="refuse", train=None, val=None)
