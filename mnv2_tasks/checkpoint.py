@@ -44,16 +44,14 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
         ConfigError: it is neither, the file of the manifest is damaged, or it cannot be downloaded.
     """
     entries = manifest()
-    several = [name for name in entries if name.startswith(f"{weights}_")]  # one for each backbone
-    if several and weights not in entries and f"{weights}_{backbone}" not in entries:
-        offered = ", ".join(entries[name]["backbone"] for name in several)
+    published = [name for name in entries if name == f"{weights}_{entries[name]['backbone']}"]  # one for each backbone
+    if published and f"{weights}_{backbone}" not in published:
+        offered = ", ".join(entries[name]["backbone"] for name in published)
         raise ConfigError(f"weights={weights}: is published for {offered}; you asked for {backbone}")
     entry = entries.get(f"{weights}_{backbone}") or entries.get(weights)
     if entry is None:
         path = Path(weights).expanduser()
-        if (
-            path.exists() or path.with_name(f"{path.name}.index").is_file()
-        ):  # TensorFlow names a checkpoint by its prefix
+        if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix
             return path
         raise ConfigError(
             f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(entries)})"

@@ -132,7 +132,7 @@ def test_without_a_connection_automatic_weights_say_what_is_lost_and_asked_for_o
     entry, _ = published
     entry["url"] = "http://127.0.0.1:9/net.pth"
     network, config = network_of("task=classification", "width=1.0")
-    config.choices.data, config.backbone.width = "folder", 1.0
+    config.weights, config.choices.data, config.backbone.width = "auto", "folder", 1.0
     said = start_from_weights(network, config)
     assert (
         said.startswith("weights: none, training starts from scratch and will score far lower") and "put it at" in said
