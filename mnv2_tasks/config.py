@@ -140,6 +140,9 @@ def _update(config: DictConfig, overrides: list[str]) -> DictConfig:
             raise ConfigError(f"{override.input_line}: the run has its own {key}; start a new run to change it")
         _check_value(override, config)
         OmegaConf.update(config, key, override.value())
+        name = key.removeprefix("data.")  # stored resolved: the source no longer follows the keys of its data
+        if key.startswith("data.") and name in config.data.source:
+            OmegaConf.update(config, f"data.source.{name}", override.value())
     OmegaConf.set_struct(config, True)
     return config
 

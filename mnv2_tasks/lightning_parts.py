@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.module import TasksModule
 from mnv2_tasks.network import Network
 
+# where TensorFlow is installed TensorBoard would import it, for seconds and a gigabyte; this name tells it not to
+sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)  # adverts and hints; the banner says what matters
 warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.15

@@ -55,7 +55,10 @@ def train(config: DictConfig) -> Path:
     resumed, done = _resume_checkpoint(config)
     data = build_data(config, sources, done)
     data.train_dataloader()  # a batch larger than the data, say, should not wait until the run folder is there
-    started_from = "weights: from the checkpoint" if resumed else start_from_weights(network, config)
+    if resumed:
+        started_from = load_weights(resumed).passport["training"]["started_from"]
+    else:
+        started_from = start_from_weights(network, config)
 
     if resumed:
         run = Path(config.resume)

@@ -2,14 +2,9 @@ import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports albumentations
 
-import sys
-import types
-
 import pytest
 import torch
 
-# where TensorFlow is installed TensorBoard imports it, seconds in every process; this name tells it not to
-sys.modules["tensorboard.compat.notf"] = types.ModuleType("notf")
 torch.set_num_threads(1)  # the suite's tensors are small; two threads on busy cores only wait for each other
 
 TINY = [

@@ -170,13 +170,35 @@ def test_background_class_is_dropped_and_reported(tf, images, tmp_path):
     assert list(imported.left_out) == ["logit 0"]
 
 
-def test_mobile_deeplab_gives_tensorflow_logits(tf, images, tmp_path):
+@pytest.fixture(scope="module")
+def deeplab(tf, images, tmp_path_factory):
+    """(file, logits) of Mobile-DeepLabv3 at width 0.35."""
     network = TFNetwork(tf, 0.35, dtype="float32", normalised=True)
-    expected = network.deeplab(images / 127.5 - 1).numpy()
-    imported = read_tflite(written(tmp_path / "deeplab.tflite", converter_of(tf, network.deeplab, 96)))
+    logits = network.deeplab(images / 127.5 - 1).numpy()
+    file = tmp_path_factory.mktemp("tflite") / "deeplab.tflite"
+    return written(file, converter_of(tf, network.deeplab, 96)), logits
+
+
+def test_mobile_deeplab_gives_tensorflow_logits(deeplab, images):
+    file, expected = deeplab
+    imported = read_tflite(file)
     assert imported.class_names == {"mobile_deeplabv3": VOC_SEGMENTATION}
     ours = outputs(imported, images).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(ours, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
+
+
+def test_branches_of_deeplab_are_told_apart_in_either_order(deeplab, tmp_path):
+    def swap(model, schema):
+        graph = model.subgraphs[0]
+        kinds = [model.operatorCodes[op.opcodeIndex].builtinCode for op in graph.operators]
+        concatenation = kinds.index(schema.BuiltinOperator.CONCATENATION)
+        convolutions = [i for i, kind in enumerate(kinds[:concatenation]) if kind == schema.BuiltinOperator.CONV_2D]
+        shapes = [list(graph.tensors[graph.operators[i].inputs[0]].shape[1:3]) for i in convolutions[-2:]]
+        assert shapes == [[6, 6], [1, 1]]  # pointwise, then pool
+        graph.operators.insert(concatenation - 1, graph.operators.pop(convolutions[-2]))
+
+    there, back = read_tflite(deeplab[0]).state, read_tflite(edited(deeplab[0], tmp_path, swap)).state
+    assert there.keys() == back.keys() and all(torch.equal(there[name], back[name]) for name in there)
 
 
 def test_atrous_branches_are_refused_by_their_count(tf, tmp_path):
@@ -194,6 +216,20 @@ def test_arithmetic_that_our_network_does_not_do_is_refused(keras_file, tmp_path
 
     with pytest.raises(ConfigError, match="operations that our MobileNetV2 has not: MUL"):
         read_tflite(edited(keras_file, tmp_path, square))
+
+
+def test_bias_that_no_convolution_took_in_is_refused(keras_file, tmp_path):
+    def add_a_constant(model, schema):
+        graph = model.subgraphs[0]
+        adding = next(
+            op
+            for op in graph.operators
+            if model.operatorCodes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.ADD
+        )
+        adding.inputs = [adding.inputs[0], graph.operators[0].inputs[2]]
+
+    with pytest.raises(ConfigError, match="operations that our MobileNetV2 has not: ADD of a constant"):
+        read_tflite(edited(keras_file, tmp_path, add_a_constant))
 
 
 def test_activation_other_than_relu6_is_refused(keras_file, tmp_path):

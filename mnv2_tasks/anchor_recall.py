@@ -1,0 +1,56 @@
+"""How well SSD's anchors fit the boxes of a data set, before anything is trained."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from mnv2_tasks.boxes.anchors import ssd_anchors
+
+MATCHED = 0.5  # IoU by which an anchor answers for an object, iou_threshold of the loss in conf/task/ssdlite.yaml
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # COCO's, in pixels of the input
+CHUNK = 1024  # boxes at a time: their IoU with 2,000 anchors takes 8 MB
+
+
+class AnchorFit(NamedTuple):
+    """Of the boxes of one size."""
+
+    size: str  # "small", "medium", "large" or "all", once the image is resized to the input
+    boxes: int
+    recall: float  # share of boxes that some anchor overlaps by MATCHED; NaN without boxes
+    mean_iou: float  # of each box with its best anchor
+
+
+def ssd_grids(image_size: int) -> list[tuple[int, int]]:
+    """(height, width) of the six maps of MobileNetV2 SSDLite: strides 16 and 32, then four halvings."""
+    sides = [-(-image_size // 16), -(-image_size // 32)]
+    for _ in range(4):
+        sides.append(-(-sides[-1] // 2))
+    return [(side, side) for side in sides]
+
+
+def best_overlaps(boxes: np.ndarray, image_size: int) -> np.ndarray:
+    """(N,) float32: IoU of each box with its best anchor.
+
+    Args:
+        boxes: (N, 4) xyxy fractions of the image, width and height > 0.
+        image_size: side of the square input in pixels.
+    """
+    anchors = ssd_anchors(ssd_grids(image_size))
+    chunks = torch.from_numpy(boxes.astype(np.float32)).split(CHUNK)
+    return torch.cat([box_iou(chunk, anchors).amax(dim=1) for chunk in chunks]).numpy()
+
+
+def anchor_fit(boxes: np.ndarray, image_size: int) -> list[AnchorFit]:
+    """A row for each size and one for all; arguments as above, N may be 0."""
+    best = best_overlaps(boxes, image_size)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * image_size**2
+    groups = {name: (areas >= least) & (areas < limit) for name, (least, limit) in SIZES.items()}
+    return [_row(name, best[group]) for name, group in groups.items()] + [_row("all", best)]
+
+
+def _row(size: str, best: np.ndarray) -> AnchorFit:
+    if not len(best):
+        return AnchorFit(size, 0, float("nan"), float("nan"))
+    return AnchorFit(size, len(best), float((best >= MATCHED).mean()), float(best.mean()))

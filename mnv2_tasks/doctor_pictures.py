@@ -1,0 +1,132 @@
+"""Pages of annotated pictures, and a chart of the classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mnv2_tasks.canvas import Canvas, class_colours, fit, legend
+from mnv2_tasks.contracts import DataSource, Sample
+from mnv2_tasks.data.files import FileSource
+from mnv2_tasks.data.records import Records
+from mnv2_tasks.doctor import Split, read_records, sample_of
+from mnv2_tasks.errors import DataError
+from mnv2_tasks.pictures import Rect, _frame, _free_place, _tab, draw_mask, sheet
+from mnv2_tasks.results import write_picture
+
+COLUMNS = 4
+WIDTH = 640  # pixels of a picture on a page
+NAMED = 100  # more classes than this fit no axis
+SKEWED = 20  # times as many of one class as of another: a linear axis would show the one only
+
+
+def draw_annotations(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: what is annotated, and below it in words."""
+    if sample.mask is not None:
+        return draw_mask(sample.image, sample.mask, class_names)
+    colours = class_colours(len(class_names))
+    if sample.boxes is None:
+        return legend(fit(sample.image)[0], [(class_names[sample.label], colours[sample.label])], "")
+    picture, scale = fit(sample.image)
+    canvas = Canvas(picture)
+    height, width = sample.image.shape[:2]
+    boxes = np.nan_to_num(sample.boxes).clip(0, [width, height, width, height])
+    rows = [
+        ((box * scale).round().astype(int).tolist(), int(label))
+        for box, label in sorted(zip(boxes, sample.box_labels), key=lambda row: -np.prod(row[0][2:] - row[0][:2]))
+        if (box[2:] > box[:2]).all() and 0 <= label < len(class_names)
+    ]
+    for box, label in rows:  # the smallest on top
+        _frame(canvas, box, colours[label])
+    taken: list[Rect] = []
+    for box, label in rows:
+        text = canvas.elide(class_names[label], canvas.width // 3)
+        tab = _free_place(canvas, box, canvas.text_width(text) + canvas.text_size, taken)
+        if tab is not None:
+            taken.append(tab)
+            _tab(canvas, tab, text, colours[label])
+    labels = [label for _, label in rows]
+    entries = [(f"{labels.count(label)} {class_names[label]}", colours[label]) for label in sorted(set(labels))]
+    return legend(canvas.array(), entries, "no objects")
+
+
+def write_samples(source: DataSource, split: str, count: int, path: Path, records: Records | None = None) -> int:
+    """A page of pictures spread evenly over a split; returns how many. Unreadable ones are passed over.
+
+    Args:
+        records: of the split, where they have been read already.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    if isinstance(source, FileSource):
+        records = read_records(source, split) if records is None else records
+    length = source.length(split) if records is None else len(records)
+    pictures, unread = [], None
+    for index in np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist():
+        try:
+            if records is None:
+                sample = source.sample(split, 0, index)
+            else:
+                sample = sample_of(source, records, index)
+        except DataError as error:
+            unread = error
+            continue
+        pictures.append(_reduced(draw_annotations(sample, source.class_names)))
+    if not pictures:
+        raise unread or DataError(f"{split}: there are no images to show")
+    write_picture(path, sheet(pictures, COLUMNS))
+    return len(pictures)
+
+
+def _reduced(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    size = WIDTH, max(1, round(height * WIDTH / width))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if width > WIDTH else picture
+
+
+def plot_classes(splits: Sequence[Split], class_names: Sequence[str], what: str, path: Path) -> None:
+    """A bar for each class and split, most frequent first: the share of all `what`, so that splits can be compared.
+
+    Args:
+        what: is counted: "images", "boxes" or "pixels".
+    """
+    shares = [split.counts.amount / max(split.counts.amount.sum(), 1) for split in splits]
+    order = np.argsort(-shares[0], kind="stable")
+    named = len(order) <= NAMED
+    height = min(max(2.5, 1.2 + 0.11 * (1 + len(splits)) * len(order)), 40) if named else 7
+    figure = Figure(figsize=(9, height), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    thickness = 0.8 / len(splits)
+    for i, (split, share) in enumerate(zip(splits, shares)):
+        places = np.arange(len(order)) + (i - (len(splits) - 1) / 2) * thickness
+        label = f"{split.name}: {split.counts.amount.sum():,} {what}"
+        if named:
+            axes.barh(places, share[order], thickness, label=label, color=f"C{i}")
+        else:
+            axes.plot(share[order], ".", markersize=3, label=label, color=f"C{i}")
+    if named:
+        value_axis = axes.xaxis
+        axes.set_yticks(np.arange(len(order)), [_short(class_names[i]) for i in order], fontsize=8)
+        axes.set_ylim(len(order) - 0.4, -0.6)  # the most frequent at the top
+        axes.set_xlabel(f"share of the split's {what}")
+    else:
+        value_axis = axes.yaxis
+        axes.set_xlabel(f"{len(order):,} classes, most frequent in {splits[0].name} first (names: classes.csv)")
+        axes.set_ylabel(f"share of the split's {what}")
+    there = np.concatenate(shares)
+    there = there[there > 0]
+    if len(there) and there.max() > SKEWED * there.min():
+        (axes.set_xscale if named else axes.set_yscale)("log")
+    value_axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.grid(alpha=0.3, axis="x" if named else "y", which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right" if named else "upper right", frameon=True)
+    figure.savefig(path)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:27] + "…"

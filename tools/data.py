@@ -1,0 +1,156 @@
+"""python tools/data.py download|check|show data=<data> data.root=<folder> [task=<task>] [key=value ...]"""
+
+import sys
+
+from mnv2_tasks.config import launch
+
+USAGE = """error: say what to do:
+  python tools/data.py download data=coco data.root=<folder>      fetch, verify and unpack: coco, voc, imagenet
+  python tools/data.py check data=folder data.root=<folder>       all that is wrong with a data set, and what is in it
+  python tools/data.py show data=folder data.root=<folder>        a page of annotated pictures
+(--help shows every key)"""
+
+
+def download(config):
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from mnv2_tasks.data import published
+    from mnv2_tasks.errors import ConfigError
+
+    name, root = config.choices.data, config.data.get("root")
+    if not root or name not in (*published.PUBLISHED, "imagenet"):
+        what = "needs data.root=<folder>" if name in published.PUBLISHED else "cannot be downloaded"
+        raise ConfigError(f"data={name} {what}.\n{published.how_to_get(name, root or '<folder>')}")
+    folder = Path(root).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    published.download(name, folder, keep=config.keep, console=_console())
+
+
+def check(config):
+    from pathlib import Path
+
+    from mnv2_tasks.data.files import FileSource
+    from mnv2_tasks.doctor import examine
+    from mnv2_tasks.doctor_pictures import plot_classes, write_samples
+    from mnv2_tasks.doctor_repair import write_repaired
+    from mnv2_tasks.doctor_report import COUNTED, print_examination, verdict, write_bad_files, write_classes
+    from mnv2_tasks.errors import ConfigError, DataError
+
+    console = _console()
+    sources = _sources(config, console)
+    if not all(isinstance(source, FileSource) for source in sources):
+        raise ConfigError(
+            f"data={config.choices.data} is drawn, there are no files to check; `show` draws a page of it"
+        )
+    verdicts, healthy = [], True
+    out = None
+    for source in sources:
+        found = examine(source, config.splits, config.imgsz)
+        out = out or _out(config)
+        folder = out if len(sources) == 1 else out / source.kind
+        folder.mkdir(exist_ok=True)
+        print_examination(found, config.imgsz, console)
+        write_bad_files(found, folder / "bad_files.txt")
+        write_classes(found, folder / "classes.csv")
+        plot_classes(found.splits, source.class_names, COUNTED[source.kind], folder / "classes.png")
+        for split in found.splits:
+            try:
+                write_samples(source, split.name, config.count, folder / _page(config, split.name), split.records)
+            except DataError as error:
+                console.print(f"no page of {split.name}: {error}")
+        console.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+        if config.repair:
+            copy = folder / "repaired"
+            for line in write_repaired(found, copy):
+                console.print(f"repaired {line}")
+            console.print(f"to train on the copy: data=folder data.root={copy}")
+        verdicts.append(verdict(found))
+        healthy &= found.healthy
+        console.print()
+    for line in verdicts:
+        console.print(line, style="green" if healthy else "red")
+    if not healthy:
+        sys.exit(1)
+
+
+def show(config):
+    from mnv2_tasks.doctor_pictures import write_samples
+
+    console = _console()
+    sources, out = _sources(config, console), _out(config)
+    for source in sources:
+        folder = out if len(sources) == 1 else out / source.kind
+        folder.mkdir(exist_ok=True)
+        for split in config.splits:
+            page = folder / _page(config, split)
+            number = write_samples(source, split, config.count, page)
+            console.print(f"{source.kind}, {split}: {number} pictures in {page}")
+
+
+def _sources(config, console):
+    """The data set for the kinds of the task, or else for every kind that it serves."""
+    from mnv2_tasks.build import partial_of, task_kinds
+    from mnv2_tasks.errors import ConfigError
+
+    _check_values(config)
+    wanted = list(dict.fromkeys(task_kinds(config).values()))
+    make = partial_of(config.data.source)
+    if wanted:
+        return [make(kind=kind) for kind in wanted]
+    sources, refused = [], {}
+    for kind in ("detection", "segmentation", "classification"):
+        try:
+            sources.append(make(kind=kind))
+        except ConfigError as error:
+            refused[kind] = str(error)
+    if not sources:
+        raise ConfigError("\n\n".join(dict.fromkeys(refused.values())))
+    for kind, reason in refused.items():
+        console.print(f"not {kind}: {reason.splitlines()[0]}", style="dim")
+    return sources
+
+
+def _check_values(config):
+    from mnv2_tasks.errors import ConfigError
+
+    if not config.splits or not set(config.splits) <= {"train", "val"}:
+        raise ConfigError(f"splits={list(config.splits)}: expected [train, val], [train] or [val]")
+    if config.count < 1:
+        raise ConfigError(f"count={config.count}: expected at least 1 picture")
+    if not 32 <= config.imgsz <= 4096:
+        raise ConfigError(f"imgsz={config.imgsz}: expected between 32 and 4096 pixels")
+
+
+def _out(config):
+    from pathlib import Path
+
+    from mnv2_tasks.results import make_folder
+
+    return make_folder(config.out, parent=Path("runs/data"))
+
+
+def _page(config, split):
+    return "samples.jpg" if split == config.splits[0] else f"samples_{split}.jpg"
+
+
+def _console():
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+VERBS = {"download": download, "check": check, "show": show}
+
+
+def main():
+    asks = {"-h", "--help"} & set(sys.argv[1:])
+    verb = sys.argv.pop(1) if sys.argv[1:] and sys.argv[1] in VERBS else None
+    if verb is None and not asks:
+        sys.exit(USAGE)
+    launch("data_tool", VERBS.get(verb, check))
+
+
+if __name__ == "__main__":
+    main()
