@@ -48,8 +48,9 @@ def _help(config_name: str) -> str:
     """The tool's config file, whose comments explain each key, and what there is to choose from."""
     text = (CONF / f"{config_name}.yaml").read_text().split("\nhydra:")[0]
     kept = [line for line in text.splitlines() if "override hydra" not in line]
-    choices = [f"#   {group}={' | '.join(_options(group))}" for group in GROUPS]
-    return "\n".join([*kept, "", "# Choices", *choices] if config_name != "predict" else kept)
+    groups = [group for group in GROUPS if config_name == "eval" or f"\n  - {group}: " in text]
+    choices = [f"#   {group}={' | '.join(_options(group))}" for group in groups]
+    return "\n".join([*kept, "", "# Choices", *choices] if choices else kept)
 
 
 def _options(group: str) -> list[str]:
@@ -83,7 +84,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
 
 
 def _brought(overrides: list[str], config_name: str) -> list[str]:
-    """Overrides that stand before the user's: what the weights bring, and the groups that the recipe was written for."""
+    """Overrides that stand before the user's: what the weights bring, and the groups of the recipe."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override()}
     if config_name not in ("train", "eval"):

@@ -12,7 +12,7 @@ import numpy as np
 from mnv2_tasks.anchor_recall import AnchorFit, anchor_fit
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.files import FileSource, shared_images
-from mnv2_tasks.data.images import read_image, read_mask
+from mnv2_tasks.data.images import read_image
 from mnv2_tasks.data.problems import Problem
 from mnv2_tasks.data.records import Records
 from mnv2_tasks.errors import ConfigError, DataError

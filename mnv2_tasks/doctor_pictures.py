@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mnv2_tasks.canvas import Canvas, class_colours, fit, legend
+from mnv2_tasks.canvas import Canvas, class_colours, fit, legend, scaled_size
 from mnv2_tasks.contracts import DataSource, Sample
 from mnv2_tasks.data.files import FileSource
 from mnv2_tasks.data.records import Records
@@ -18,7 +18,7 @@ from mnv2_tasks.pictures import Rect, _frame, _free_place, _tab, draw_mask, shee
 from mnv2_tasks.results import write_picture
 
 COLUMNS = 4
-WIDTH = 640  # pixels of a picture on a page
+SHORT, LONG = 480, 720  # pixels of the sides of a picture on a page
 NAMED = 100  # more classes than this fit no axis
 SKEWED = 20  # times as many of one class as of another: a linear axis would show the one only
 
@@ -75,17 +75,31 @@ def write_samples(source: DataSource, split: str, count: int, path: Path, record
         except DataError as error:
             unread = error
             continue
-        pictures.append(_reduced(draw_annotations(sample, source.class_names)))
+        pictures.append(_reduced(draw_annotations(_resized(sample), source.class_names)))
     if not pictures:
         raise unread or DataError(f"{split}: there are no images to show")
     write_picture(path, sheet(pictures, COLUMNS))
     return len(pictures)
 
 
+def _resized(sample: Sample) -> Sample:
+    """With a shorter side of SHORT: letters drawn on it keep their size, however large the photo was."""
+    height, width = sample.image.shape[:2]
+    scale = SHORT / min(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return sample._replace(
+        image=cv2.resize(sample.image, size, interpolation=method),
+        boxes=None if sample.boxes is None else sample.boxes * np.tile([size[0] / width, size[1] / height], 2),
+        mask=None if sample.mask is None else cv2.resize(sample.mask, size, interpolation=cv2.INTER_NEAREST),
+    )
+
+
 def _reduced(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    size = WIDTH, max(1, round(height * WIDTH / width))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if width > WIDTH else picture
+    scale = LONG / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, scaled_size(picture, scale), interpolation=cv2.INTER_AREA)
 
 
 def plot_classes(splits: Sequence[Split], class_names: Sequence[str], what: str, path: Path) -> None:
@@ -97,7 +111,7 @@ def plot_classes(splits: Sequence[Split], class_names: Sequence[str], what: str,
     shares = [split.counts.amount / max(split.counts.amount.sum(), 1) for split in splits]
     order = np.argsort(-shares[0], kind="stable")
     named = len(order) <= NAMED
-    height = min(max(2.5, 1.2 + 0.11 * (1 + len(splits)) * len(order)), 40) if named else 7
+    height = min(max(2.5, 1.2 + 0.09 * (1 + len(splits)) * len(order)), 40) if named else 7
     figure = Figure(figsize=(9, height), dpi=110, layout="constrained")
     axes = figure.subplots()
     thickness = 0.8 / len(splits)
@@ -121,7 +135,9 @@ def plot_classes(splits: Sequence[Split], class_names: Sequence[str], what: str,
     there = there[there > 0]
     if len(there) and there.max() > SKEWED * there.min():
         (axes.set_xscale if named else axes.set_yscale)("log")
+        value_axis.label.set_text(f"{value_axis.label.get_text()} (logarithmic: none is no bar)")
     value_axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="x" if named else "y", which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right" if named else "upper right", frameon=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
 from mnv2_tasks.data.files import FileSource
 from mnv2_tasks.data.problems import box_problems
 from mnv2_tasks.data.records import Records
@@ -50,9 +51,8 @@ def _cured(split: Split, num_classes: int, kind: str) -> tuple[Records, np.ndarr
         cut = records.boxes.clip(0, limit)
         whole, left = _areas(records.boxes), _areas(cut)
         boxes &= left >= INSIDE * whole  # False for NaN too
-        records = replace(
-            records, boxes=cut, areas=np.where(left < whole, np.minimum(records.areas, left), records.areas)
-        )
+        areas = np.where(left < whole, np.minimum(records.areas, left), records.areas)
+        records = replace(records, boxes=cut, areas=areas)
         boxes[[p.box for p in box_problems(records, num_classes, split.sizes)]] = False
     return records.keep(images, boxes), split.sizes[images]
 
@@ -107,7 +107,9 @@ def _write_masks(source: FileSource, split: str, records: Records, sizes: np.nda
 
 
 def _write_folders(source: FileSource, split: str, records: Records, sizes: np.ndarray, folder: Path) -> None:
-    folders = [name.replace("/", "-") for name in source.class_names]
+    # ImageNet's own folder names: their order is that of the labels, and data=imagenet reads them too
+    imagenet = source.class_names == imagenet_names()
+    folders = imagenet_wnids() if imagenet else [name.replace("/", "-") for name in source.class_names]
     for name in folders:  # classes without images too: the folders are the class list
         (folder / split / name).mkdir(parents=True, exist_ok=True)
     for file, label, name in zip(records.files, records.labels.tolist(), _names(records)):

@@ -23,7 +23,7 @@ def print_examination(found: Examination, image_size: int, console: Console) -> 
     """Everything but the verdict."""
     console.print(_overview(found))
     for split, reason in found.unread.items():
-        console.print(Text(f"no {split} split: {reason}", "red"))
+        console.print(Text(f"{split} cannot be read: {reason}", "red"))
     for split in found.splits:
         _print_problems(f"{split.name}: problems, which training refuses", split.problems, console)
         _print_problems(f"{split.name}: hints, which training goes on with", split.duplicates, console)
@@ -35,8 +35,8 @@ def print_examination(found: Examination, image_size: int, console: Console) -> 
     if found.source.kind == "detection":
         console.print(_anchors(found.splits, image_size))
         console.print(
-            "An object without such an anchor is still learned, by its best anchor alone. If many small ones are "
-            "without: a larger imgsz."
+            "mean IoU: of each box with its best anchor. A box without an anchor that fits is still learned, by its "
+            "best anchor alone; where that is so for many small ones, a larger imgsz helps."
         )
 
 
@@ -44,7 +44,7 @@ def verdict(found: Examination) -> str:
     """One line."""
     problems, hints = (sum(map(len, of)) for of in _lists(found.splits))
     parts = [counted(problems, "problem")] if problems else []
-    parts += [f"no {split} split" for split in found.unread]
+    parts += [f"{split} cannot be read" for split in found.unread]
     good = f"{found.source.kind}: no problems" if not parts else f"{found.source.kind}: {', '.join(parts)}"
     return good + (f"; {counted(hints, 'hint')}" if hints else "")
 
@@ -153,9 +153,8 @@ def _gaps(found: Examination) -> list[str]:
     for split in found.splits:
         absent = [name for name, n in zip(found.source.class_names, split.counts.amount) if not n]
         if absent:
-            lines.append(
-                f"{split.name}: no {COUNTED[found.source.kind]} of {counted(len(absent), 'class')}: {some(absent)}"
-            )
+            what = f"{COUNTED[found.source.kind]} of {counted(len(absent), 'class')}"
+            lines.append(f"{split.name}: no {what}: {some(absent)}")
     ids = found.source.category_ids
     left_out = sorted(set(range(min(ids), max(ids) + 1)) - set(ids))
     if left_out:
@@ -167,16 +166,18 @@ def _gaps(found: Examination) -> list[str]:
 
 
 def _anchors(splits: Sequence[Split], image_size: int) -> Table:
-    title = f"boxes that an anchor of SSDLite overlaps by {MATCHED} at imgsz={image_size} (best recall by threshold)"
+    title = (
+        f"recall: share of boxes that an anchor of SSDLite overlaps by {MATCHED} at imgsz={image_size}\n"
+        f"(small: under 32 x 32 pixels of the input, large: from 96 x 96)"
+    )
     table = Table(title=title, title_justify="left")
-    table.add_column("size at the input")
+    table.add_column("size")
     for split in splits:
-        for heading in (f"{split.name} boxes", "recall", "mean best IoU"):
+        for heading in (f"{split.name} boxes", "recall", "mean IoU"):
             table.add_column(heading, justify="right")
-    limits = {"small": "small (< 32 x 32)", "medium": "medium", "large": "large (>= 96 x 96)"}
     for rows in zip(*(split.anchors for split in splits)):
         cells = []
         for row in rows:
             cells += [f"{row.boxes:,}", f"{row.recall:.1%}", f"{row.mean_iou:.3f}"] if row.boxes else ["0", "", ""]
-        table.add_row(limits.get(rows[0].size, rows[0].size), *cells)
+        table.add_row(rows[0].size, *cells)
     return table

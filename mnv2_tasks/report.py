@@ -80,7 +80,8 @@ def conditions(
         f"weights: {path} ({weights.family}; {averaged}; "
         f"started from: {training.get('started_from', 'not recorded: ' + weights.passport['command'])})",
         f"input: {view}; mean {list(config.input.mean)}, std {list(config.input.std)}; "
-        f"convolutions padded as in {config.backbone.get('padding', 'torch')}; output stride {config.output_stride}; {precision}",
+        f"convolutions padded as in {config.backbone.get('padding', 'torch')}; "
+        f"output stride {config.output_stride}; {precision}",
     ]
     for name, source in sources.items():
         lines.append(f"{name}: {config.choices.data}, {source.describe()}")

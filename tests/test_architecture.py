@@ -14,7 +14,7 @@ COLUMNS = {  # column -> what of the package it may import, besides itself and B
     "losses": {"boxes"},
     "metrics": set(),
     "data": set(),
-    "importers": {"data"},
+    "importers": {"backbones", "data"},
     "tasks": {"heads", "losses", "metrics", "boxes"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -6,8 +6,8 @@ from overfit import overfit
 
 from mnv2_tasks.build import load_network
 from mnv2_tasks.contracts import BoxTargets
-from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.datamodule import TasksData
 
 PRIMARY = {

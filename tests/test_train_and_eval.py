@@ -123,7 +123,9 @@ def test_loss_that_is_not_finite_stops_names_the_boxes_and_saves_the_batch(tiny,
         return {"ssdlite": {"box": torch.tensor(float("nan"), requires_grad=True)}}
 
     monkeypatch.setattr(Network, "loss", poisoned)
-    with pytest.raises(DataError, match=r"(?s)not finite at step 0: .*'box': nan.*ssdlite: images \[\d+.*boxes") as stop:
+    with pytest.raises(
+        DataError, match=r"(?s)not finite at step 0: .*'box': nan.*ssdlite: images \[\d+.*boxes"
+    ) as stop:
         run_of(tiny, "ssdlite")
     saved = torch.load(str(stop.value).rsplit("saved: ", 1)[1].rstrip("."), weights_only=True)["ssdlite"]
     assert saved["images"].shape == (4, 3, 64, 64) and len(saved["targets"]) == 4

@@ -14,8 +14,6 @@ USAGE = """error: say what to do:
 def download(config):
     from pathlib import Path
 
-    from rich.console import Console
-
     from mnv2_tasks.data import published
     from mnv2_tasks.errors import ConfigError
 
@@ -29,7 +27,6 @@ def download(config):
 
 
 def check(config):
-    from pathlib import Path
 
     from mnv2_tasks.data.files import FileSource
     from mnv2_tasks.doctor import examine
