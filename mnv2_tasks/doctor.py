@@ -168,7 +168,8 @@ def _count(source: FileSource, records: Records) -> Counts:
 
 def mask_of(source: FileSource, records: Records, index: int) -> np.ndarray:
     """(H, W) uint8 class indices, from a mask file or from outlines."""
-    return source._mask(records, index, tuple(int(side) for side in records.sizes[index]))
+    height, width = records.sizes[index].tolist()
+    return source._mask(records, index, (height, width))
 
 
 def read_records(source: FileSource, split: str) -> Records:
@@ -183,10 +184,10 @@ def sample_of(source: FileSource, records: Records, index: int) -> Sample:
         DataError: the picture or its mask cannot be read.
     """
     mask = mask_of(source, records, index) if source.kind == "segmentation" else None
-    annotated = mask.shape if mask is not None else tuple(int(side) for side in records.sizes[index])
+    height, width = records.sizes[index].tolist() if mask is None else mask.shape
     rows = records.boxes_of(index)
     return Sample(
-        image=read_image(Path(records.files[index]), annotated),
+        image=read_image(Path(records.files[index]), (height, width)),
         image_id=int(records.ids[index]),
         label=int(records.labels[index]) if source.kind == "classification" else None,
         boxes=records.boxes[rows] if source.kind == "detection" else None,

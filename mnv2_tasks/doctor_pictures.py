@@ -1,6 +1,7 @@
 """Pages of annotated pictures, and a chart of the classes."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mnv2_tasks.canvas import Canvas, class_colours, fit, legend, scaled_size
+from mnv2_tasks.canvas import MAX_SIDE, Canvas, class_colours, fit, legend, scaled_size
 from mnv2_tasks.contracts import DataSource, Sample
 from mnv2_tasks.data.files import FileSource
 from mnv2_tasks.data.records import Records
@@ -23,21 +24,25 @@ NAMED = 100  # more classes than this fit no axis
 SKEWED = 20  # times as many of one class as of another: a linear axis would show the one only
 
 
-def draw_annotations(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: what is annotated, and below it in words."""
-    if sample.mask is not None:
+def draw_annotations(sample: Sample, kind: str, class_names: Sequence[str]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: what is annotated for this kind of task, and below it in words."""
+    if kind == "segmentation":
+        assert sample.mask is not None
         return draw_mask(sample.image, sample.mask, class_names)
     colours = class_colours(len(class_names))
-    if sample.boxes is None:
-        return legend(fit(sample.image)[0], [(class_names[sample.label], colours[sample.label])], "")
     picture, scale = fit(sample.image)
+    if kind == "classification":
+        assert sample.label is not None
+        return legend(picture, [(class_names[sample.label], colours[sample.label])], "")
+    assert sample.boxes is not None and sample.box_labels is not None
     canvas = Canvas(picture)
     height, width = sample.image.shape[:2]
     boxes = np.nan_to_num(sample.boxes).clip(0, [width, height, width, height])
+    sides = boxes[:, 2:] - boxes[:, :2]
     rows = [
-        ((box * scale).round().astype(int).tolist(), int(label))
-        for box, label in sorted(zip(boxes, sample.box_labels), key=lambda row: -np.prod(row[0][2:] - row[0][:2]))
-        if (box[2:] > box[:2]).all() and 0 <= label < len(class_names)
+        ((boxes[i] * scale).round().astype(int).tolist(), int(sample.box_labels[i]))
+        for i in np.argsort(-sides.prod(axis=1), kind="stable")
+        if (sides[i] > 0).all() and 0 <= sample.box_labels[i] < len(class_names)
     ]
     for box, label in rows:  # the smallest on top
         _frame(canvas, box, colours[label])
@@ -64,28 +69,29 @@ def write_samples(source: DataSource, split: str, count: int, path: Path, record
     """
     if isinstance(source, FileSource):
         records = read_records(source, split) if records is None else records
-    length = source.length(split) if records is None else len(records)
+        pick, length = partial(sample_of, source, records), len(records)
+    else:
+        pick, length = partial(source.sample, split, 0), source.length(split)
+    if not length:
+        raise DataError(f"{split}: there are no images to show")
     pictures, unread = [], None
     for index in np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist():
         try:
-            if records is None:
-                sample = source.sample(split, 0, index)
-            else:
-                sample = sample_of(source, records, index)
+            sample = pick(index)
         except DataError as error:
             unread = error
             continue
-        pictures.append(_reduced(draw_annotations(_resized(sample), source.class_names)))
+        pictures.append(_reduced(draw_annotations(_resized(sample), source.kind, source.class_names)))
     if not pictures:
-        raise unread or DataError(f"{split}: there are no images to show")
+        raise unread or DataError(f"{split}: no image could be read")
     write_picture(path, sheet(pictures, COLUMNS))
     return len(pictures)
 
 
 def _resized(sample: Sample) -> Sample:
-    """With a shorter side of SHORT: letters drawn on it keep their size, however large the photo was."""
+    """With a shorter side of SHORT, less if it is a strip: letters on it keep their size, however large the photo."""
     height, width = sample.image.shape[:2]
-    scale = SHORT / min(height, width)
+    scale = min(SHORT / min(height, width), MAX_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return sample._replace(
@@ -102,7 +108,7 @@ def _reduced(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, scaled_size(picture, scale), interpolation=cv2.INTER_AREA)
 
 
-def plot_classes(splits: Sequence[Split], class_names: Sequence[str], what: str, path: Path) -> None:
+def plot_classes(splits: Sequence[Split], class_names: list[str], what: str, path: Path) -> None:
     """A bar for each class and split, most frequent first: the share of all `what`, so that splits can be compared.
 
     Args:

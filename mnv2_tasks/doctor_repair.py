@@ -45,7 +45,7 @@ def _cured(split: Split, num_classes: int, kind: str) -> tuple[Records, np.ndarr
     records = split.records
     images, boxes = np.ones(len(records), bool), np.ones(len(records.boxes), bool)
     images[[p.image for p in split.problems if p.image is not None and p.box is None]] = False
-    boxes[[p.box for p in split.duplicates]] = False
+    boxes[[p.box for p in split.duplicates if p.box is not None]] = False
     if kind == "detection":
         limit = np.tile(split.sizes[records.image_of_box()][:, ::-1], 2).astype(float)
         cut = records.boxes.clip(0, limit)
@@ -53,7 +53,8 @@ def _cured(split: Split, num_classes: int, kind: str) -> tuple[Records, np.ndarr
         boxes &= left >= INSIDE * whole  # False for NaN too
         areas = np.where(left < whole, np.minimum(records.areas, left), records.areas)
         records = replace(records, boxes=cut, areas=areas)
-        boxes[[p.box for p in box_problems(records, num_classes, split.sizes)]] = False
+        faults = box_problems(records, num_classes, split.sizes)
+        boxes[[p.box for p in faults if p.box is not None]] = False
     return records.keep(images, boxes), split.sizes[images]
 
 

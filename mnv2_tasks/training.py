@@ -85,7 +85,13 @@ def train(config: DictConfig) -> Path:
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
 
-    last = ModelCheckpoint(run / "checkpoints", filename="last", save_on_exception=True, enable_version_counter=False)
+    last = ModelCheckpoint(
+        run / "checkpoints",
+        filename="last",
+        save_on_exception=True,
+        save_on_train_epoch_end=True,  # also where an epoch is not validated
+        enable_version_counter=False,
+    )
     best = ModelCheckpoint(
         run / "checkpoints", filename="best", monitor="val/score", mode="max", enable_version_counter=False
     )

@@ -29,14 +29,12 @@ def pets(tmp_path):
     "args, message",
     [
         ([], "say what to do"),
-        (["chekc", "data=folder"], "say what to do"),
         (["check"], "You must specify 'data'"),
         (["check", "data=coco", "data.root=nowhere"], "does not exist"),
         (["check", "data=coco", "cuont=3"], "Did you mean count"),
-        (["check", "data=shapes"], "it has no files to check"),
+        (["check", "data=shapes"], "there are no files to check"),
         (["show", "data=shapes", "splits=[test]"], "expected [train, val]"),
         (["download", "data=folder", "data.root=x"], "cannot be downloaded"),
-        (["download", "data=coco"], "needs data.root"),
         (["download", "data=imagenet", "data.root=x"], "holds none of ImageNet's archives"),
     ],
 )
@@ -76,5 +74,6 @@ def test_show_writes_a_page_of_every_kind(tmp_path):
     done = tool("show", "data=shapes", "splits=[val]", "count=4", "imgsz=96", "out=pages", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for kind in ("detection", "segmentation", "classification"):
-        assert Image.open(tmp_path / "pages" / kind / "samples.jpg").width > 1000
+        with Image.open(tmp_path / "pages" / kind / "samples.jpg") as page:
+            assert page.width > 1000
         assert f"{kind}, val: 4 pictures in" in done.stdout

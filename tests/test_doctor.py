@@ -218,8 +218,7 @@ def test_mask_histogram_counts_pixels_images_ignored_and_stray(masks):
 
 
 def test_repaired_masks_are_those_that_were_good(masks, tmp_path):
-    shutil.copy(masks / "images" / "train" / "train0.png", masks / "images" / "val" / "good.png")
-    Image.open(masks / "images" / "val" / "good.png").rotate(180).save(masks / "images" / "val" / "good.png")
+    picture(masks / "images" / "val" / "good.png", seed=99)
     shutil.copy(masks / "masks" / "train" / "train0.png", masks / "masks" / "val" / "good.png")
     write_repaired(examine(opened(masks, "segmentation"), ["train", "val"], 320), tmp_path / "repaired")
     source = opened(tmp_path / "repaired", "segmentation", on_bad="refuse")
@@ -266,8 +265,8 @@ def test_table_of_classes_holds_every_number(found, tmp_path):
 
 def test_page_passes_over_what_cannot_be_read(broken, tmp_path):
     assert write_samples(opened(broken), "train", 16, tmp_path / "samples.jpg") == 4
-    page = Image.open(tmp_path / "samples.jpg")
-    assert page.width > 4 * 480 and np.array(page).std() > 10
+    with Image.open(tmp_path / "samples.jpg") as page:
+        assert page.width > 4 * 480 and np.array(page).std() > 10
 
 
 def test_page_of_nothing_readable_is_an_error(classes, tmp_path):
@@ -279,8 +278,8 @@ def test_page_of_nothing_readable_is_an_error(classes, tmp_path):
 def test_boxes_are_drawn_in_the_colour_of_their_class():
     image = np.zeros((480, 640, 3), np.uint8)
     boxes = np.array([[100, 100, 300, 300], [np.nan, 0, 5, 5], [9, 9, 9, 30]])
-    drawn = draw_annotations(Sample(image, 0, boxes=boxes, box_labels=np.array([1, 0, 0])), ["cat", "dog"])
-    bare = draw_annotations(Sample(image, 0, boxes=boxes[:0], box_labels=np.zeros(0, int)), ["cat", "dog"])
+    drawn = draw_annotations(Sample(image, 0, boxes=boxes, box_labels=np.array([1, 0, 0])), "detection", ["cat", "dog"])
+    bare = draw_annotations(Sample(image, 0, boxes=boxes[:0], box_labels=np.zeros(0, int)), "detection", ["cat", "dog"])
     assert (drawn[100:300, 100] != 0).any() and not bare[:480].any()
 
 

@@ -41,8 +41,7 @@ def check(config):
         raise ConfigError(
             f"data={config.choices.data} is drawn, there are no files to check; `show` draws a page of it"
         )
-    verdicts, healthy = [], True
-    out = None
+    verdicts, out = [], None
     for source in sources:
         found = examine(source, config.splits, config.imgsz)
         out = out or _out(config)
@@ -63,13 +62,12 @@ def check(config):
             for line in write_repaired(found, copy):
                 console.print(f"repaired {line}")
             console.print(f"to train on the copy: data=folder data.root={copy}")
-        verdicts.append(verdict(found))
-        healthy &= found.healthy
+        verdicts.append((verdict(found), found.healthy))
         console.print()
-    for line in verdicts:
+    for line, healthy in verdicts:
         console.print(line, style="green" if healthy else "red")
-    if not healthy:
-        sys.exit(1)
+    if not all(healthy for _, healthy in verdicts):
+        sys.exit(1)  # so that a script can rely on it
 
 
 def show(config):
