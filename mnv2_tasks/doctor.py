@@ -169,12 +169,12 @@ def _count(source: FileSource, records: Records) -> Counts:
 def mask_of(source: FileSource, records: Records, index: int) -> np.ndarray:
     """(H, W) uint8 class indices, from a mask file or from outlines."""
     height, width = records.sizes[index].tolist()
-    return source._mask(records, index, (height, width))
+    return source.mask(records, index, (height, width))
 
 
 def read_records(source: FileSource, split: str) -> Records:
     """A split as it is annotated; its pictures are not opened."""
-    return source._read(split)[0]
+    return source.read(split)[0]
 
 
 def sample_of(source: FileSource, records: Records, index: int) -> Sample:

@@ -15,7 +15,7 @@ from mnv2_tasks.data.files import FileSource
 from mnv2_tasks.data.records import Records
 from mnv2_tasks.doctor import Split, read_records, sample_of
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.pictures import Rect, _frame, _free_place, _tab, draw_mask, sheet
+from mnv2_tasks.pictures import Rect, draw_mask, frame_box, free_place, sheet, write_tab
 from mnv2_tasks.results import write_picture
 
 COLUMNS = 4
@@ -45,14 +45,14 @@ def draw_annotations(sample: Sample, kind: str, class_names: Sequence[str]) -> n
         if (sides[i] > 0).all() and 0 <= sample.box_labels[i] < len(class_names)
     ]
     for box, label in rows:  # the smallest on top
-        _frame(canvas, box, colours[label])
+        frame_box(canvas, box, colours[label])
     taken: list[Rect] = []
     for box, label in rows:
         text = canvas.elide(class_names[label], canvas.width // 3)
-        tab = _free_place(canvas, box, canvas.text_width(text) + canvas.text_size, taken)
+        tab = free_place(canvas, box, canvas.text_width(text) + canvas.text_size, taken)
         if tab is not None:
             taken.append(tab)
-            _tab(canvas, tab, text, colours[label])
+            write_tab(canvas, tab, text, colours[label])
     labels = [label for _, label in rows]
     entries = [(f"{labels.count(label)} {class_names[label]}", colours[label]) for label in sorted(set(labels))]
     return legend(canvas.array(), entries, "no objects")

@@ -28,6 +28,7 @@ for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)  # adverts and hints; the banner says what matters
 warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.15
 warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # EpochSampler skips what was done
+warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run goes on in its folder
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # measured: see conf/recipe/*_shapes.yaml
 

@@ -50,14 +50,14 @@ def draw_detections(
     rows: list[Row] = list(zip(corners, found.scores.tolist(), found.labels.tolist()))
     rows = [row for row in sorted(rows, key=lambda row: -row[1]) if row[1] >= min_score]
     for box, _, label in reversed(rows):  # the best on top
-        _frame(canvas, box, colours[label])
+        frame_box(canvas, box, colours[label])
     taken: list[Rect] = []
     for box, score, label in rows:
         text = f"{canvas.elide(class_names[label], canvas.width // 3)} {score:.2f}"
-        tab = _free_place(canvas, box, canvas.text_width(text) + canvas.text_size, taken)
+        tab = free_place(canvas, box, canvas.text_width(text) + canvas.text_size, taken)
         if tab is not None:
             taken.append(tab)
-            _tab(canvas, tab, text, colours[label])
+            write_tab(canvas, tab, text, colours[label])
     labels = [label for _, _, label in rows]
     entries = [(f"{labels.count(label)} {class_names[label]}", colours[label]) for label in sorted(set(labels))]
     return legend(canvas.array(), entries, f"nothing scores {min_score:.2f} or more")
@@ -157,20 +157,20 @@ def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return page
 
 
-def _frame(canvas: Canvas, box: Sequence[int], colour: Colour) -> None:
+def frame_box(canvas: Canvas, box: Sequence[int], colour: Colour) -> None:
     """A box outline with a dark edge, which shows on any background."""
     x0, y0, x1, y1 = box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)
     canvas.draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=DARK, width=canvas.line + 2)
     canvas.draw.rectangle((x0, y0, x1, y1), outline=colour, width=canvas.line)
 
 
-def _tab(canvas: Canvas, tab: Rect, text: str, colour: Colour) -> None:
+def write_tab(canvas: Canvas, tab: Rect, text: str, colour: Colour) -> None:
     x0, y0, x1, y1 = tab
     canvas.draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour)
     canvas.write(x0 + canvas.text_size // 2, (y0 + y1) / 2, text, ink_on(colour))
 
 
-def _free_place(canvas: Canvas, box: Sequence[int], width: int, taken: Sequence[Rect]) -> Rect | None:
+def free_place(canvas: Canvas, box: Sequence[int], width: int, taken: Sequence[Rect]) -> Rect | None:
     """The first place for a label of this width that lies on the canvas, touches the box and covers no other."""
     x0, y0, x1, y1 = box
     height = canvas.row

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from mnv2_tasks.data.listing import PICTURES
 from mnv2_tasks.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_EXTENSIONS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-ACCEPTED = "accepted: " + " ".join(IMAGE_EXTENSIONS)
+ACCEPTED = "accepted: " + " ".join(PICTURES)
 
 
 def find_images(source: str) -> list[Path]:
@@ -35,7 +35,7 @@ def find_images(source: str) -> list[Path]:
     else:
         raise ConfigError(f"source={source}: no such file or folder (looked for {path.absolute()})")
     files = sorted(file for file in found if file.is_file())
-    images = [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS]
+    images = [file for file in files if file.suffix.lower() in PICTURES]
     if not images:
         others = f"only {_kinds(files)}" if files else "nor any files"
         if any(_is_video(file) for file in files):
@@ -61,7 +61,7 @@ def _refuse(error: OSError) -> None:
 def _check_kind(path: Path) -> Path:
     if _is_video(path):
         raise ConfigError(_video_hint(path))
-    if path.suffix.lower() not in IMAGE_EXTENSIONS:
+    if path.suffix.lower() not in PICTURES:
         raise ConfigError(f"source={path}: {path.suffix or 'a name without extension'} is not an image ({ACCEPTED})")
     return path
 

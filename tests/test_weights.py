@@ -94,7 +94,7 @@ def published(tmp_path, monkeypatch):
     entry = {"url": f"http://127.0.0.1:{server.server_port}/net.pth",
              "sha256": sha256(tmp_path / "site" / "net.pth")[:8], "backbone": "mobilenet_v2", "width": 1.0, "start_for": ["folder"]}  # fmt: skip
     monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
-    monkeypatch.setattr("mnv2_tasks.transfer.manifest", lambda: {"imagenet_mobilenet_v2": entry})
+    monkeypatch.setattr("mnv2_tasks.transfer.manifest", checkpoint.manifest)
     yield entry, requests
     server.shutdown()
     server.server_close()

@@ -45,14 +45,14 @@ class FileSource:
         self.kind, self.class_names = kind, list(class_names)
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
         self.found, self.on_bad = found, on_bad
-        self._read = read
+        self.read = read
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
         self.skipped: list[str] = []  # a line for each split that lost something
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loader process needs, where processes are spawned: the records, not their reader."""
-        return {**self.__dict__, "_read": None}
+        return {**self.__dict__, "read": None}
 
     def prepare(self, splits: Sequence[str]) -> None:
         """Read and verify these splits.
@@ -94,13 +94,14 @@ class FileSource:
             return sample._replace(label=int(records.labels[index]))
         rows = records.boxes_of(index)
         if self.kind == "segmentation":
-            return sample._replace(mask=self._mask(records, index, (height, width)))
+            return sample._replace(mask=self.mask(records, index, (height, width)))
         real = ~records.crowd[rows]
         return sample._replace(
             boxes=records.boxes[rows][real].astype(np.float32), box_labels=records.box_labels[rows][real]
         )
 
-    def _mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
+    def mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
         if len(records.masks):
             return read_mask(Path(records.masks[index]))
         mask = np.zeros(size, np.uint8)
@@ -163,7 +164,7 @@ class FileSource:
 
     def problems(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
-        records, found = self._read(split)
+        records, found = self.read(split)
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
         in_files, sizes = verify_files(records, class_names=self.class_names, split=split)

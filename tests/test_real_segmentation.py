@@ -1,0 +1,109 @@
+"""Google's DeepLabv3 on genuine VOC images, against its forward pass written down a second time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from mnv2_tasks.build import build_network, load_strictly
+from mnv2_tasks.checkpoint import load_weights
+from mnv2_tasks.config import compose
+from mnv2_tasks.contracts import Frames
+from mnv2_tasks.data.class_lists import VOC_SEGMENTATION
+from mnv2_tasks.evaluation import evaluate
+
+ASSETS = Path(__file__).parent.parent.parent / "shared" / "assets"
+VOC = ASSETS / "VOCdevkit" / "VOC2012"
+WEIGHTS = ASSETS / "weights" / "tf_deeplabv3_mnv2_pascal_trainval_fp32.npz"
+pytestmark = pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs the assets that are not part of the project")
+
+STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+SIZE, VOID = 513, 255
+
+
+def picture(name):
+    return np.array(Image.open(VOC / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+
+
+def truth(name):
+    return np.asarray(Image.open(VOC / "SegmentationClass" / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def names():
+    """24 images out of the 223, evenly spread."""
+    return (VOC / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[::9][:24]
+
+
+@torch.inference_mode()
+def reference(image, output_stride):
+    """(H, W) classes by functions of torch alone, from TF DeepLab's description of the network."""
+    file = np.load(WEIGHTS)
+    layers = iter([(torch.from_numpy(file[f"{n:03d}_w"]), torch.from_numpy(file[f"{n:03d}_b"])) for n in range(55)])
+    assert len(file.files) == 2 * 55
+
+    def layer(x, activation=F.relu6, stride=1, rate=1):
+        weight, bias = next(layers)
+        pads = []
+        for side in (x.shape[3], x.shape[2]):  # TF's SAME
+            total = max((-(-side // stride) - 1) * stride + rate * (weight.shape[2] - 1) + 1 - side, 0)
+            pads += [total // 2, total - total // 2]
+        groups = x.shape[1] // weight.shape[1]
+        return activation(F.conv2d(F.pad(x, pads), weight, bias, stride, 0, rate, groups))
+
+    def linear(x):
+        return x
+
+    height, width = image.shape[:2]
+    x = torch.zeros(1, 3, SIZE, SIZE)  # what the mean pixel is normalised to
+    x[0, :, :height, :width] = torch.from_numpy(image).permute(2, 0, 1) / 127.5 - 1
+    x = layer(x, stride=2)
+    reached, rate = 2, 1
+    for expansion, channels, repeats, first_stride in STAGES:
+        for stride in [first_stride] + [1] * (repeats - 1):
+            dilates = reached * stride > output_stride
+            y = layer(x) if expansion > 1 else x
+            y = layer(y, stride=1 if dilates else stride, rate=rate)
+            y = layer(y, linear)
+            x = x + y if x.shape == y.shape else y
+            assert x.shape[1] == channels
+            reached, rate = (reached, rate * stride) if dilates else (reached * stride, rate)
+    aspp = layer(x, F.relu)
+    pooled = layer(x.mean((2, 3), keepdim=True), F.relu).expand_as(aspp)
+    x = layer(layer(torch.cat([pooled, aspp], dim=1), F.relu), linear)
+    x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", align_corners=True)
+    return x[0, :, :height, :width].argmax(0).numpy()
+
+
+def mean_iou(pairs):
+    """Of (predicted, true) class maps; classes that are nowhere in the truth do not count."""
+    predicted, true = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    predicted, true = predicted[true != VOID], true[true != VOID]
+    ious = [
+        np.sum((predicted == c) & (true == c)) / np.sum((predicted == c) | (true == c)) for c in np.unique(true)
+    ]
+    return np.mean(ious), np.mean(predicted == true)
+
+
+def evaluated(folder, names, *overrides):
+    """metrics.json of these validation images, in a VOC tree of their own."""
+    year = folder / "VOCdevkit" / "VOC2012"
+    lists = year / "ImageSets" / "Segmentation"
+    if not year.is_dir():
+        lists.mkdir(parents=True)
+        for inside in ("JPEGImages", "SegmentationClass"):
+            (year / inside).symlink_to(VOC / inside)
+    (lists / "val.txt").write_text("\n".join(names) + "\n")
+    fixed = ["batch=4", "workers=0", "trainer.precision=32-true", "trainer.accelerator=cpu", f"runs={folder / 'runs'}"]
+    return evaluate(compose("eval", ["data=voc", f"data.root={folder}", f"weights={WEIGHTS}", *fixed, *overrides]))
+
+
+def test_mean_iou_is_that_of_the_second_implementation(tmp_path, names):
+    expected = mean_iou([(reference(picture(name), 16), truth(name)) for name in names])
+    metrics = evaluated(tmp_path, names, "output_stride=16")
+    print(metrics, expected)
+    assert (metrics["mIoU"], metrics["pixel_accuracy"]) == pytest.approx(expected, abs=5e-4)
+    assert metrics["mIoU"] > 0.7
