@@ -31,7 +31,6 @@ def test_published_weights_recognise_as_many_images_as_elsewhere(tmp_path, weigh
         "batch=16", "workers=0", "trainer.precision=32-true", "trainer.accelerator=cpu",
     ]  # fmt: skip
     metrics = evaluate(compose("eval", [*overrides, *settings]))
-    print(settings, metrics["top1"] * 650, metrics["top5"] * 650)
     assert metrics["images"] == 650
     assert round(metrics["top1"] * 650) == pytest.approx(top1, abs=tolerance)
     assert round(metrics["top5"] * 650) == pytest.approx(top5, abs=tolerance)

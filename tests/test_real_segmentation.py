@@ -22,6 +22,8 @@ pytestmark = pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs the assets 
 
 STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
 SIZE, VOID = 513, 255
+TASK = "mobile_deeplabv3"
+CLASS_NAMES = {TASK: VOC_SEGMENTATION}
 
 
 def picture(name):
@@ -82,28 +84,75 @@ def mean_iou(pairs):
     """Of (predicted, true) class maps; classes that are nowhere in the truth do not count."""
     predicted, true = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
     predicted, true = predicted[true != VOID], true[true != VOID]
-    ious = [
-        np.sum((predicted == c) & (true == c)) / np.sum((predicted == c) | (true == c)) for c in np.unique(true)
-    ]
+    ious = [np.sum((predicted == c) & (true == c)) / np.sum((predicted == c) | (true == c)) for c in np.unique(true)]
     return np.mean(ious), np.mean(predicted == true)
 
 
-def evaluated(folder, names, *overrides):
-    """metrics.json of these validation images, in a VOC tree of their own."""
-    year = folder / "VOCdevkit" / "VOC2012"
-    lists = year / "ImageSets" / "Segmentation"
-    if not year.is_dir():
-        lists.mkdir(parents=True)
-        for inside in ("JPEGImages", "SegmentationClass"):
-            (year / inside).symlink_to(VOC / inside)
+def built(output_stride):
+    weights = load_weights(WEIGHTS)
+    network = build_network(compose("eval", [f"weights={WEIGHTS}", f"output_stride={output_stride}"]), CLASS_NAMES)
+    load_strictly(network, weights.state, weights.family)
+    return network.eval()
+
+
+def framed(image):
+    """A batch of one image in the corner of the network's input, as fit=pad has it."""
+    padded = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    padded[: image.shape[0], : image.shape[1]] = image
+    size = torch.tensor([image.shape[:2]])
+    return torch.from_numpy(padded).permute(2, 0, 1)[None], Frames((SIZE, SIZE), size, size)
+
+
+def test_mean_iou_is_that_of_the_second_implementation_and_no_worse_at_stride_8(tmp_path, names):
+    tree = tmp_path / "VOCdevkit" / "VOC2012"
+    lists = tree / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
     (lists / "val.txt").write_text("\n".join(names) + "\n")
-    fixed = ["batch=4", "workers=0", "trainer.precision=32-true", "trainer.accelerator=cpu", f"runs={folder / 'runs'}"]
-    return evaluate(compose("eval", ["data=voc", f"data.root={folder}", f"weights={WEIGHTS}", *fixed, *overrides]))
-
-
-def test_mean_iou_is_that_of_the_second_implementation(tmp_path, names):
+    for inside in ("JPEGImages", "SegmentationClass"):
+        (tree / inside).symlink_to(VOC / inside)
+    overrides = [
+        f"weights={WEIGHTS}", "data=voc", f"data.root={tmp_path}", f"runs={tmp_path / 'runs'}",
+        "batch=4", "workers=0", "trainer.precision=32-true", "trainer.accelerator=cpu",
+    ]  # fmt: skip
+    coarse, fine = (evaluate(compose("eval", [*overrides, f"output_stride={stride}"])) for stride in (16, 8))
     expected = mean_iou([(reference(picture(name), 16), truth(name)) for name in names])
-    metrics = evaluated(tmp_path, names, "output_stride=16")
-    print(metrics, expected)
-    assert (metrics["mIoU"], metrics["pixel_accuracy"]) == pytest.approx(expected, abs=5e-4)
-    assert metrics["mIoU"] > 0.7
+    # 0.8751 and 0.9789; the padding is 128 here and 127.5 there
+    assert (coarse["mIoU"], coarse["pixel_accuracy"]) == pytest.approx(expected, abs=5e-4)
+    assert len(coarse["IoU"]) == 9 and coarse["mIoU"] > 0.8
+    assert fine["mIoU"] > coarse["mIoU"] - 0.005
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@torch.inference_mode()
+def test_class_maps_are_those_of_the_second_implementation(names, output_stride):
+    network = built(output_stride)
+    for name in names[:2]:
+        (ours,) = network.predict(*framed(picture(name)))[TASK]
+        theirs = reference(picture(name), output_stride)
+        assert len(np.unique(theirs)) > 1
+        assert (ours.numpy() == theirs).mean() > 0.999
+
+
+@torch.inference_mode()
+def test_one_view_at_scale_1_is_the_plain_prediction(names):
+    network, (images, frames) = built(16), framed(picture(names[0]))
+    (plain,) = network.predict(images, frames)[TASK]
+    (view,) = network.predict_views(TASK, images, frames, scales=[1.0], flip=False)
+    assert (view == plain).float().mean() > 0.9999  # ties aside
+
+
+@pytest.mark.parametrize("scales, least", [([1.0], 1.0), ([0.75, 1.0], 0.9999)])  # views of another size are resampled
+@torch.inference_mode()
+def test_mirrored_image_gives_the_mirrored_prediction_when_mirrored_views_are_averaged(names, scales, least):
+    side = 321
+    image = torch.from_numpy(picture(names[0])[:side, :side]).permute(2, 0, 1)[None]
+    size = torch.tensor([[side, side]])
+    assert image.shape[2:] == (side, side)
+    network, frames = built(16), Frames((side, side), size, size)
+    (straight,), (mirrored,) = (
+        network.predict_views(TASK, view, frames, scales=scales, flip=True) for view in (image, image.flip(3))
+    )
+    assert len(straight.unique()) > 1
+    assert (mirrored.flip(1) == straight).float().mean() >= least
+    (plain,), (plain_mirrored,) = (network.predict(view, frames)[TASK] for view in (image, image.flip(3)))
+    assert not torch.equal(plain_mirrored.flip(1), plain)  # the average is what makes them equal

@@ -92,7 +92,8 @@ def published(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     entry = {"url": f"http://127.0.0.1:{server.server_port}/net.pth",
-             "sha256": sha256(tmp_path / "site" / "net.pth")[:8], "backbone": "mobilenet_v2", "width": 1.0, "start_for": ["folder"]}  # fmt: skip
+             "sha256": sha256(tmp_path / "site" / "net.pth")[:8], "backbone": "mobilenet_v2",
+             "width": 1.0, "start_for": ["folder"]}  # fmt: skip
     monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
     monkeypatch.setattr("mnv2_tasks.transfer.manifest", checkpoint.manifest)
     yield entry, requests
