@@ -41,7 +41,7 @@ def test_the_first_twenty_colours_can_be_told_apart():
 @pytest.mark.parametrize("height, width", SIZES)
 def test_labels_lie_inside_the_picture_and_never_overlap(height, width, monkeypatch):
     tabs, texts = [], []
-    monkeypatch.setattr(pictures, "_tab", lambda canvas, tab, text, colour: (tabs.append(tab), texts.append(text)))
+    monkeypatch.setattr(pictures, "write_tab", lambda canvas, tab, text, colour: (tabs.append(tab), texts.append(text)))
     picture = draw_detections(grey(height, width), crowd(height, width, seed=0), NAMES, min_score=0.5)
 
     assert "1.00" in texts[0]  # the best detection comes first, and has its label

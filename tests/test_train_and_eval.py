@@ -138,7 +138,7 @@ def test_training_starts_from_weights_and_says_what_was_taken(tiny, caplog):
     assert "tensors of ssdlite start anew" in caplog.text
     run_of(tiny, "classification", f"weights={run}/weights.safetensors", "data.source.seed=3")
     taken = next(r.message for r in caplog.records[::-1] if "transferred" in r.message)
-    total = len(load_file(run / "weights.safetensors"))
+    total = len(load_file(run / "weights.safetensors")) - 2  # mean and std are set, not trained
     assert f"transferred {total} of {total}" in taken
 
 
@@ -186,7 +186,7 @@ def test_corrupt_and_malicious_checkpoints_are_refused(tmp_path, capsys):
     torch.save({"some": torch.zeros(1)}, tmp_path / "other.pth")
     for name, message in [
         ("noise.safetensors", "damaged or of another format"), ("noise.ckpt", "damaged|refused"),
-        ("cut.ckpt", "damaged"), ("evil.ckpt", "refused"), ("evil.pkl", "refused|damaged"), ("other.pth", "neither"),
+        ("cut.ckpt", "damaged"), ("evil.ckpt", "refused"), ("evil.pkl", "refused|damaged"), ("other.pth", "layout of weights that is not known"),
     ]:  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             load_weights(tmp_path / name)
