@@ -186,7 +186,8 @@ def test_corrupt_and_malicious_checkpoints_are_refused(tmp_path, capsys):
     torch.save({"some": torch.zeros(1)}, tmp_path / "other.pth")
     for name, message in [
         ("noise.safetensors", "damaged or of another format"), ("noise.ckpt", "damaged|refused"),
-        ("cut.ckpt", "damaged"), ("evil.ckpt", "refused"), ("evil.pkl", "refused|damaged"), ("other.pth", "layout of weights that is not known"),
+        ("cut.ckpt", "damaged"), ("evil.ckpt", "refused"), ("evil.pkl", "refused|damaged"),
+        ("other.pth", "layout of weights that is not known"),
     ]:  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             load_weights(tmp_path / name)
