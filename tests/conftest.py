@@ -2,8 +2,10 @@ import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports albumentations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 torch.set_num_threads(1)  # the suite's tensors are small; two threads on busy cores only wait for each other
 
@@ -22,3 +24,13 @@ def own_cache(tmp_path, monkeypatch):
 def tiny(tmp_path):
     """Overrides that make any task train in a second or two, into this test's own folder."""
     return [*TINY, f"runs={tmp_path}"]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A 40 x 30 JPEG, black but for a red left upper corner, with some noise so that it has bytes to lose."""
+    pixels = np.random.default_rng(0).integers(0, 60, (30, 40, 3), np.uint8)
+    pixels[:15, :20] = (250, 10, 10)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(pixels).save(path, quality=95)
+    return path

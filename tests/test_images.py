@@ -6,16 +6,6 @@ from mnv2_tasks.data.images import check_image, read_image, read_mask
 from mnv2_tasks.errors import DataError
 
 
-@pytest.fixture
-def photo(tmp_path):
-    """A 40 x 30 JPEG, black but for a red left upper corner, with some noise so that it has bytes to lose."""
-    pixels = np.random.default_rng(0).integers(0, 60, (30, 40, 3), np.uint8)
-    pixels[:15, :20] = (250, 10, 10)
-    path = tmp_path / "photo.jpg"
-    Image.fromarray(pixels).save(path, quality=95)
-    return path
-
-
 def test_a_photo_is_read_as_rgb(photo):
     image = read_image(photo)
     assert image.shape == (30, 40, 3) and image.dtype == np.uint8

@@ -1,19 +1,8 @@
-import numpy as np
 import pytest
 from PIL import Image
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.sources import find_images
-
-
-@pytest.fixture
-def photo(tmp_path):
-    """A 40 x 30 JPEG, black but for a red left upper corner, with some noise so that it has bytes to lose."""
-    pixels = np.random.default_rng(0).integers(0, 60, (30, 40, 3), np.uint8)
-    pixels[:15, :20] = (250, 10, 10)
-    path = tmp_path / "photo.jpg"
-    Image.fromarray(pixels).save(path, quality=95)
-    return path
 
 
 def write_files(folder, *names):
