@@ -2,29 +2,36 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_large
+from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
-from mnv2_tasks.backbones.stride import check_taps, limit_stride
-from mnv2_tasks.contracts import FeatureSpec
+from mnv2_tasks.backbones.layers_with_taps import LayersWithTaps
 
-# tap -> (index of torchvision's `features`, channels); c4_expand lies inside layer 13
-TAPS = {
-    "c1": (1, 16),
-    "c2": (3, 24),
-    "c3": (6, 40),
-    "c4": (12, 112),
-    "c4_expand": (13, 672),
-    "c5": (15, 160),
-    "final": (16, 960),
+LARGE = {  # c4_expand: after the widening inside the first block of stride 32
+    "c1": "layers.1",
+    "c2": "layers.3",
+    "c3": "layers.6",
+    "c4": "layers.12",
+    "c4_expand": "layers.13.block.0",
+    "c5": "layers.15",
+    "final": "layers.16",
 }
-EXPAND = TAPS["c4_expand"][0]
+SMALL = {
+    "c1": "layers.0",
+    "c2": "layers.1",
+    "c3": "layers.3",
+    "c4": "layers.8",
+    "c4_expand": "layers.9.block.0",
+    "c5": "layers.11",
+    "final": "layers.12",
+}
 
 
-class MobileNetV3Large(nn.Module):
+class MobileNetV3Large(LayersWithTaps):
     """Width 1.0, with squeeze-and-excitation and hard swish; batch norm as torchvision sets it (1e-3, 0.01).
 
-    `layers.<i>` is torchvision's `features.<i>`, so its weights load after that one renaming.
+    `layers.<i>` is torchvision's `features.<i>`, so its weights load after that one renaming. `final` is the 960
+    channels before pooling: the published classifier has another layer of 1280 after it, which our linear head has
+    not, so 3.93 M parameters where the paper counts 5.4 M.
 
     Args:
         output_stride: 8, 16 or 32; see `limit_stride`.
@@ -35,32 +42,13 @@ class MobileNetV3Large(nn.Module):
     """
 
     def __init__(self, *, output_stride: int, taps: Sequence[str]):
-        super().__init__()
-        check_taps(taps, list(TAPS), type(self).__name__)
-        deepest = max(TAPS[tap][0] for tap in taps)
-        self.layers = nn.ModuleList(list(mobilenet_v3_large(weights=None).features)[: deepest + 1])
-        if deepest == EXPAND:
-            expand, *_ = self.layers[EXPAND].get_submodule("block").children()
-            self.layers[EXPAND].block = nn.Sequential(expand)
+        layers = {"layers": mobilenet_v3_large(weights=None).features}
+        super().__init__(layers, LARGE, taps=taps, output_stride=output_stride)
 
-        strides = limit_stride(list(self.layers), output_stride)
-        self.features = {  # c4_expand lies before the stride of its layer
-            tap: FeatureSpec(channels, strides[index - 1 if tap == "c4_expand" else index])
-            for tap, (index, channels) in TAPS.items()
-            if tap in taps
-        }
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features, x = {}, images
-        for index, layer in enumerate(self.layers):
-            if index == EXPAND:  # this block has no shortcut: running its parts is running it
-                expand, *rest = layer.get_submodule("block").children()
-                x = expand(x)
-                if "c4_expand" in self.features:
-                    features["c4_expand"] = x
-                for part in rest:
-                    x = part(x)
-                continue
-            x = layer(x)
-            features |= {tap: x for tap in self.features if TAPS[tap][0] == index}
-        return features
+class MobileNetV3Small(LayersWithTaps):
+    """As `MobileNetV3Large`, with 576 channels before pooling and no published layer of 1024 after it."""
+
+    def __init__(self, *, output_stride: int, taps: Sequence[str]):
+        layers = {"layers": mobilenet_v3_small(weights=None).features}
+        super().__init__(layers, SMALL, taps=taps, output_stride=output_stride)

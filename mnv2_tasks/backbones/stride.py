@@ -1,21 +1,19 @@
-"""Output stride: keep resolution past a limit, with dilated convolutions in place of strides."""
+"""Output stride: keep resolution past a limit, with dilated windows in place of strides. And checks of arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import nn
+from torch.nn.modules.utils import _pair
 
 from mnv2_tasks.errors import ConfigError
 
 
-def limit_stride(blocks: Sequence[nn.Module], output_stride: int, *, start: int = 1) -> list[int]:
-    """Rewrite `blocks`, in order, so that their joint stride stays within `output_stride`.
+def limit_stride(blocks: Sequence[nn.Module], output_stride: int) -> list[int]:
+    """Rewrite the convolutions and max poolings of `blocks`, in order, so that their joint stride stays within a limit.
 
-    A strided block past the limit keeps stride 1; its own spatial convolution keeps the *previous* dilation and
-    only the blocks after it double the rate, as TF slim does (`mobilenet_base`). Dilating it too would load the
-    same weights without complaint and lose accuracy. Parameters and their names do not change.
-
-    Args:
-        start: stride of what the first block reads, 8 at most; for a stem that strides by pooling.
+    A strided block past the limit keeps stride 1; what strided in it keeps the *previous* dilation and only what
+    comes after doubles the rate, as TF slim does (`mobilenet_base`). Dilating it too would load the same weights
+    without complaint and lose accuracy. Parameters and their names do not change.
 
     Returns:
         The stride, in input pixels, at the end of each block.
@@ -23,26 +21,38 @@ def limit_stride(blocks: Sequence[nn.Module], output_stride: int, *, start: int 
     Raises:
         ConfigError: `output_stride` is not 8, 16 or 32.
     """
-    if output_stride not in (8, 16, 32):
-        raise ConfigError(f"output_stride={output_stride}: expected 8, 16 or 32")
-    stride, rate, strides = start, 1, []
+    check_output_stride(output_stride)
+    stride, rate, strides = 1, 1, []
     for block in blocks:
-        convs = [m for m in block.modules() if isinstance(m, nn.Conv2d)]
-        block_stride = max((conv.stride[0] for conv in convs), default=1)
+        windows = [m for m in block.modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
+        block_stride = max((_pair(window.stride)[0] for window in windows), default=1)
         past_limit = stride * block_stride > output_stride
-        for conv in convs:
-            if past_limit:
-                conv.stride = (1, 1)
-            if conv.kernel_size[0] > 1:
-                conv.dilation = (rate, rate)
-                if conv.padding != (0, 0):  # SameConv2d pads by itself
-                    conv.padding = (conv.kernel_size[0] // 2 * rate, conv.kernel_size[1] // 2 * rate)
-        if past_limit:
-            rate *= block_stride
-        else:
+        following = rate * block_stride if past_limit else rate
+        has_strided = False
+        for window in windows:
+            strided = _pair(window.stride)[0] > 1
+            has_strided |= strided
+            if strided and past_limit:
+                window.stride = (1, 1)
+            _dilate(window, following if has_strided and not strided else rate)  # a basic block has a second window
+        rate = following
+        if not past_limit:
             stride *= block_stride
         strides.append(stride)
     return strides
+
+
+def _dilate(window: nn.Conv2d | nn.MaxPool2d, rate: int) -> None:
+    kernel, padding = _pair(window.kernel_size), _pair(window.padding)
+    if rate == 1 or kernel == (1, 1):
+        return
+    window.dilation = tuple(d * rate for d in _pair(window.dilation))
+    window.padding = tuple(p * rate for p in padding)  # that of SameConv2d is 0: it pads by itself
+
+
+def check_output_stride(output_stride: int) -> None:
+    if output_stride not in (8, 16, 32):
+        raise ConfigError(f"output_stride={output_stride}: expected 8, 16 or 32")
 
 
 def check_taps(taps: Sequence[str], offered: Sequence[str], network: str) -> None:
@@ -51,3 +61,10 @@ def check_taps(taps: Sequence[str], offered: Sequence[str], network: str) -> Non
     if unknown or not taps:
         problem = f"unknown taps {unknown}" if unknown else "no taps asked for"
         raise ConfigError(f"{problem}; {network} offers {list(offered)}")
+
+
+def check_width(width: float, offered: Collection[float], network: str) -> None:
+    """Raise ConfigError, naming the nearest, if a network does not come in this width."""
+    if width not in offered:
+        nearest = min(offered, key=lambda other: abs(other - width))
+        raise ConfigError(f"width={width}: {network} comes in {list(offered)}; set width={nearest}")

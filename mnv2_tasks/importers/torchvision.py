@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.backbones.mobilenet_v3 import MobileNetV3Large
-from mnv2_tasks.backbones.resnet import ResNet50
+from mnv2_tasks.backbones.resnet import ResNet
 from mnv2_tasks.importers.family import BLOCKS, CLASSIFIER, TORCH_INPUT, TORCH_LAYERS, Family, in_network_order
 
 
@@ -30,7 +30,7 @@ MOBILENET_V2 = Family(
 def adapters() -> list[Family]:
     """The networks whose layers our backbones take from torchvision."""
     with torch.device("meta"):
-        resnet = ResNet50(output_stride=32, taps=["final"]).state_dict()
+        resnet = ResNet(depth=50, output_stride=32, taps=["final"]).state_dict()
         mobilenet_v3 = MobileNetV3Large(output_stride=32, taps=["final"]).state_dict()
     return [
         Family(
