@@ -11,6 +11,7 @@ from mnv2_tasks.build import build_sources, class_names_of, load_strictly
 from mnv2_tasks.checkpoint import find_weights, load_weights
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.lightning_parts import build_data, build_module, build_tasks_network, choose_precision, validate
+from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.run_folder import run_folder_of, write_json
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "metrics.json", module.metrics)
+        save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
         for name, task in network.tasks.items():
             if task.kind == "detection":  # the data set's own image and category ids, as COCO's server takes them
                 write_json(out / f"{name}_results.json", task.metric.coco_results())

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mnv2_tasks.contracts import ClassificationBatch
+from mnv2_tasks.metrics.outcomes import Hits
 
 
 class TopKAccuracy:
@@ -43,3 +45,15 @@ class TopKAccuracy:
         right = torch.bincount(labels, weights=rows[:, 1], minlength=len(self.class_names))
         per_class = {name: float(right[i] / counts[i]) for i, name in enumerate(self.class_names) if counts[i]}
         return {"top1": top1, "top5": top5, "top1_per_class": per_class, "images": len(rows)}
+
+    def outcomes(self) -> Hits:
+        """Which images were right."""
+        rows = [(image_id, *hit) for image_id, hit in sorted(self.hits.items())]
+        image_ids, labels, top1, top5 = np.array(rows, np.int64).reshape(-1, 4).T
+        return Hits(
+            image_ids=image_ids,
+            labels=labels.astype(np.int32),
+            top1=top1.astype(bool),
+            top5=top5.astype(bool),
+            num_classes=np.array(len(self.class_names)),
+        )

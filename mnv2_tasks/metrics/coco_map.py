@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mnv2_tasks.contracts import DetectionBatch, Detections
+from mnv2_tasks.metrics.outcomes import Matches
 
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
@@ -31,6 +32,7 @@ class CocoMAP:
     def reset(self) -> None:
         self.results: dict[int, np.ndarray] = {}  # image id -> (M, 6): x, y, width, height, score, label
         self.table = ""
+        self.matches: Matches | None = None
 
     def update(self, predictions: list[Detections], batch: DetectionBatch) -> None:
         for image_id, found in zip(batch.image_ids.tolist(), predictions):
@@ -54,6 +56,11 @@ class CocoMAP:
             for image_id, rows in sorted(self.results.items())
             for row in rows
         ]
+
+    def outcomes(self) -> Matches:
+        """What became of each image's detections, once `compute` has matched them."""
+        assert self.matches is not None, "compute() comes first"
+        return self.matches
 
     def compute(self) -> dict[str, Any]:
         """COCO's twelve numbers over the images seen, in [0, 1], or None where no object has that size.
@@ -79,6 +86,7 @@ class CocoMAP:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             evaluation.summarize()
         self.table = printed.getvalue().rstrip()
+        self.matches = _matches(evaluation)
         precision = evaluation.eval["precision"][:, :, :, 0, 2]  # (IoU, recall, class): all areas, 100 detections
         names = {category["id"]: category["name"] for category in self.ground_truth["categories"]}
         per_class = {
@@ -95,3 +103,36 @@ def _nothing_found(truth: COCO) -> COCO:
     found.dataset = {**truth.dataset, "annotations": []}
     found.createIndex()
     return found
+
+
+def _matches(evaluation: COCOeval) -> Matches:
+    """Of an evaluation that has matched; objects of all sizes."""
+    params = evaluation.params
+    num_images, num_classes, num_areas = len(params.imgIds), len(params.catIds), len(params.areaRng)
+    bits = 1 << np.arange(len(params.iouThrs))[:, None]
+    objects = np.zeros((num_images, num_classes), np.int32)
+    detections = np.zeros(num_classes, np.int64)
+    columns: dict[str, list[np.ndarray]] = {"image": [], "matched": [], "ignored": []}
+    for k in range(num_classes):
+        first = k * num_areas * num_images  # images change fastest, then areas, of which the first is "all"
+        pairs = [(i, e) for i, e in enumerate(evaluation.evalImgs[first : first + num_images]) if e is not None]
+        for i, e in pairs:
+            objects[i, k] = np.count_nonzero(np.logical_not(e["gtIgnore"]))
+        if not pairs:
+            continue
+        scores = np.concatenate([e["dtScores"] for _, e in pairs])
+        order = np.argsort(-scores, kind="mergesort")  # equal scores stay in the order of images, as in pycocotools
+        detections[k] = len(order)
+        columns["image"].append(np.repeat([i for i, _ in pairs], [len(e["dtScores"]) for _, e in pairs])[order])
+        for name, key in (("matched", "dtMatches"), ("ignored", "dtIgnore")):
+            flags = np.concatenate([e[key] for _, e in pairs], axis=1)[:, order] != 0  # (T, D)
+            columns[name].append((flags * bits).sum(axis=0))
+    image, matched, ignored = (np.concatenate([np.zeros(0), *parts]) for parts in columns.values())
+    return Matches(
+        image_ids=np.array(params.imgIds, np.int64),
+        objects=objects,
+        image=image.astype(np.int32),
+        detections=detections,
+        matched=matched.astype(np.uint16),
+        ignored=ignored.astype(np.uint16),
+    )

@@ -1,9 +1,11 @@
 """Mean intersection over union, from one confusion matrix over the whole split."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mnv2_tasks.contracts import IGNORE, SegmentationBatch
+from mnv2_tasks.metrics.outcomes import Pixels
 
 
 class MeanIoU:
@@ -20,25 +22,29 @@ class MeanIoU:
 
     def reset(self) -> None:
         self.confusion = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
-        self.seen: set[int] = set()
+        # image id -> (3, K) int32 pixels of each class: found, missed, wrongly predicted
+        self.counts: dict[int, np.ndarray] = {}
 
     def update(self, predictions: list[Tensor], batch: SegmentationBatch) -> None:
         """`predictions`: class maps, each (h, w) int64 of its image's original size; a repeated image id is skipped."""
         for image_id, predicted, mask in zip(batch.image_ids.tolist(), predictions, batch.masks):
-            if image_id in self.seen:
+            if image_id in self.counts:
                 continue
-            self.seen.add(image_id)
             num_classes = len(self.class_names)
             height, width = predicted.shape  # masks of a batch are padded to one size
             truth, predicted = mask[:height, :width].flatten(), predicted.flatten()
             valid = truth != IGNORE
             counts = torch.bincount(truth[valid] * num_classes + predicted[valid], minlength=num_classes * num_classes)
-            self.confusion += counts.view(num_classes, num_classes).cpu()
+            confusion = counts.view(num_classes, num_classes).cpu()
+            self.confusion += confusion
+            hit = confusion.diagonal()
+            rows = torch.stack([hit, confusion.sum(1) - hit, confusion.sum(0) - hit])
+            self.counts[image_id] = rows.numpy().astype(np.int32)
 
     def merge(self, other: "MeanIoU") -> None:
         """Add another process's counts. The validation sampler gives no image to two processes."""
         self.confusion += other.confusion
-        self.seen |= other.seen
+        self.counts |= other.counts
 
     def compute(self) -> dict[str, float | dict[str, float]]:
         """`mIoU` over the classes present, `pixel_accuracy`, and `IoU` of each class present, all in [0, 1]."""
@@ -52,3 +58,10 @@ class MeanIoU:
             "pixel_accuracy": float(hit.sum()) / total,
             "IoU": present,
         }
+
+    def outcomes(self) -> Pixels:
+        """The pixels of each image."""
+        image_ids = sorted(self.counts)
+        counts = np.array([self.counts[i] for i in image_ids], np.int32).reshape(-1, 3, len(self.class_names))
+        hit, missed, wrong = counts.transpose(1, 0, 2)
+        return Pixels(image_ids=np.array(image_ids, np.int64), hit=hit, missed=missed, wrong=wrong)

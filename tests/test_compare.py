@@ -1,0 +1,288 @@
+"""Comparisons of runs: what is averaged, what is refused, and what the page holds."""
+
+import json
+import re
+import shutil
+from functools import cache
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from mnv2_tasks.comparison import compare
+from mnv2_tasks.comparison.bootstrap import draw_images, interval, mean_of, resample, spread
+from mnv2_tasks.comparison.figures import front
+from mnv2_tasks.comparison.groups import differences, labels
+from mnv2_tasks.comparison.labels import place_labels
+from mnv2_tasks.config import compose
+from mnv2_tasks.errors import DataError
+from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
+from mnv2_tasks.run_folder import write_json
+
+NAMES = ["disc", "ring", "star"]
+
+
+def hits(seed, num_images=40, accuracy=0.7, like=None, flips=2):
+    """Of a random network; or `like` another but for a few images."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images, dtype=np.int32) % len(NAMES)
+    top1 = rng.random(num_images) < accuracy
+    if like is not None:
+        top1 = like.top1.copy()
+        chosen = rng.choice(num_images, flips, replace=False)
+        top1[chosen] = ~top1[chosen]
+    everything = np.ones(num_images, bool)
+    return Hits(np.arange(num_images), labels, top1, everything, np.array(len(NAMES)))
+
+
+@cache
+def composed(task):
+    return compose("train", [f"task={task}", "weights=none", "workers=0"])
+
+
+def make_run(folder, outcomes, *overrides, fingerprint="a" * 64, score=None, task="classification"):
+    """A finished run's folder, but for its weights."""
+    folder.mkdir(parents=True)
+    config = OmegaConf.merge(composed(task), OmegaConf.from_dotlist(list(overrides)))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    described = {"data_fingerprint": {name: fingerprint for name in config.tasks}}
+    write_json(folder / "run.json", described | {"class_names": {name: NAMES for name in config.tasks}})
+    once = np.ones(len(outcomes.image_ids), int)
+    key = {Hits: "top1", Pixels: "mIoU"}[type(outcomes)]
+    classes = {Hits: "top1_per_class", Pixels: "IoU"}[type(outcomes)]
+    value = outcomes.score(once) if score is None else score
+    metrics = {key: value, classes: dict(zip(NAMES, outcomes.class_scores(once).tolist()))}
+    (folder / "metrics.json").write_text(json.dumps(metrics))  # which writes NaN, as write_json does not
+    save_outcomes(folder / "per_image.npz", {next(iter(config.tasks)): outcomes})
+    return folder
+
+
+def compared(out, *runs, **options):
+    compare(list(runs), out, repeats=0, images=0, **options)
+    return json.loads((out / "compare.json").read_text())
+
+
+# ---------------------------------------------------------------- bootstrap
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_interval_covers_the_score(seed):
+    outcomes = hits(seed)
+    found = interval(resample(outcomes, draw_images(40)).scores)
+    assert found.low <= outcomes.score(np.ones(40, int)) <= found.high
+    assert found.low < found.high
+
+
+def test_interval_has_the_width_that_theory_gives_an_accuracy():
+    outcomes = hits(0, num_images=400)
+    share = outcomes.top1.mean()
+    found = interval(resample(outcomes, draw_images(400, resamples=4000)).scores)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.1)
+
+
+def test_paired_interval_of_correlated_runs_is_narrower_than_of_unrelated_draws():
+    one = hits(0, num_images=200)
+    other = hits(1, num_images=200, like=one, flips=10)
+    draws = draw_images(200)
+    paired = interval(resample(other, draws).scores - resample(one, draws).scores)
+    unpaired = interval(resample(other, draw_images(200, seed=1)).scores - resample(one, draws).scores)
+    assert paired.high - paired.low < 0.6 * (unpaired.high - unpaired.low)
+
+
+def test_draws_are_the_same_every_time_and_keep_the_number_of_images():
+    draws = draw_images(17)
+    assert draws.shape == (1000, 17) and (draws.sum(axis=1) == 17).all()
+    np.testing.assert_array_equal(draws, draw_images(17))
+
+
+def test_mean_over_seeds_is_taken_resample_by_resample():
+    draws = draw_images(40)
+    one, other = (resample(hits(seed), draws) for seed in (0, 1))
+    np.testing.assert_allclose(mean_of([one, other]).scores, (one.scores + other.scores) / 2)
+    assert spread([0.5, 0.7]) == pytest.approx(np.sqrt(0.02))
+    assert np.isnan(spread([0.5]))
+
+
+def test_class_that_no_resample_has_gets_no_interval():
+    assert interval(np.full(10, np.nan)) is None
+
+
+# ---------------------------------------------------------------- groups and plots
+
+
+def test_labels_are_the_fewest_values_that_tell_runs_apart():
+    base = {"choices.task": "ssd", "choices.backbone": "mobilenet_v2", "lr": 0.1, "backbone.width": 1.0, "seed": 0}
+    flat = [base, {**base, "lr": 0.2}, {**base, "choices.backbone": "resnet50", "lr": 0.2, "seed": 7}]
+    assert labels(flat) == ["mobilenet_v2, lr 0.1", "mobilenet_v2, lr 0.2", "resnet50"]
+    assert labels([base]) == [""]
+
+
+def test_keys_that_always_go_together_share_a_row():
+    flat = [{"width": 0.5, "backbone.width": 0.5, "lr": 1}, {"width": 1.0, "backbone.width": 1.0, "lr": 1}]
+    assert differences(flat) == [(["width", "backbone.width"], ["0.5", "1"])]
+
+
+def test_key_that_only_one_kind_of_backbone_has_is_no_difference():
+    flat = [{"choices.backbone": "a", "backbone.shortcut": "bottleneck"}, {"choices.backbone": "b"}]
+    assert differences(flat) == [(["choices.backbone"], ["a", "b"])]
+
+
+def test_front_holds_what_nothing_beats_in_both():
+    assert front([(3, 0.5), (1, 0.2), (2, 0.6), (2, 0.1)]) == [(1, 0.2), (2, 0.6)]
+    assert front([]) == []
+
+
+def test_names_in_a_plot_cover_neither_one_another_nor_a_point():
+    figure = Figure(figsize=(4, 4), dpi=100)
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    points = [tuple(point) for point in rng.normal(0.5, 0.03, (12, 2))]
+    axes.plot(*np.transpose(points), "o")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    place_labels(axes, points, [f"{i} network" for i in range(12)])
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 12
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert not any(box.contains(*axes.transData.transform(point)) for point in points)
+        assert axes.get_window_extent().contains(*box.p0) and axes.get_window_extent().contains(*box.p1)
+
+
+# ---------------------------------------------------------------- whole comparisons
+
+
+def test_equal_runs_differ_by_exactly_nothing(tmp_path):
+    outcomes = hits(0)
+    runs = [make_run(tmp_path / name, outcomes, f"lr={lr}") for name, lr in (("a", 0.1), ("b", 0.2))]
+    first, second = compared(tmp_path / "out", *runs)["subjects"][0]["entries"]
+    assert second["difference"] == 0 and second["difference_interval"] == [0, 0]
+    assert first["difference"] is None
+    assert (first["label"], second["label"]) == ("lr 0.1", "lr 0.2")
+
+
+def test_runs_that_differ_only_in_the_seed_and_in_places_are_averaged(tmp_path):
+    runs = [make_run(tmp_path / f"s{seed}", hits(seed), f"seed={seed}", f"runs=there{seed}") for seed in range(3)]
+    runs.append(make_run(tmp_path / "other", hits(9), "lr=0.5", "seed=1"))
+    group, other = compared(tmp_path / "out", *runs)["subjects"][0]["entries"]
+    assert group["seeds"] == [0, 1, 2] and other["seeds"] == [1]
+    assert group["score"] == pytest.approx(np.mean(group["scores"]))
+    assert group["std"] == pytest.approx(np.std(group["scores"], ddof=1))
+    assert group["interval"][0] < group["score"] < group["interval"][1]
+
+
+def test_seed_that_was_trained_twice_does_not_count_twice(tmp_path):
+    runs = [make_run(tmp_path / name, hits(0)) for name in "ab"]
+    entries = compared(tmp_path / "out", *runs)["subjects"][0]["entries"]
+    assert [entry["label"] for entry in entries] == ["a", "b"]
+
+
+def test_single_run_is_reported(tmp_path):
+    found = compared(tmp_path / "out", make_run(tmp_path / "a", hits(0)))
+    assert len(found["subjects"][0]["entries"]) == 1 and found["subjects"][0]["images"] == 40
+
+
+def test_run_without_metrics_is_stated_and_not_averaged_away(tmp_path):
+    runs = [make_run(tmp_path / f"s{seed}", hits(seed), f"seed={seed}") for seed in range(3)]
+    (runs[1] / "metrics.json").unlink()
+    found = compared(tmp_path / "out", *runs, failed={"s9": "seed 9 failed: out of memory"})
+    entry = found["subjects"][0]["entries"][0]
+    assert entry["seeds"] == [0, 2] and entry["seeds_missing"] == ["1"]
+    assert found["excluded"] == {"s1": "seed 1: has no metrics: interrupted?", "s9": "seed 9 failed: out of memory"}
+    for name in ("compare.md", "compare.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "has no metrics: interrupted?" in text and "seed 9 failed: out of memory" in text
+        assert "0, 2 (without 1)" in text
+
+
+def test_score_that_is_not_a_number_is_stated_and_not_averaged(tmp_path):
+    good, bad = make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", hits(1), "seed=1", score=float("nan"))
+    found = compared(tmp_path / "out", good, bad)
+    assert found["subjects"][0]["entries"][0]["seeds"] == [0]
+    assert "top1 is NaN" in found["excluded"]["b"]
+
+
+def test_first_run_without_a_score_is_not_replaced_in_silence(tmp_path):
+    runs = [make_run(tmp_path / name, hits(i), f"lr=0.{i + 1}") for i, name in enumerate("abc")]
+    (runs[0] / "metrics.json").unlink()
+    notes = compared(tmp_path / "out", *runs)["notes"]
+    assert "The first run given has no score: b is what the others are compared with." in notes
+
+
+def test_runs_without_any_score_are_an_error_that_says_why(tmp_path):
+    run = make_run(tmp_path / "a", hits(0))
+    (run / "metrics.json").unlink()
+    with pytest.raises(DataError, match="none of the 2 runs has a score.*a: .*no metrics.*b: is not a run folder"):
+        compare([run, tmp_path / "b"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="no runs to compare"):
+        compare([], tmp_path / "out")
+
+
+def test_runs_of_different_tasks_are_refused(tmp_path):
+    pixels = Pixels(np.arange(2), *(np.ones((2, 3), np.int32) for _ in range(3)))
+    runs = [make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", pixels, task="mobile_deeplabv3")]
+    with pytest.raises(DataError, match="a and b are of different tasks: classification and mobile_deeplabv3"):
+        compare(runs, tmp_path / "out")
+
+
+def test_runs_on_different_data_are_refused(tmp_path):
+    runs = [make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", hits(0), fingerprint="b" * 64)]
+    with pytest.raises(DataError, match=r"a and b are of different data.*aaaaaaaaaaaa\).*bbbbbbbbbbbb"):
+        compare(runs, tmp_path / "out")
+
+
+def test_runs_validated_on_different_images_are_refused(tmp_path):
+    runs = [make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", hits(0, num_images=30), "lr=0.5")]
+    with pytest.raises(DataError, match="a and b were validated on different images: 40 and 30, 30 of them the same"):
+        compare(runs, tmp_path / "out")
+
+
+def test_run_of_a_former_version_has_its_score_and_says_how_to_get_an_interval(tmp_path):
+    runs = [make_run(tmp_path / name, hits(i), f"lr=0.{i + 1}") for i, name in enumerate("ab")]
+    (runs[1] / "per_image.npz").unlink()
+    found = compared(tmp_path / "out", *runs)
+    entry = found["subjects"][0]["entries"][1]
+    assert entry["interval"] is None and entry["difference"] is not None and entry["difference_interval"] is None
+    assert any("b: has no per_image.npz" in note and f"tools/eval.py run={runs[1]}" in note for note in found["notes"])
+
+
+def test_outcomes_of_another_validation_than_the_score_are_not_used(tmp_path):
+    run = make_run(tmp_path / "a", hits(0), score=0.123)
+    found = compared(tmp_path / "out", run)
+    assert found["subjects"][0]["entries"][0]["interval"] is None
+    assert any("different validations" in note for note in found["notes"])
+
+
+def test_damaged_outcomes_are_stated(tmp_path):
+    runs = [make_run(tmp_path / name, hits(i), f"lr=0.{i + 1}") for i, name in enumerate("ab")]
+    content = (runs[1] / "per_image.npz").read_bytes()
+    (runs[1] / "per_image.npz").write_bytes(content[: len(content) // 2])
+    assert "per_image.npz cannot be read" in compared(tmp_path / "out", *runs)["excluded"]["b"]
+
+
+def test_page_of_trained_runs_stands_alone(tiny, tmp_path):
+    """A task alone and with others: one page, nothing outside it."""
+    from mnv2_tasks.training import train
+
+    alone = train(compose("train", ["task=ssdlite", *tiny]))
+    together = train(compose("train", ["task=multitask", *tiny]))
+    out = tmp_path / "out"
+    compare([alone, together], out, title="Alone & together", repeats=1, images=2)
+    html = (out / "compare.html").read_text()
+    assert not re.search(r"https?:|//[a-z]|<script|<link|@import|url\(", re.sub(r'"data:[^"]*"', '""', html))
+    sources = re.findall(r'src="([^"]*)"', html)
+    assert len(sources) > 6 and all(source.startswith("data:image/") for source in sources)
+    assert "<title>Alone &amp; together</title>" in html and "@media print" in html
+
+    found = json.loads((out / "compare.json").read_text())
+    assert [subject["kind"] for subject in found["subjects"]] == ["detection", "classification", "segmentation"]
+    assert [entry["task"] for entry in found["subjects"][0]["entries"]] == ["ssdlite", "ssdlite"]
+    entry = found["subjects"][0]["entries"][1]
+    assert entry["params"] > found["subjects"][0]["entries"][0]["params"]
+    assert entry["latency_ms"]["p95"] >= entry["latency_ms"]["p50"] > 0
+    assert found["notes"] == [] and found["excluded"] == {}
+
+    shutil.rmtree(out)
+    assert compare([alone], out, repeats=0, images=0).is_file()
