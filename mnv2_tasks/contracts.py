@@ -47,8 +47,8 @@ class BoxTargets(NamedTuple):
 
 
 class ClassificationBatch(NamedTuple):
-    images: Tensor  # (B, 3, H, W) uint8
-    labels: Tensor  # (B,) int64 in [0, K)
+    images: Tensor  # (B, 3, H, W) uint8, or float in [0, 255] where images are mixed
+    labels: Tensor  # (B,) int64 in [0, K), or (B, K) float shares of each class where images are mixed
     image_ids: Tensor  # (B,) int64
     frames: Frames
 
@@ -126,6 +126,8 @@ class Metric(Protocol):
     def update(self, predictions: Any, batch: Any) -> None: ...
     def merge(self, other: Any) -> None: ...
     def compute(self) -> dict[str, Any]: ...
+
+    def outcomes(self) -> Any: ...  # after compute: what each image came to, see metrics/outcomes.py
 
 
 class Task(Protocol):

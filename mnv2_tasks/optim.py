@@ -10,22 +10,48 @@ from torch.optim.lr_scheduler import LambdaLR
 from mnv2_tasks.errors import ConfigError
 
 
-def parameter_groups(modules: dict[nn.Module, float], weight_decay: float) -> list[dict]:
+def parameter_groups(
+    modules: dict[nn.Module, float], weight_decay: float, *, decay_depthwise: bool = True
+) -> list[dict]:
     """Weight decay on matrices and kernels, none on norms and biases.
 
     Args:
         modules: {module: its learning rate as a factor on the optimizer's}.
+        decay_depthwise: also on the kernels of depthwise convolutions, which TF slim leaves alone.
     """
     groups = []
     for module, factor in modules.items():
         parameters = [p for p in module.parameters() if p.requires_grad]
+        decayed = {p for p in parameters if p.ndim > 1 and (decay_depthwise or not _is_depthwise(p))}
         for decay, members in (
-            (weight_decay, [p for p in parameters if p.ndim > 1]),
-            (0.0, [p for p in parameters if p.ndim <= 1]),
+            (weight_decay, [p for p in parameters if p in decayed]),
+            (0.0, [p for p in parameters if p not in decayed]),
         ):
             if members:
                 groups.append({"params": members, "weight_decay": decay, "lr_factor": factor})
     return groups
+
+
+def _is_depthwise(kernel: Tensor) -> bool:
+    return kernel.ndim == 4 and kernel.shape[1] == 1 and kernel.shape[2] > 1
+
+
+def scale_rates(optimizer: torch.optim.Optimizer, images: int, reference_batch: int) -> str:
+    """Multiply every learning rate by images / reference_batch, before a schedule reads it, and say so.
+
+    Larger steps for larger batches (Goyal et al. 2017: linear, behind a warm-up).
+
+    Args:
+        images: of one optimizer step, over all processes and accumulated batches.
+        reference_batch: the images of a step that the rates are stated for.
+    """
+    if reference_batch < 1:
+        raise ConfigError(f"reference_batch={reference_batch}: expected a number of images, or null to leave lr alone")
+    before = optimizer.param_groups[0]["lr"]
+    for group in optimizer.param_groups:
+        group["lr"] *= images / reference_batch
+    after = optimizer.param_groups[0]["lr"]
+    return f"lr {before:.4g} x {images} images of a step / reference_batch {reference_batch} = {after:.4g}"
 
 
 class TFRMSProp(torch.optim.Optimizer):
@@ -76,7 +102,7 @@ def poly(done: float, *, power: float = 0.9) -> float:
 
 
 def exponential(done: float, *, ratio_per_epoch: float, epochs: int) -> float:
-    """The paper's decay (section 6.1): 0.98 per epoch, here applied per step."""
+    """The paper's decay (section 6.1): 0.98 per epoch, applied per step."""
     return ratio_per_epoch ** (done * epochs)
 
 

@@ -12,8 +12,9 @@ from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.data.ssd_crop import SSDCrop
 from mnv2_tasks.data.transforms import PRESETS, Augment
-from mnv2_tasks.datamodule import EpochSampler, TasksData
+from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.samplers import TrainingSampler, ValidationSampler
 
 KINDS = {"cls": "classification", "det": "detection", "seg": "segmentation"}
 SOURCES = {name: Shapes(kind=kind, train_size=24, val_size=10, image_size=64, seed=0) for name, kind in KINDS.items()}
@@ -130,25 +131,22 @@ def test_batches_do_not_depend_on_the_number_of_workers():
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_validation_gives_every_image_to_exactly_one_process(world):
-    seen = [
-        index
-        for rank in range(world)
-        for _, index in EpochSampler(10, shuffle=False, seed=0, rank=rank, world=world, batch_size=3)
-    ]
+    seen = [index for rank in range(world) for _, index in ValidationSampler(10, rank=rank, world=world, batch_size=3)]
     assert sorted(seen) == list(range(10))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_training_gives_every_process_as_many_images_and_none_twice(world):
-    shares = [list(EpochSampler(10, shuffle=True, seed=0, rank=r, world=world)) for r in range(world)]
-    assert len({len(share) for share in shares}) == 1
+def test_training_gives_every_process_as_many_images_and_none_twice_in_a_pass(world):
+    steps = 10 // (2 * world)
+    shares = [list(TrainingSampler(10, steps=steps, batch_size=2, seed=0, rank=r, world=world)) for r in range(world)]
+    assert {len(share) for share in shares} == {steps * 2}
     indices = [index for share in shares for _, index in share]
-    assert len(set(indices)) == len(indices) == 10 // world * world
+    assert len(set(indices)) == len(indices) == steps * 2 * world
 
 
 def test_order_of_training_depends_on_seed_and_epoch_alone():
-    sampler = EpochSampler(10, shuffle=True, seed=0, rank=0, world=1)
-    assert keys(sampler, 1) == keys(EpochSampler(10, shuffle=True, seed=0, rank=0, world=1), 1)
+    sampler = TrainingSampler(10, steps=5, batch_size=2, seed=0)
+    assert keys(sampler, 1) == keys(TrainingSampler(10, steps=5, batch_size=2, seed=0), 1)
     assert [i for _, i in keys(sampler, 1)] != [i for _, i in keys(sampler, 2)]
     assert keys(sampler, 3)[0][0] == 3
 

@@ -92,3 +92,11 @@ def test_a_shifted_label_or_box_raises_its_own_term(fault):
     faulty = loss()(made, [wrong])
     term = "class" if fault == "label" else "box"
     assert faulty[term] > right[term] + 0.1
+
+
+def test_sigmoid_scores_are_learned_class_by_class_with_background_among_them():
+    made = output(batch=1)
+    term = loss(scores="sigmoid", min_negatives=1000)(made, [NOTHING])["class"]
+    logits = made.class_logits[0]
+    wanted = -(F.logsigmoid(logits[:, -1]) + F.logsigmoid(-logits[:, :-1]).sum(1)).sum()
+    torch.testing.assert_close(term, wanted)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.optim import TFRMSProp, cosine, exponential, parameter_groups, per_step, poly
+from mnv2_tasks.optim import TFRMSProp, cosine, exponential, parameter_groups, per_step, poly, scale_rates
 
 
 def test_norms_and_biases_do_not_decay():
@@ -11,6 +11,26 @@ def test_norms_and_biases_do_not_decay():
     decayed, free = parameter_groups({module: 1.0}, 0.1)
     assert decayed["weight_decay"] == 0.1 and [p.ndim for p in decayed["params"]] == [4]
     assert free["weight_decay"] == 0.0 and [p.ndim for p in free["params"]] == [1, 1, 1]
+
+
+def test_kernels_of_depthwise_convolutions_are_left_alone_on_wish():
+    depthwise, pointwise = nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 1)
+    module = nn.Sequential(depthwise, pointwise, nn.Conv2d(1, 4, 1))  # the last only looks like one: a 1x1 kernel
+    for wish, count in ((True, 3), (False, 2)):
+        decayed, free = parameter_groups({module: 1.0}, 0.1, decay_depthwise=wish)
+        assert len(decayed["params"]) == count and len(decayed["params"]) + len(free["params"]) == 6
+        assert any(p is depthwise.weight for p in decayed["params"]) == wish
+
+
+def test_rates_follow_the_images_of_a_step_and_the_schedule_starts_from_there():
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [weight], "lr_factor": 0.5}], lr=0.5)
+    said = scale_rates(optimizer, 2048, 1024)
+    assert said == "lr 0.5 x 2048 images of a step / reference_batch 1024 = 1"
+    per_step(optimizer, lambda done: 1.0, warmup=0.0, steps=10)
+    assert optimizer.param_groups[0]["lr"] == 0.5  # 1.0, at half for this group
+    with pytest.raises(ConfigError, match=r"reference_batch=0"):
+        scale_rates(optimizer, 8, 0)
 
 
 def test_rmsprop_follows_tensorflows_formula():

@@ -13,6 +13,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask t
 import albumentations as A  # noqa: E402
 
 from mnv2_tasks.contracts import IGNORE, Sample  # noqa: E402
+from mnv2_tasks.data.policies import Policy  # noqa: E402
 from mnv2_tasks.data.ssd_crop import SSDCrop  # noqa: E402
 from mnv2_tasks.errors import ConfigError  # noqa: E402
 
@@ -41,6 +42,30 @@ def imagenet(size: int, fill: Fill) -> list[A.BasicTransform]:
     ]
 
 
+def inception(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Crop, flip and colours in random order, as TF slim trains (research/slim/preprocessing, inception)."""
+    return [
+        A.RandomResizedCrop((size, size), scale=(0.05, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"),
+        A.HorizontalFlip(p=0.5),
+        A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.2, 0.2), p=1.0),
+    ]
+
+
+def imagenet_trivial(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """torchvision's second recipe: TrivialAugment, and a tenth of the pictures with an erased rectangle."""
+    return [*imagenet(size, fill), Policy("trivial", fill=fill), A.Erasing(fill=fill, p=0.1)]
+
+
+def imagenet_rand(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """As the EfficientNets are trained: two operations of RandAugment, and a fifth with a rectangle of noise."""
+    return [*imagenet(size, fill), Policy("rand", fill=fill), A.Erasing(fill="random", p=0.2)]
+
+
+def ssd_crop(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """SSD's crops and a flip, without colours and zoom: TF's SSDLite, and torchvision's `ssdlite`."""
+    return [SSDCrop(zoom_out=1.0, fill=fill), A.HorizontalFlip(p=0.5), A.Resize(size, size)]
+
+
 def ssd(size: int, fill: Fill) -> list[A.BasicTransform]:
     """Colours, zoom out or crop, flip (SSD paper, sections 2.2 and 3.6)."""
     return [
@@ -61,7 +86,30 @@ def deeplab(size: int, fill: Fill) -> list[A.BasicTransform]:
     ]
 
 
-PRESETS: dict[str, Preset] = {"none": none, "light": light, "imagenet": imagenet, "ssd": ssd, "deeplab": deeplab}
+PRESETS: dict[str, Preset] = {
+    "none": none,
+    "light": light,
+    "imagenet": imagenet,
+    "inception": inception,
+    "imagenet_trivial": imagenet_trivial,
+    "imagenet_rand": imagenet_rand,
+    "ssd": ssd,
+    "ssd_crop": ssd_crop,
+    "deeplab": deeplab,
+}
+CLASSIFICATION_ONLY = {"imagenet_trivial", "imagenet_rand"}  # move pixels, and neither boxes nor masks
+
+
+def check_preset(preset: str, kind: str) -> None:
+    """Raise a ConfigError for a preset that there is not, or that spoils the annotations of this kind of task."""
+    if preset not in PRESETS:
+        raise ConfigError(f"data.augmentation.{kind}={preset}: is unknown; there are {', '.join(PRESETS)}")
+    if preset in CLASSIFICATION_ONLY and kind != "classification":
+        fit = [name for name in PRESETS if name not in CLASSIFICATION_ONLY]
+        raise ConfigError(
+            f"data.augmentation.{kind}={preset}: moves the picture without its boxes and masks, it is for "
+            f"classification alone; for {kind} there are {', '.join(fit)}"
+        )
 
 
 class Augment:

@@ -10,21 +10,31 @@ from mnv2_tasks.contracts import BoxTargets, SSDOutput
 
 
 class MultiBoxLoss(nn.Module):
-    """Softmax cross-entropy plus smooth L1, each summed and divided by the number of matched anchors of the batch.
+    """Cross-entropy plus smooth L1, each summed and divided by the number of matched anchors of the batch.
 
     Args:
         iou_threshold: an anchor that overlaps an object by this much answers for it; 0.5 in SSD and TF.
         negatives_per_positive: how many of the hardest background anchors count in each image, 3.
         min_negatives: of each image, also of one without objects, so that false alarms there are unlearned.
         box_weight: of the regression term.
+        scores: "softmax" over the K + 1 classes, or "sigmoid" of each, background among them, as TF's SSDLite has it.
     """
 
-    def __init__(self, *, iou_threshold: float, negatives_per_positive: float, min_negatives: int, box_weight: float):
+    def __init__(
+        self,
+        *,
+        iou_threshold: float,
+        negatives_per_positive: float,
+        min_negatives: int,
+        box_weight: float,
+        scores: str = "softmax",
+    ):
         super().__init__()
         self.iou_threshold = iou_threshold
         self.negatives_per_positive = negatives_per_positive
         self.min_negatives = min_negatives
         self.box_weight = box_weight
+        self.scores = scores
 
     def forward(self, output: SSDOutput, targets: list[BoxTargets]) -> dict[str, Tensor]:
         """Scalar terms `class` and `box`; finite for images, and for batches, without objects."""
@@ -40,8 +50,7 @@ class MultiBoxLoss(nn.Module):
 
         positive = labels != background  # (B, A)
         num_positives = positive.sum().clamp(min=1)
-        entropy = F.cross_entropy(class_logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-        entropy = entropy.view_as(labels)
+        entropy = self._entropy(class_logits.float(), labels)
         counted = positive | self._hardest_negatives(entropy.detach(), positive)
 
         wanted = encode_boxes(matched_boxes, anchors)[positive]
@@ -50,6 +59,13 @@ class MultiBoxLoss(nn.Module):
             "class": (entropy * counted).sum() / num_positives,
             "box": self.box_weight * box_loss / num_positives,
         }
+
+    def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, A) of (B, A, K + 1) logits and (B, A) labels."""
+        if self.scores == "sigmoid":
+            wanted = F.one_hot(labels, logits.shape[-1]).float()
+            return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(-1)
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
 
     def _hardest_negatives(self, entropy: Tensor, positive: Tensor) -> Tensor:
         """(B, A) bool: in each image, the background anchors with the largest loss."""

@@ -25,6 +25,7 @@ class ClassificationTask(nn.Module):
         self.metric = TopKAccuracy(class_names)
 
     def loss(self, features: dict[str, Tensor], batch: ClassificationBatch) -> dict[str, Tensor]:
+        """Labels may be classes, or the shares of each class in mixed images."""
         logits = self.head(features).float()
         return {"class": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
 

@@ -1,0 +1,85 @@
+"""One decision for all processes of a job, before torch.distributed connects them: the first decides, the others wait.
+
+Who the first is, and how the others hear of it, depends on who started them: torchrun serves a store, SLURM's processes
+share the file system. Processes that Lightning starts on one machine inherit the environment and need none of this.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import torch.distributed as dist
+
+from mnv2_tasks.errors import ConfigError
+
+PATIENCE = 600.0  # seconds; all processes come here after the same preparation
+_number = itertools.count()  # all processes of a job come to the same decisions in the same order
+
+
+def started_from_outside() -> bool:
+    """Whether torchrun, or SLURM with several tasks, has started this process beside others."""
+    return _by_torchrun() or _by_slurm()
+
+
+def decide(what: Callable[[], str], shared: Path, patience: float = PATIENCE) -> str:
+    """What `what` returns in the first process, where alone it is called.
+
+    Args:
+        shared: a folder that the processes of all machines see.
+        patience: seconds that the others wait.
+
+    Raises:
+        ConfigError: the first process has not decided in time, for example because it failed.
+    """
+    number = next(_number)
+    if _by_torchrun():
+        return _through_store(what, f"mnv2/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{number}", patience)
+    if _by_slurm():
+        job = "-".join(os.environ.get(f"SLURM_{part}", "0") for part in ("JOB_ID", "STEP_ID", "RESTART_COUNT"))
+        return _through_file(what, shared / f".job-{job}-{number}", patience)
+    return what()
+
+
+def _by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _by_slurm() -> bool:
+    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def _through_store(what: Callable[[], str], key: str, patience: float) -> str:
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=patience))
+    if int(os.environ["RANK"]) == 0:
+        store.set(key, what())
+    try:
+        return store.get(key).decode()
+    except dist.DistStoreError:
+        raise _undecided(patience) from None
+
+
+def _through_file(what: Callable[[], str], file: Path, patience: float) -> str:
+    if int(os.environ["SLURM_PROCID"]) == 0:
+        answer = what()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(answer)
+        part.replace(file)  # whole or not at all
+        return answer
+    deadline = time.monotonic() + patience
+    while not file.is_file():
+        if time.monotonic() > deadline:
+            raise _undecided(patience)
+        time.sleep(0.1)
+    return file.read_text()
+
+
+def _undecided(patience: float) -> ConfigError:
+    return ConfigError(
+        f"the first process of this job named no run folder within {patience:.0f} s; its own log says why. "
+        f"runs=<folder> must be a folder that all machines share"
+    )
