@@ -12,8 +12,11 @@ from torch import Tensor
 from mnv2_tasks.checkpoint import find_weights, load_weights
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.distillation import Distillation
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.mixing import Mixing
 from mnv2_tasks.network import Network
+from mnv2_tasks.norms import give_each_task_norms
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +34,38 @@ def task_kinds(config: DictConfig) -> dict[str, str]:
     return {name: get_class(task._target_).kind for name, task in config.tasks.items()}
 
 
+def data_name(config: DictConfig, task: str) -> str:
+    """The name of a task's data set: `data.<task>=`, else `data=`."""
+    return (config.choices.get("datasets") or {}).get(task, config.choices.data)
+
+
+def data_config(config: DictConfig, task: str) -> DictConfig:
+    """The keys of a task's data set."""
+    return config.data.get(task, config.data)
+
+
 def build_sources(config: DictConfig) -> dict[str, DataSource]:
-    """{task name: its data set}, not read yet."""
-    return {name: partial_of(config.data.source)(kind=kind) for name, kind in task_kinds(config).items()}
+    """{task name: its data set}, not read yet.
+
+    Raises:
+        ConfigError: a data set was chosen for a task that there is not.
+    """
+    for task in config.choices.get("datasets") or {}:
+        if task not in config.tasks:
+            raise ConfigError(f"data.{task}: this run has no task {task}; it has {', '.join(config.tasks)}")
+    return {n: partial_of(data_config(config, n).source)(kind=kind) for n, kind in task_kinds(config).items()}
+
+
+def trained_tasks(config: DictConfig) -> list[str]:
+    """The tasks whose loss changes anything: all of them, unless the backbone is frozen, too.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    trained = [name for name in config.tasks if "backbone" not in config.freeze or name not in config.freeze]
+    if not trained:
+        raise ConfigError(f"freeze={list(config.freeze)}: leaves nothing to train")
+    return trained
 
 
 def class_names_of(sources: dict[str, DataSource]) -> dict[str, list[str]]:
@@ -64,7 +96,16 @@ def build_network(
         if get_class(task._target_).kind == "detection":
             extra = {"loss": partial_of(parts.pop("loss"))(), "ground_truth": (ground_truths or {}).get(name)}
         tasks[name] = partial_of(parts)(head=head, class_names=names, **extra)
-    return Network(backbone=backbone, tasks=tasks, mean=list(config.input.mean), std=list(config.input.std))
+    active = give_each_task_norms(backbone, tasks) if _norms_per_task(config) else None
+    mean, std = list(config.input.mean), list(config.input.std)
+    return Network(backbone=backbone, tasks=tasks, mean=mean, std=std, active=active)
+
+
+def _norms_per_task(config: DictConfig) -> bool:
+    wanted = config.get("norm_statistics", "shared")  # passports of former versions have no such key
+    if wanted not in ("shared", "per_task"):
+        raise ConfigError(f"norm_statistics={wanted}: expected shared or per_task")
+    return wanted == "per_task"
 
 
 def build_fit(config: DictConfig) -> Fit:
@@ -82,6 +123,36 @@ def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
     network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport
+
+
+def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
+    """{classification task: what mixes its training images}; empty where mixing is off."""
+    wanted = config.get("mixing") or {"mixup": 0, "cutmix": 0}  # runs of former versions have no such key
+    if not any(wanted.values()):
+        return {}
+    tasks = {name: task for name, task in network.tasks.items() if task.kind == "classification"}
+    if not tasks:
+        raise ConfigError(f"mixing={dict(wanted)}: is for classification; {', '.join(network.tasks)} cannot use it")
+    return {name: Mixing(num_classes=len(task.class_names), **wanted) for name, task in tasks.items()}
+
+
+def build_distillation(config: DictConfig, student: Network) -> Distillation | None:
+    """The teacher that `distillation.teacher` names, on the CPU, and what it teaches."""
+    wanted = config.get("distillation")
+    if wanted is None:
+        return None
+    if wanted.teacher is None:
+        return None
+    if wanted.teacher == "required":
+        raise ConfigError("this recipe needs a teacher, say distillation.teacher=<name or path of weights>")
+    try:
+        teacher, _ = load_network(wanted.teacher)
+    except ConfigError as error:
+        raise ConfigError(f"distillation.teacher={wanted.teacher}: {error}") from None
+    return Distillation(
+        teacher=teacher, student=student, alpha=wanted.alpha, temperature=wanted.temperature,
+        imgsz=config.get("train_imgsz") or config.imgsz,
+    )  # fmt: skip
 
 
 def load_strictly(network: Network, state: dict[str, Tensor], source: str) -> None:

@@ -1,22 +1,22 @@
 """Loaders: for each task, the samples of its data source, transformed and collated for its kind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 
 import cv2
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.collate import Item, collate
 from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.data.transforms import Augment
 from mnv2_tasks.errors import ConfigError
-
-Key = tuple[int, int]  # epoch, index: it travels with the sampler, so workers need no shared state
+from mnv2_tasks.samplers import Key, TrainingSampler, ValidationSampler
 
 
 class TrainingSet(Dataset[Item]):
@@ -43,60 +43,19 @@ class ValidationSet(Dataset[Item]):
         return Item(sample._replace(image=image), content, sample.image.shape[:2])
 
 
-class EpochSampler(Sampler[Key]):
-    """Keys (epoch, index) for one of `world` processes, in an order that depends on seed and epoch alone.
-
-    Training (`shuffle`) drops the remainder so that all processes take as many steps. Validation drops and repeats
-    nothing, and deals whole batches: a sample counted twice would move the metric with the number of GPUs, and so
-    would, by the last bits of its scores, one that is computed in other company.
-
-    Args:
-        batch_size: of a process.
-        done: (epoch, samples) that a resumed run has had of that epoch; they are not given again.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        *,
-        shuffle: bool,
-        seed: int,
-        rank: int,
-        world: int,
-        batch_size: int = 1,
-        done: tuple[int, int] = (0, 0),
-    ):
-        self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
-        self.batch_size, self.done = batch_size, done
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
-        self.epoch = epoch
-
-    def _own(self) -> list[int]:
-        if not self.shuffle:
-            return [i for i in range(self.length) if i // self.batch_size % self.world == self.rank]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator).tolist()
-        return order[: self.length // self.world * self.world][self.rank :: self.world]
-
-    def __iter__(self) -> Iterator[Key]:
-        skipped = self.done[1] if self.epoch == self.done[0] else 0
-        return ((self.epoch, index) for index in self._own()[skipped:])
-
-    def __len__(self) -> int:
-        return self.length // self.world if self.shuffle else len(self._own())
-
-
 class TasksData(L.LightningDataModule):
-    """One loader per task.
+    """One loader per task, each with as many batches in an epoch.
+
+    An epoch is one pass over the data set that takes the most steps; the others are read on and on meanwhile, see
+    `TrainingSampler`.
 
     Args:
         sources: {task name: its data set}, in the order of the network's tasks.
-        augment: kind of task -> what is done to its training samples.
+        augment: task name -> what is done to its training samples.
         fit: what is done to validation images.
         batch_size: images of one step, for each task and process.
+        batch_ratio: {task name: factor on `batch_size`}, rounded to whole images.
+        trained: the tasks that take part in training; None: all.
         workers: loader processes of each task; 0 loads in the training process.
         done: (epoch, batches) that a resumed run has trained on of that epoch.
     """
@@ -110,6 +69,8 @@ class TasksData(L.LightningDataModule):
         batch_size: int,
         workers: int,
         seed: int,
+        batch_ratio: Mapping[str, float] = MappingProxyType({}),
+        trained: Collection[str] | None = None,
         done: tuple[int, int] = (0, 0),
     ):
         super().__init__()
@@ -118,64 +79,102 @@ class TasksData(L.LightningDataModule):
         if workers < 0:
             raise ConfigError(f"workers={workers}: expected 0 (load in the training process) or more")
         self.sources, self.augment, self.fit, self.seed = sources, augment, fit, seed
-        self.batch_size, self.workers = batch_size, workers
-        self.done = (done[0], done[1] * batch_size)
+        self.batch_size, self.workers, self.done = batch_size, workers, done
+        self.trained = [name for name in sources if trained is None or name in trained]
+        self.batch_sizes = _batch_sizes(batch_size, batch_ratio, list(sources))
 
     def train_dataloader(self) -> dict[str, DataLoader]:
-        return {name: self._train_loader(source) for name, source in self.sources.items()}
+        for name in self.trained:
+            self._check_length(name)
+        return {name: self._train_loader(name) for name in self.trained}
 
     def val_dataloader(self) -> list[DataLoader]:
         return [self._val_loader(source) for source in self.sources.values()]
 
-    def _train_loader(self, source: DataSource) -> DataLoader:
-        length = source.length("train")
-        if self.batch_size > length:
-            raise ConfigError(f"batch={self.batch_size}: expected at most the {length} training images")
-        dataset = TrainingSet(source, self.augment(source.kind), self.seed)
-        return self._loader(source, dataset, "train", self.batch_size, shuffle=True, done=self.done)
+    def steps(self) -> dict[str, int]:
+        """{trained task: whole steps that its data set gives in one pass}; the largest is an epoch."""
+        return {n: self.sources[n].length("train") // self._per_step(n) for n in self.trained}
+
+    def describe_epoch(self) -> str:
+        """How often each task's data set is read in an epoch, for people."""
+        steps = self.steps()
+        longest = max(steps, key=lambda name: steps[name])
+        shares = [
+            f"{name} {steps[longest] * self._per_step(name) / self.sources[name].length('train'):.4g} times"
+            f" in batches of {self.batch_sizes[name]}"
+            for name in self.trained
+        ]
+        return f"an epoch: {steps[longest]} steps, as {longest} takes the most; data sets are read {', '.join(shares)}"
+
+    def _per_step(self, name: str) -> int:
+        return self.batch_sizes[name] * self._processes()[1]
+
+    def _check_length(self, name: str) -> None:
+        length, batch_size, world = self.sources[name].length("train"), self.batch_sizes[name], self._processes()[1]
+        if batch_size * world > length:
+            task = f" ({name}, by batch_ratio)" if batch_size != self.batch_size else ""
+            processes = f" for {world} processes" if world > 1 else ""
+            raise ConfigError(f"batch={batch_size}{task}: expected at most the {length} training images{processes}")
+
+    def _processes(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _train_loader(self, name: str) -> DataLoader:
+        source, batch_size = self.sources[name], self.batch_sizes[name]
+        rank, world = self._processes()
+        sampler = TrainingSampler(
+            source.length("train"),
+            steps=max(self.steps().values()),
+            batch_size=batch_size,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            done=self.done,
+        )
+        return self._loader(TrainingSet(source, self.augment(name), self.seed), sampler, batch_size)
 
     def _val_loader(self, source: DataSource) -> DataLoader:
         # images larger than the input become inputs of their own sizes, which cannot be stacked
         one_by_one = self.fit.fit == "pad" and source.largest("val") > self.fit.size
-        return self._loader(source, ValidationSet(source, self.fit), "val", 1 if one_by_one else self.batch_size)
+        batch_size = 1 if one_by_one else self.batch_size
+        rank, world = self._processes()
+        sampler = ValidationSampler(source.length("val"), batch_size=batch_size, rank=rank, world=world)
+        return self._loader(ValidationSet(source, self.fit), sampler, batch_size)
 
     def _loader(
-        self,
-        source: DataSource,
-        dataset: Dataset[Item],
-        split: str,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        done: tuple[int, int] = (0, 0),
+        self, dataset: TrainingSet | ValidationSet, sampler: TrainingSampler | ValidationSampler, batch_size: int
     ) -> DataLoader:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(
-            source.length(split),
-            shuffle=shuffle,
-            seed=self.seed,
-            rank=rank,
-            world=world,
-            batch_size=batch_size,
-            done=done,
-        )
         return DataLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.workers,
-            collate_fn=partial(collate, source.kind),
+            collate_fn=partial(collate, dataset.source.kind),
             pin_memory=torch.cuda.is_available(),
-            drop_last=shuffle,
             worker_init_fn=_one_thread,
             persistent_workers=self.workers > 0,
+            generator=torch.Generator(),  # not the global one, whose draws belong to the steps: see StepRandomness
         )
+
+
+def _batch_sizes(batch_size: int, ratios: Mapping[str, float], tasks: list[str]) -> dict[str, int]:
+    unknown = [name for name in ratios if name not in tasks]
+    if unknown:
+        raise ConfigError(f"batch_ratio: there is no task {unknown[0]}; there are {', '.join(tasks)}")
+    for name, ratio in ratios.items():
+        if not ratio > 0 or round(ratio * batch_size) < 1:
+            raise ConfigError(
+                f"batch_ratio.{name}={ratio}: expected a factor that leaves at least one of batch={batch_size} images"
+            )
+    return {name: round(ratios.get(name, 1.0) * batch_size) for name in tasks}
 
 
 def training_images(data: TasksData, count: int) -> Iterator[Tensor]:
     """Batches (B, 3, H, W) uint8 of about `count` training images, shared among the tasks."""
-    for loader in data.train_dataloader().values():
-        wanted = max(1, count // len(data.sources) // data.batch_size)
+    loaders = data.train_dataloader()
+    for name, loader in loaders.items():
+        wanted = max(1, count // len(loaders) // data.batch_sizes[name])
         yield from (batch.images for batch in islice(loader, wanted))
 
 

@@ -13,34 +13,53 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mnv2_tasks.build import build_fit, build_network, class_names_of, partial_of, task_kinds
+from mnv2_tasks.build import (
+    build_fit,
+    build_mixing,
+    build_network,
+    class_names_of,
+    data_config,
+    partial_of,
+    task_kinds,
+    trained_tasks,
+)
 from mnv2_tasks.callbacks import ProgressBar
 from mnv2_tasks.contracts import DataSource
-from mnv2_tasks.data.transforms import Augment
+from mnv2_tasks.data.transforms import Augment, check_preset
 from mnv2_tasks.datamodule import TasksData
+from mnv2_tasks.distillation import Distillation
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.module import TasksModule
 from mnv2_tasks.network import Network
+from mnv2_tasks.saving import WholeCheckpoints
+from mnv2_tasks.task_weights import task_weights
 
 # where TensorFlow is installed TensorBoard would import it, for seconds and a gigabyte; this name tells it not to
 sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)  # adverts and hints; the banner says what matters
 warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.15
-warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # EpochSampler skips what was done
+warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # TrainingSampler skips what was done
 warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run goes on in its folder
 warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what is frozen, see Network.freeze
 warnings.filterwarnings("ignore", ".*does not have many workers.*")  # measured: see conf/recipe/*_shapes.yaml
 
 
 def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> Network:
     truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
     L.seed_everything(config.seed, verbose=False)
-    return build_network(config, class_names_of(sources), truths)
+    network = build_network(config, class_names_of(sources), truths)
+    network.freeze(config.freeze, norms=config.freeze_norms)
+    return network
 
 
 def build_module(
-    config: DictConfig, network: Network, passport: dict[str, Any], debug_folder: Path | None = None
+    config: DictConfig,
+    network: Network,
+    passport: dict[str, Any],
+    debug_folder: Path | None = None,
+    distillation: Distillation | None = None,
 ) -> TasksModule:
     missing = set(network.tasks) - set(config.loss_weights)
     if missing:
@@ -60,7 +79,9 @@ def build_module(
         raise ConfigError(f"scales={config.scales}: expected factors on the input size, such as [0.5,1.0,1.5]")
     return TasksModule(
         network=network.to(memory_format=torch.channels_last),
-        loss_weights=dict(config.loss_weights),
+        task_weights=task_weights(
+            config.task_weighting, {task: config.loss_weights[task] for task in trained_tasks(config)}
+        ),
         optimizer=partial_of(config.optim.optimizer),
         weight_decay=config.optim.weight_decay,
         backbone_lr=config.backbone_lr,
@@ -70,18 +91,29 @@ def build_module(
         scales=list(config.scales),
         flip=config.flip,
         debug_folder=debug_folder,
+        mixing=build_mixing(config, network),
+        distillation=distillation,
+        batch=config.batch,
+        reference_batch=config.get("reference_batch"),
+        decay_depthwise=config.optim.get("decay_depthwise", True),
     )
 
 
 def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:
-    def augment(kind: str) -> Augment:
-        return Augment(config.data.augmentation[kind], config.imgsz, list(config.input.mean))
+    kinds = task_kinds(config)
+
+    def augment(task: str) -> Augment:
+        preset = data_config(config, task).augmentation[kinds[task]]
+        check_preset(preset, kinds[task])
+        return Augment(preset, config.get("train_imgsz") or config.imgsz, list(config.input.mean))
 
     return TasksData(
         sources=sources,
         augment=augment,
         fit=build_fit(config),
         batch_size=config.batch,
+        batch_ratio=dict(config.get("batch_ratio") or {}),
+        trained=trained_tasks(config),
         workers=config.workers,
         seed=config.seed,
         done=done,
@@ -100,6 +132,7 @@ def build_trainer(
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
+        num_nodes=settings.get("nodes", 1),
         precision=precision,
         max_epochs=config.epochs,
         check_val_every_n_epoch=settings.validate_every,
@@ -107,6 +140,7 @@ def build_trainer(
         gradient_clip_val=settings.gradient_clip or None,
         limit_train_batches=settings.limit_train,
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         logger=logger,
         use_distributed_sampler=False,  # ours repeats no image
         # few images per GPU make statistics of their own; torch has this on GPUs alone

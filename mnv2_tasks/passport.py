@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")  # what rebuilds a network
+# what rebuilds a network
+NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input", "norm_statistics")
 FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
 TRAINED_WITH = ("backbone.padding", "backbone.norm_eps", "input.mean", "input.std")  # holds for fine-tuning too
 
@@ -32,8 +33,15 @@ def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> 
     """
     config = passport["config"]
     chosen = given.get("task", config["choices"]["task"])
-    groups = [f"{group}={config['choices'][group]}" for group in ("task", "data", "backbone") if group not in given]
+    choices = dict(config["choices"])
+    datasets = choices.pop("datasets", {})
+    if chosen in datasets:  # one taken out of several
+        choices["data"], datasets = datasets[chosen], {}
+    groups = [f"{group}={choices[group]}" for group in ("task", "data", "backbone") if group not in given]
+    if chosen == choices["task"] and "data" not in given:
+        groups += [f"data.{task}={data}" for task, data in datasets.items() if f"data.{task}" not in given]
     values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
+    values["norm_statistics"] = config.get("norm_statistics", "shared")
     values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several

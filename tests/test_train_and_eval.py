@@ -12,7 +12,6 @@ from mnv2_tasks.checkpoint import load_weights
 from mnv2_tasks.config import CONF, compose
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation import evaluate
-from mnv2_tasks.module import TasksModule
 from mnv2_tasks.network import Network
 from mnv2_tasks.training import train
 
@@ -80,42 +79,6 @@ def test_saved_weights_are_the_averaged_ones_and_need_no_pickle(tiny):
     name = "backbone.stem.0.weight"
     assert torch.equal(saved[name], checkpoint["state_dict"][f"network.{name}"])
     assert not torch.equal(saved[name], checkpoint["current_model_state"][f"network.{name}"])
-
-
-def test_two_runs_with_one_seed_are_equal(tiny):
-    one, two = (load_file(run_of(tiny, "ssdlite") / "weights.safetensors") for _ in range(2))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    other = load_file(run_of(tiny, "ssdlite", "seed=1") / "weights.safetensors")
-    assert not torch.equal(one["backbone.stem.0.weight"], other["backbone.stem.0.weight"])
-
-
-def test_resume_goes_on_in_the_same_folder(tiny):
-    run = run_of(tiny, "ssdlite")
-    assert train(compose("train", [f"resume={run}", "epochs=2"])) == run
-    with (run / "metrics.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
-    with pytest.raises(ConfigError, match=r"its 2 epochs are done; say epochs=<more>"):
-        train(compose("train", [f"resume={run}"]))
-
-
-def test_interrupted_run_leaves_a_usable_checkpoint_and_resumes_to_the_same_weights(tiny, monkeypatch):
-    whole = run_of(tiny, "ssdlite", "epochs=2")
-    step = TasksModule.training_step
-
-    def interrupted(self, batches, batch_index):
-        if self.trainer.current_epoch == 1 and batch_index == 2:
-            raise KeyboardInterrupt
-        return step(self, batches, batch_index)
-
-    monkeypatch.setattr(TasksModule, "training_step", interrupted)
-    with pytest.raises(SystemExit):
-        run_of(tiny, "ssdlite", "epochs=2")
-    monkeypatch.undo()
-    run = whole.with_name("shapes-mobilenet_v2-2")
-    assert set(evaluate(compose("eval", [f"run={run}"]))) >= KEYS["ssdlite"]
-    train(compose("train", [f"resume={run}"]))
-    final = [torch.load(r / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for r in (whole, run)]
-    assert all(torch.equal(final[0][name], final[1][name]) for name in final[0])
 
 
 def test_loss_that_is_not_finite_stops_names_the_boxes_and_saves_the_batch(tiny, monkeypatch):

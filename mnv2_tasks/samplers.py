@@ -1,0 +1,78 @@
+"""Which samples one process reads, and in which order. It depends on the seed and the position alone."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]  # pass over the data set, index: it travels with the sampler, so workers need no shared state
+
+
+class TrainingSampler(Sampler[Key]):
+    """A data set read pass after pass, each in an order of its own; an epoch is a piece of that stream.
+
+    Where an epoch ends within a pass, the next one goes on there, and where the data set ends within an epoch, a new
+    pass begins. So data sets of any lengths train together and every image is used as often as every other, whatever
+    the batch size and the number of processes. Step s of process r takes samples [(s * world + r) * batch_size, ...)
+    of the stream.
+
+    Args:
+        length: of the data set.
+        steps: of an epoch.
+        batch_size: of a process.
+        done: (epoch, steps) that a resumed run has trained on of that epoch; their samples are not given again.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        done: tuple[int, int] = (0, 0),
+    ):
+        self.length, self.steps, self.batch_size = length, steps, batch_size
+        self.seed, self.rank, self.world, self.done = seed, rank, world, done
+        self.epoch = done[0]  # until Lightning sets it: loader processes begin to read before that
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Key]:
+        first = self.done[1] if self.epoch == self.done[0] else 0
+        number, order = -1, []
+        for step in range(self.epoch * self.steps + first, (self.epoch + 1) * self.steps):
+            start = (step * self.world + self.rank) * self.batch_size
+            for position in range(start, start + self.batch_size):
+                if position // self.length != number:
+                    number = position // self.length
+                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+                    order = torch.randperm(self.length, generator=generator).tolist()
+                yield number, order[position % self.length]
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+
+class ValidationSampler(Sampler[Key]):
+    """Every image once, dealt to the processes in whole batches.
+
+    A sample counted twice would move the metric with the number of GPUs, and so would, by the last bits of its scores,
+    one that is computed in other company.
+
+    Args:
+        batch_size: of a process.
+    """
+
+    def __init__(self, length: int, *, batch_size: int, rank: int = 0, world: int = 1):
+        self.own = [i for i in range(length) if i // batch_size % world == rank]
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((0, index) for index in self.own)
+
+    def __len__(self) -> int:
+        return len(self.own)
