@@ -171,15 +171,24 @@ def test_hugging_face_segmenters_give_their_logits(output_stride):
         assert_equal(ours, theirs((images.double() - 127.5) / 127.5).logits)
 
 
-def test_resnet50_weights_give_torchvisions_logits():
-    theirs = trained(torchvision.models.resnet50(weights=None))
+@pytest.mark.parametrize(
+    "name, backbone",
+    [
+        ("resnet18", "resnet18"), ("resnet34", "resnet34"), ("resnet50", "resnet50"), ("resnet101", "resnet101"),
+        ("efficientnet_b0", "efficientnet_b0"), ("shufflenet_v2_x1_0", "shufflenet_v2"), ("mnasnet1_0", "mnasnet"),
+    ],
+)  # fmt: skip
+def test_weights_of_torchvisions_networks_give_its_logits(name, backbone):
+    theirs = trained(torchvision.models.get_model(name, weights=None))
     imported = recognise(theirs.state_dict(), "file")
+    assert f"backbone={backbone}" in imported.overrides
     assert len(imported.state) == len(theirs.state_dict()) and not imported.left_out
     assert_same_logits(imported, theirs)
 
 
-def test_mobilenet_v3_gives_torchvisions_features_and_leaves_its_classifier():
-    theirs = trained(torchvision.models.mobilenet_v3_large(weights=None))
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large"])
+def test_mobilenet_v3_gives_torchvisions_features_and_leaves_its_classifier(name):
+    theirs = trained(torchvision.models.get_model(name, weights=None))
     imported = recognise(theirs.state_dict(), "file")
     assert {name.rpartition(".")[0] for name in imported.left_out} == {"classifier.0", "classifier.3"}
     assert len(imported.state) + len(imported.left_out) == len(theirs.state_dict())
@@ -308,7 +317,7 @@ def test_widths_that_others_round_differently_are_refused(channels, separate_las
         recognise(Flat(channels, separate_last).state_dict(), "file")
 
 
-@pytest.mark.parametrize("name, message", [("resnet101", "nearly .*resnet50"), ("wide_resnet50_2", "another network")])
+@pytest.mark.parametrize("name, message", [("resnet152", "nearly .*resnet101"), ("shufflenet_v2_x1_5", "another network")])
 def test_relatives_of_a_known_network_are_refused(name, message):
     with torch.device("meta"):
         state = torchvision.models.get_model(name, weights=None).state_dict()

@@ -1,6 +1,6 @@
 """PyTorch weights of other projects: the layout is known by the names of its modules, the width by the shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -14,12 +14,13 @@ from mnv2_tasks.importers.imported import Imported
 from mnv2_tasks.importers.unwrap import common_prefix, unwrap
 
 
-def families() -> list[Family]:
-    mobilenets = [
+def families() -> Iterator[Family]:
+    """The frequent ones first: the others are built when they are asked for."""
+    yield from (
         torchvision.MOBILENET_V2, timm.MOBILENET_V2, flat.D_LI14, flat.TONYLINS, flat.TONYLINS_WITH_DROPOUT,
         huggingface.CLASSIFICATION, huggingface.SEGMENTATION,
-    ]  # fmt: skip
-    return [*mobilenets, *torchvision.adapters()]
+    )  # fmt: skip
+    yield from torchvision.adapters()
 
 
 def recognise(content: Mapping[str, Any], source: str) -> Imported:
