@@ -317,7 +317,9 @@ def test_widths_that_others_round_differently_are_refused(channels, separate_las
         recognise(Flat(channels, separate_last).state_dict(), "file")
 
 
-@pytest.mark.parametrize("name, message", [("resnet152", "nearly .*resnet101"), ("shufflenet_v2_x1_5", "another network")])
+@pytest.mark.parametrize(
+    "name, message", [("resnet152", "nearly .*resnet101"), ("shufflenet_v2_x1_5", "another network")]
+)
 def test_relatives_of_a_known_network_are_refused(name, message):
     with torch.device("meta"):
         state = torchvision.models.get_model(name, weights=None).state_dict()

@@ -3,25 +3,38 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import ssd300_vgg16
 
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
+from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
 from mnv2_tasks.cost import model_cost
-from mnv2_tasks.scorecard import (
-    classifier,
-    detector,
-    head_cost,
-    multi_scale_sides,
-    prints_as,
-    segmenter,
-)
+from mnv2_tasks.scorecard import Row, classifier, detector, head_cost, multi_scale_sides, prints_as, segmenter
+from mnv2_tasks.scorecard.counting import padded_madds, plain_madds
+from mnv2_tasks.scorecard.detection import vgg_ssd
+from mnv2_tasks.scorecard.published import ResNet101Beta
+from mnv2_tasks.scorecard.segmentation import BETA, OS_8, OS_16, PADS
+from mnv2_tasks.scorecard.writing import to_json, to_markdown
 
-DIFFERENT = {  # (row, quantity) where the paper's figure is not reproduced; each line of the card says why
-    ("MobileNetV2, 56x56", "channels"),
-    ("MobileNetV2, 28x28", "channels"),
-    ("MobileNetV2, 14x14", "channels"),
+DIFFERENT = {  # (row, quantity) where the print is not reproduced; each line of the card says why
+    ("MobileNetV1, 7x7", "memory, bytes"),
+    ("MobileNetV1", "peak activation in 16 bits, bytes"),
+    *((f"MobileNetV2, {side}x{side}", what) for side in (56, 28, 14) for what in ("channels", "memory, bytes")),
+    ("MobileNetV2, 7x7", "memory, bytes"),
+    ("MobileNetV2", "peak activation in 16 bits, bytes"),
+    *(
+        (f"ShuffleNet (2x, g=3), {side}x{side}", what)
+        for side in (112, 28, 14, 7)
+        for what in ("channels", "memory, bytes")
+    ),
+    ("ShuffleNet (2x, g=3), 1x1", "channels"),
+    ("ShuffleNet (2x, g=3)", "largest map, bytes"),
+    ("ShuffleNet (2x, g=3)", "peak activation in 16 bits, bytes"),
     ("MobileNetV1", "MAdds"),
     ("MobileNetV2", "params"),
     ("MobileNetV2 (1.4)", "params"),
@@ -29,11 +42,23 @@ DIFFERENT = {  # (row, quantity) where the paper's figure is not reproduced; eac
     ("MobileNetV2 (1.4)", "MAdds"),
     ("smallest, width 0.35 at 96", "MAdds"),
     ("SSDLite", "MAdds"),
-    ("MobileNetV2, no ASPP", "MAdds, OS 16"),
-    ("MobileNetV2, no ASPP", "MAdds, OS 8, six scales x flip"),
-    ("MobileNetV2, ASPP", "MAdds, OS 16"),
-    ("MobileNetV2, ASPP", "MAdds, OS 8, six scales x flip"),
+    ("MobileNetV2 + SSDLite", "params without batch norm"),
+    *((f"SSD{side}", what) for side in (300, 512) for what in ("params", "MAdds", "MAdds, as TensorFlow pads")),
+    *((f"{name}, ASPP", what) for name in ("MobileNetV1", "MobileNetV2", "ResNet-101") for what in (OS_16, OS_8)),
+    ("MobileNetV2, no ASPP", OS_16),
+    ("MobileNetV2, no ASPP", OS_8),
+    ("MobileNetV1, ASPP", f"{OS_16}, {PADS}"),
+    ("MobileNetV1, ASPP", f"{OS_8}, {PADS}"),
+    ("MobileNetV1, ASPP", f"{OS_8}, {PADS}, rates 12, 18, 24"),
+    ("ResNet-101, ASPP", "params"),
+    ("ResNet-101, ASPP", f"{OS_16}, {BETA}, {PADS}"),
+    ("ResNet-101, ASPP", f"{OS_8}, {BETA}, {PADS}"),
 }
+KEYS = [
+    *("table", "row", "quantity", "paper", "ours", "agrees", "note"),
+    *("status", "printed", "peak_activation_bytes"),
+]
+ASPP = (6, 12, 18)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +70,23 @@ DIFFERENT = {  # (row, quantity) where the paper's figure is not reproduced; eac
         (detector(), 320, 4_337_013, 788_830_144),  # table 6: 4.3 M, 0.8 B
         (detector(backbone=MobileNetV1), 320, 5_100_661, 1_309_162_944),  # table 6: 5.1 M, 1.3 B
         (segmenter(output_stride=16), 513, 2_113_557, 2_740_709_056),  # table 7: 2.11 M, 2.75 B
-        (segmenter(output_stride=16, atrous_rates=(6, 12, 18)), 513, 4_523_541, 5_363_508_928),  # 4.52 M, 5.8 B
+        (segmenter(output_stride=16, atrous_rates=ASPP), 513, 4_523_541, 5_363_508_928),  # 4.52 M, 5.8 B
+        (classifier(width=1.5, backbone=ShuffleNetV1), 224, 3_442_168, 292_443_552),  # table 4: 3.4 M, 292 M
+        (classifier(width=2.0, backbone=ShuffleNetV1), 224, 5_450_776, 524_045_184),  # 5.4 M, 524 M
+        (vgg_ssd(300), 300, 34_305_206, 34_360_351_232),  # table 6: 36.1 M, 35.2 B
+        (vgg_ssd(512), 512, 36_038_196, 98_628_936_704),  # 36.1 M, 99.5 B
+        (
+            segmenter(output_stride=16, atrous_rates=ASPP, backbone=partial(MobileNetV1, width=1.0)),
+            513,
+            11_145_301,  # table 7: 11.15 M
+            12_760_886_976,  # 14.25 B
+        ),
+        (
+            segmenter(output_stride=16, atrous_rates=ASPP, backbone=ResNet101Beta),
+            513,
+            58_164_437,  # 58.16 M
+            76_052_470_720,  # 81.0 B
+        ),
     ],
 )
 def test_size_matches_the_paper(network, size, params, madds):
@@ -80,33 +121,124 @@ def test_a_number_prints_as_its_rounded_or_cut_digits(printed, ours, same):
     assert prints_as(printed, ours) is same
 
 
+def test_a_row_cannot_be_told_that_it_agrees():
+    assert "agrees" not in Row._fields
+    assert Row("Table 4", "n", "params", "3.4M", 3.45e6).status == "agrees"
+    assert Row("Table 4", "n", "params", "3.4M", 3.6e6, "batch norm").status == "differs: batch norm"
+    assert Row("Table 4", "n", "params", "3.4M").status == "quoted"
+
+
+def test_ssd300_has_the_parameters_of_torchvisions():
+    with torch.device("meta"):
+        theirs = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=91)
+    assert model_cost(vgg_ssd(300, 90), 300).params == sum(p.numel() for p in theirs.parameters())
+
+
+@pytest.mark.parametrize("side, anchors", [(300, 8732), (512, 24564)])
+def test_ssd_predicts_for_every_default_box_of_its_paper(side, anchors):
+    logits, offsets = vgg_ssd(side)(torch.empty(1, 3, side, side, device="meta"))
+    assert (tuple(logits.shape), tuple(offsets.shape)) == ((1, anchors, 81), (1, anchors, 4))
+
+
+@pytest.mark.parametrize(
+    "output_stride, third_stage, last_stage", [(32, [1], [1, 2, 4]), (16, [1], [2, 4, 8]), (8, [2], [4, 8, 16])]
+)
+def test_resnet_beta_dilates_the_last_stage_by_its_multi_grid(output_stride, third_stage, last_stage):
+    with torch.device("meta"):
+        network = ResNet101Beta(output_stride=output_stride, taps=["c5"])
+    assert sorted({block.conv2.dilation[0] for block in network.layer3}) == third_stage
+    assert [block.conv2.dilation[0] for block in network.layer4] == last_stage
+    assert network.features["c5"].stride == output_stride
+
+
+def test_counting_convolutions_gives_the_multiply_adds_of_the_whole_network():
+    network = segmenter(output_stride=8, atrous_rates=ASPP)
+    assert plain_madds(network, 129) == model_cost(network, 129).madds
+
+
+def test_padding_rounds_a_dilated_map_up_to_its_dilation():
+    network = nn.Conv2d(3, 5, 3, padding=6, dilation=6, device="meta")
+    assert padded_madds(network, 33) == 36 * 36 * network.weight.numel()
+    assert plain_madds(network, 33) == 33 * 33 * network.weight.numel()
+
+
 @pytest.fixture(scope="module")
-def card(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scorecard")
     tool = Path(__file__).parents[1] / "tools" / "scorecard.py"
-    subprocess.run([sys.executable, tool], cwd=folder, check=True, capture_output=True, timeout=120)
-    return json.loads((folder / "runs" / "scorecard" / "scorecard.json").read_text())
+    subprocess.run([sys.executable, tool], cwd=folder, check=True, capture_output=True, timeout=400)
+    return folder / "runs" / "scorecard"
+
+
+@pytest.fixture(scope="module")
+def card(folder):
+    return json.loads((folder / "scorecard.json").read_text())
 
 
 def test_scorecard_file_holds_rows_with_the_documented_keys(card):
-    assert len(card) == 86
+    assert len(card) == 226
     for row in card:
-        assert list(row) == ["table", "row", "quantity", "paper", "ours", "agrees", "note"]
-        assert isinstance(row["agrees"], bool)
-        assert all(isinstance(row[key], int | float) for key in ("paper", "ours"))
-        assert all(isinstance(row[key], str) for key in ("table", "row", "quantity", "note"))
+        assert list(row) == KEYS
+        assert isinstance(row["paper"], float)
+        assert all(isinstance(row[key], str) for key in ("table", "row", "quantity", "note", "status", "printed"))
+
+
+def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
+    agreeing = [row for row in card if row["agrees"]]
+    assert len(agreeing) == 120
+    for row in agreeing:
+        assert row["status"] == "agrees"
+        assert prints_as(row["printed"], row["ours"])
+
+
+def test_quoted_rows_have_no_figure_of_ours(card):
+    quoted = [row for row in card if row["status"] == "quoted"]
+    assert all(row["ours"] is None and row["agrees"] is None for row in quoted)
+    assert {"NasNet-A", "YOLOv2"} <= {row["row"] for row in quoted}
+    assert {row["status"] for row in card if row["row"] in ("NasNet-A", "YOLOv2")} == {"quoted"}
+    assert all(row["ours"] is not None for row in card if row["status"] != "quoted")
+
+
+def test_every_counted_row_knows_the_peak_memory_of_its_network(card):
+    assert all((row["peak_activation_bytes"] is None) == (row["status"] == "quoted") for row in card)
+
+
+def test_the_markdown_file_has_a_line_for_every_row_and_every_reason(card, folder):
+    text = (folder / "scorecard.md").read_text()
+    body = text[text.index("## Table 3") :]
+    lines = [line for line in body.splitlines() if line.startswith("| ") and not line.startswith("| network")]
+    assert len(lines) == len(card)
+    assert all(row["note"] in text for row in card)
+    assert "120 of 169 counted figures agree" in text
+    assert "| 22 classifiers | TF slim | | 22 agree | | 22 agree | |" in text
+
+
+def test_writers_show_agreement_difference_and_quotation():
+    rows = [
+        Row("T", "A", "params", "3.4M", 3.45e6, "", 2**20),
+        Row("T", "A", "MAdds", "300M", 330_000_000, "because", 2**20),
+        Row("T", "B", "params", "5.3M"),
+    ]
+    text = to_markdown(rows)
+    assert "| A | T | 3.4M | 3,450,000 | 300M | 330,000,000 (10.0 % above) | 1.0 |" in text
+    assert "| A | MAdds | 300M | 330,000,000 | differs (1) | 1.0 |" in text
+    assert "\n1. because\n" in text
+    assert "| B | params | 5.3M |  | quoted |  |" in text
+    assert [row["status"] for row in json.loads(to_json(rows))] == ["agrees", "differs: because", "quoted"]
 
 
 def test_scorecard_agrees_everywhere_but_in_the_known_places(card):
-    assert {(row["row"], row["quantity"]) for row in card if not row["agrees"]} == DIFFERENT
+    assert {(row["row"], row["quantity"]) for row in card if row["agrees"] is False} == DIFFERENT
 
 
 def test_scorecard_explains_every_difference(card):
-    assert all(row["note"] for row in card if not row["agrees"])
+    for row in card:
+        if row["agrees"] is False:
+            assert row["note"] and row["status"] == f"differs: {row['note']}"
 
 
 def test_all_22_cells_of_tf_slims_table_agree(card):
-    slim = [row for row in card if row["table"] == "TF slim"]
+    slim = [row for row in card if row["table"] == "TF slim" and row["status"] != "quoted"]
     assert len(slim) == 2 * 22
     assert all(row["agrees"] for row in slim)
 
@@ -123,6 +255,16 @@ def test_all_22_cells_of_tf_slims_table_agree(card):
         ("MobileNetV2 0.5 + SSDLite", "params without batch norm", 1.54e6, 1_536_527),
         ("MobileNetV2 0.35 + SSDLite", "params without batch norm", 0.93e6, 929_531),
         ("MobileNetV2", "largest map, bytes", 400e3, 401_408),
+        ("MobileNetV1", "largest map, bytes", 1.6e6, 1_605_632),
+        ("ShuffleNet (2x, g=3)", "largest map of two groups, bytes", 600e3, 627_200),
+        ("SSD300", "MAdds, as TensorFlow pads", 35.2e9, 35_374_848_512),
+        ("SSD512", "MAdds, as TensorFlow pads", 99.5e9, 99_912_393_728),
+        ("MobileNetV1, ASPP", f"{OS_16}, {PADS}", 14.25e9, 14_232_153_813),
+        ("MobileNetV1, ASPP", f"{OS_8}, {PADS}", 941.9e9, 990_851_883_516),
+        ("ResNet-101, ASPP", f"params, {BETA}", 58.16e6, 58_164_437),
+        ("ResNet-101, ASPP", f"{OS_16}, {BETA}, {PADS}", 81.0e9, 80_840_290_261),
+        ("ResNet-101, ASPP", f"{OS_8}, {BETA}, {PADS}", 4870.6e9, 4_869_006_835_196),
+        ("YOLOv2", "MAdds", 17.5e9, None),
     ],
 )
 def test_scorecard_shows_the_papers_figure_beside_ours(card, row, quantity, paper, ours):

@@ -1,12 +1,12 @@
-"""Every number of the paper that needs no data, ours beside it.
+"""Every number of the paper that needs no data, ours beside it; published scores are quoted.
 
     python tools/scorecard.py
 
-Prints the tables and writes runs/scorecard/scorecard.json: a list of
-{"table", "row", "quantity", "paper", "ours", "agrees", "note"}. No data, no download, ten seconds on a CPU.
+Prints the tables and writes them to runs/scorecard/scorecard.md, headed by a summary, and to scorecard.json: a list of
+{"table", "row", "quantity", "paper", "ours", "agrees", "note", "status", "printed", "peak_activation_bytes"}, where
+status is "agrees", "differs: why" or "quoted". No data, no download, a minute on one core.
 """
 
-import json
 from itertools import groupby
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mnv2_tasks.scorecard import rows
+from mnv2_tasks.scorecard.writing import VERDICTS, ours, tally, to_json, to_markdown
 
-OUT = Path("runs/scorecard/scorecard.json")
+OUT = Path("runs/scorecard")
+COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
 
 def main() -> None:
@@ -29,16 +31,17 @@ def main() -> None:
         for row in group:
             if row.note and row.note not in notes:
                 notes.append(row.note)
-            verdict = "[green]agrees" if row.agrees else "[yellow]differs"
+            verdict = VERDICTS[row.agrees]
             mark = f"{notes.index(row.note) + 1:2}" if row.note else "  "
-            table.add_row(row.row, row.quantity, f"{row.paper:,.0f}", f"{row.ours:,.0f}", f"{verdict}[/]{mark}")
+            table.add_row(row.row, row.quantity, row.printed, ours(row), f"[{COLOURS[verdict]}]{verdict}[/]{mark}")
         console.print(table)
         for number, note in enumerate(notes, start=1):
             console.print(f"{number:3} {note}", highlight=False)
         console.print()
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps([row._asdict() for row in card], indent=1) + "\n")
-    console.print(f"{sum(row.agrees for row in card)} of {len(card)} agree; written to {OUT}")
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "scorecard.json").write_text(to_json(card))
+    (OUT / "scorecard.md").write_text(to_markdown(card))
+    console.print(f"{tally(card)} Written to {OUT}/scorecard.md and scorecard.json", highlight=False)
 
 
 if __name__ == "__main__":
