@@ -10,8 +10,8 @@ from mnv2_tasks.errors import ConfigError
 class Mixing:
     """torchvision's MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019); of both, one at random for each batch.
 
-    Every image is mixed with its neighbour in the batch. All draws are from torch's global generator, whose state a
-    checkpoint can hold.
+    Every image is mixed with its neighbour in the batch. All draws are from torch's global generator, which training
+    seeds anew for each step: a resumed run mixes alike.
 
     Args:
         mixup, cutmix: alpha of the Beta distribution that the shares are drawn from; 0 turns it off.
