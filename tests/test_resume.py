@@ -14,10 +14,11 @@ from conftest import TINY
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from mnv2_tasks.config import CONF, compose
+from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import evaluate
 from mnv2_tasks.module import TasksModule
+from mnv2_tasks.overrides import CONF
 from mnv2_tasks.run_folder import written_whole
 from mnv2_tasks.saving import StepRandomness
 from mnv2_tasks.training import train

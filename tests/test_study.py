@@ -16,8 +16,9 @@ import pytest
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
-from mnv2_tasks.config import CONF, compose
+from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.overrides import CONF
 from mnv2_tasks.study import run_study
 from mnv2_tasks.study.figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.study.jobs import device_slots, locked

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from mnv2_tasks.checkpoint import load_weights
-from mnv2_tasks.config import CONF, compose
+from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation import evaluate
 from mnv2_tasks.network import Network
+from mnv2_tasks.overrides import CONF
 from mnv2_tasks.training import train
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))

@@ -11,8 +11,9 @@ import torch
 from omegaconf import DictConfig
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of
-from mnv2_tasks.config import GROUPS, compose, nearest
+from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.overrides import GROUPS, nearest
 
 KEYS = {"tasks": "task", "backbones": "backbone", "widths": "width", "sizes": "imgsz", "seeds": "seed"}  # axis -> key
 SHOWN = {"tasks": "{}", "backbones": "{}", "widths": "w{:g}", "sizes": "{}px", "seeds": "seed{}"}  # axis -> in a name
