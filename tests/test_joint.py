@@ -353,9 +353,19 @@ def test_frozen_parts_stay_in_evaluation_mode_when_training_begins_again():
         network.eval()
 
 
+def test_first_layers_of_the_backbone_can_be_frozen_alone():
+    network = network_of()
+    network.freeze(["backbone.stem", "backbone.blocks.0"])
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {n for n, _ in network.named_parameters() if n.startswith(("backbone.stem.", "backbone.blocks.0."))}
+    network.train()
+    assert not any(m.training for m in network.backbone.stem.modules()) and network.backbone.blocks[1].training
+
+
 @pytest.mark.parametrize(
     "freeze, message",
     [
+        ("[backbone.stam]", r"freeze=backbone.stam: no such part; .* parts of the backbone such as backbone.stem"),
         ("[backbon]", r"freeze=backbon: no such part; there are backbone, classification, ssdlite, mobile_deeplabv3"),
         ("[backbone,classification,ssdlite,mobile_deeplabv3]", r"leaves nothing to train"),
     ],
