@@ -127,7 +127,7 @@ def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
 
 def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
     """{classification task: what mixes its training images}; empty where mixing is off."""
-    wanted = config.get("mixing") or {"mixup": 0, "cutmix": 0}  # runs of former versions have no such key
+    wanted = config.mixing
     if not any(wanted.values()):
         return {}
     tasks = {name: task for name, task in network.tasks.items() if task.kind == "classification"}
@@ -138,9 +138,7 @@ def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
 
 def build_distillation(config: DictConfig, student: Network) -> Distillation | None:
     """The teacher that `distillation.teacher` names, on the CPU, and what it teaches."""
-    wanted = config.get("distillation")
-    if wanted is None:
-        return None
+    wanted = config.distillation
     if wanted.teacher is None:
         return None
     if wanted.teacher == "required":
@@ -151,7 +149,7 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
         raise ConfigError(f"distillation.teacher={wanted.teacher}: {error}") from None
     return Distillation(
         teacher=teacher, student=student, alpha=wanted.alpha, temperature=wanted.temperature,
-        imgsz=config.get("train_imgsz") or config.imgsz,
+        imgsz=config.train_imgsz or config.imgsz,
     )  # fmt: skip
 
 

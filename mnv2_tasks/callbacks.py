@@ -13,6 +13,7 @@ import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
+from mnv2_tasks.duration import duration
 from mnv2_tasks.run_folder import written_whole
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class EpochPlan(L.Callback):
         done = trainer.global_step - self.first_step
         if done:
             left = (trainer.max_epochs - trainer.current_epoch) * steps * (now - self.started) / done
-            parts += [f"{self.images / self.trained_seconds:.0f} images/s so far", f"{_duration(left)} left"]
+            parts += [f"{self.images / self.trained_seconds:.0f} images/s so far", f"{duration(left)} left"]
         if trainer.is_global_zero:
             log.info("epoch %d/%d: %s", trainer.current_epoch + 1, trainer.max_epochs, "; ".join(parts))
         self.resumed_training = now
@@ -55,18 +56,6 @@ class EpochPlan(L.Callback):
         self.images += sum(len(batch.images) for batch in batches.values()) * trainer.world_size
         if trainer.is_last_batch:
             self.trained_seconds += time.perf_counter() - self.resumed_training
-
-
-def _duration(seconds: float) -> str:
-    """As people say it: 40 s, 7 min, 2 h 05 min, 3 days 4 h."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes // 1440} days {minutes % 1440 // 60} h"
 
 
 class EpochLog(L.Callback):

@@ -94,8 +94,8 @@ def build_module(
         mixing=build_mixing(config, network),
         distillation=distillation,
         batch=config.batch,
-        reference_batch=config.get("reference_batch"),
-        decay_depthwise=config.optim.get("decay_depthwise", True),
+        reference_batch=config.reference_batch,
+        decay_depthwise=config.optim.decay_depthwise,
     )
 
 
@@ -105,14 +105,14 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
     def augment(task: str) -> Augment:
         preset = data_config(config, task).augmentation[kinds[task]]
         check_preset(preset, kinds[task])
-        return Augment(preset, config.get("train_imgsz") or config.imgsz, list(config.input.mean))
+        return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
 
     return TasksData(
         sources=sources,
         augment=augment,
         fit=build_fit(config),
         batch_size=config.batch,
-        batch_ratio=dict(config.get("batch_ratio") or {}),
+        batch_ratio=dict(config.batch_ratio),
         trained=trained_tasks(config),
         workers=config.workers,
         seed=config.seed,
@@ -132,7 +132,7 @@ def build_trainer(
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
-        num_nodes=settings.get("nodes", 1),
+        num_nodes=settings.nodes,
         precision=precision,
         max_epochs=config.epochs,
         check_val_every_n_epoch=settings.validate_every,

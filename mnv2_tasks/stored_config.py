@@ -1,7 +1,9 @@
 """The config of a run that is evaluated, gone on with or repeated, and what may be changed of it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -81,5 +83,17 @@ def _described_config(run: Path) -> DictConfig:
 def _completed(stored: DictConfig) -> DictConfig:
     """A run's config, with the defaults of the keys that did not exist when it was made."""
     defaults = OmegaConf.load(CONF / "train.yaml")
-    new = [key for key in defaults if key not in stored and key not in ("defaults", "hydra")]
-    return OmegaConf.merge(OmegaConf.masked_copy(defaults, new), stored)
+    kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
+    later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
+    return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, stored)
+
+
+def dotted(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"optimizer": {"lr": 0.004}}} -> {"optim.optimizer.lr": 0.004}; lists and empty groups are values."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            flat |= dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

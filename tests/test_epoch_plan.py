@@ -6,15 +6,27 @@ from types import SimpleNamespace
 import pytest
 
 from mnv2_tasks import callbacks
-from mnv2_tasks.callbacks import EpochPlan, _duration
+from mnv2_tasks.callbacks import EpochPlan
+from mnv2_tasks.duration import duration
 
 
 @pytest.mark.parametrize(
     "seconds, said",
-    [(5, "5 s"), (80, "80 s"), (420, "7 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min"), (273_600, "3 days 4 h")],
+    [
+        (0, "0 s"),
+        (5, "5 s"),
+        (80, "80 s"),
+        (99, "99 s"),
+        (420, "7 min"),
+        (600, "10 min"),
+        (3599, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (14_460, "4 h 01 min"),
+        (273_600, "3 days 4 h"),
+    ],
 )
 def test_durations_are_said_as_people_do(seconds, said):
-    assert _duration(seconds) == said
+    assert duration(seconds) == said
 
 
 def test_plan_tells_steps_speed_and_time_left(monkeypatch, caplog):

@@ -161,7 +161,8 @@ def test_loader_processes_go_on_where_the_run_was_stopped(runs, whole, monkeypat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_wait_for_the_step_and_save_it(number, runs, whole, monkeypatch):
-    folder, before = runs / number.name, signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
+    folder = runs / number.name
+    before = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
     undo = at(monkeypatch, 1, 0, lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit):
         start("classification", folder)

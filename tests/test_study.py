@@ -23,7 +23,6 @@ from mnv2_tasks.study import run_study
 from mnv2_tasks.study.figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.study.jobs import device_slots, locked
 from mnv2_tasks.study.plan import merge, plan, study_from
-from mnv2_tasks.study.progress import duration
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 PLANNED = {}  # see plan_once
@@ -390,10 +389,6 @@ def test_figures_are_drawn_of_whatever_is_done(tmp_path):
     ]
     plot_widths(points, "top1", tmp_path / "5.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("5.png", "6.png"))
-
-
-def test_durations_read_like_speech():
-    assert [duration(s) for s in (0, 99, 600, 4 * 3600 + 60)] == ["0 s", "99 s", "10 min", "4 h 1 min"]
 
 
 def test_ablations_end_in_a_figure_and_a_table(tmp_path, tools):

@@ -11,12 +11,7 @@ from mnv2_tasks.backbones.stride import check_width
 from mnv2_tasks.layers import batch_norm, conv_norm_act, init_convs
 
 GROUPS = 3
-STEMS = {
-    0.5: 12,
-    1.0: 24,
-    1.5: 24,
-    2.0: 48,
-}  # width -> channels of the first convolution, as the authors' code has them
+STEMS = {0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}  # width -> channels of the first convolution, as in the authors' code
 STAGES = {"stage2": (240, 4), "stage3": (480, 8), "stage4": (960, 4)}  # channels at width 1, units (paper table 1)
 POSITIONS = {
     "c1": "stem",

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import task_kinds
 from mnv2_tasks.comparison.run import Run
+from mnv2_tasks.stored_config import dotted
 
 # where things are, and how a run was watched: not what it is
 PLACES = ("runs", "run", "out", "resume", "repeat", "debug", "workers", "groups")
@@ -33,19 +34,10 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     """
     kinds = task_kinds(config)
     names = {task: f"<{kind}>" for task, kind in kinds.items() if list(kinds.values()).count(kind) == 1}
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            flat[prefix] = value
-
     content = OmegaConf.to_container(config, resolve=True)
     for key in ("tasks", "loss_weights"):
         content[key] = {names.get(task, task): value for task, value in content.get(key, {}).items()}
-    walk("", content)
+    flat = dotted(content)
     return {k: v for k, v in flat.items() if k.split(".")[0] not in PLACES and k.split(".")[-1] != "root"}
 
 

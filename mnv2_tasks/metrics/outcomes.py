@@ -118,9 +118,7 @@ KINDS = (Hits, Pixels, Matches)
 
 
 def save_outcomes(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
-    """Args:
-    outcomes: {task name: of its validation split}.
-    """
+    """Write {task name: outcomes of its validation split} as one compressed .npz."""
     arrays = {f"{task}/{f.name}": getattr(of, f.name) for task, of in outcomes.items() for f in fields(of)}
     with path.open("wb") as file:  # numpy would add a suffix to another name
         np.savez_compressed(file, **arrays)

@@ -190,8 +190,10 @@ def _keys(cell: tuple[str, str, list[str]], study: Study) -> list[str]:
 
 
 def _check_passed(override: str, study: Study, keys: Sequence[str]) -> None:
-    """Args:
-    keys: the first parts of what tools/train.py can be told about such a run.
+    """Raise ConfigError unless an override of every run can be one.
+
+    Args:
+        keys: the first parts of what tools/train.py can be told about such a run.
     """
     key, sign, value = override.partition("=")
     if not sign:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mnv2_tasks.duration import duration
 from mnv2_tasks.study.jobs import Job
 from mnv2_tasks.study.run import epochs_done
 
@@ -101,10 +102,3 @@ def seconds_left(jobs: Sequence[Job], width: int) -> float | None:
         times = known.get(job.run.config.choices.task)
         total += max(0.0, (mean(times) if times else overall) - job.elapsed())
     return total / min(width, len(open_jobs))
-
-
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

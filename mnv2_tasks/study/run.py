@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.run_folder import next_folder, write_json
+from mnv2_tasks.stored_config import dotted
 from mnv2_tasks.study.plan import Run
 
 HARMLESS = (  # may differ without changing what a run is
@@ -66,9 +67,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def write_record(folder: Path, **changes: Any) -> None:
-    partial = folder / f"{RECORD}.partial"
-    write_json(partial, read_record(folder) | changes)
-    partial.replace(folder / RECORD)  # a kill leaves the old or the new record, never half of one
+    write_json(folder / RECORD, read_record(folder) | changes)
 
 
 def differences(run: Run, folder: Path) -> list[str]:
@@ -91,18 +90,7 @@ def differences(run: Run, folder: Path) -> list[str]:
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:
-    """{"optim.optimizer.lr": 0.004}; lists are values."""
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, below in value.items():
-                walk(f"{prefix}{key}.", below)
-        elif prefix.rstrip(".") not in HARMLESS:
-            flat[prefix.rstrip(".")] = value
-
-    walk("", OmegaConf.to_container(config))
-    return flat
+    return {key: value for key, value in dotted(OmegaConf.to_container(config)).items() if key not in HARMLESS}
 
 
 def set_aside(folder: Path) -> Path:
