@@ -112,7 +112,7 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
         augment=augment,
         fit=build_fit(config),
         batch_size=config.batch,
-        batch_ratio=dict(config.batch_ratio),
+        batch_ratio={task: config.batch_ratio.get(task, 1.0) for task in config.tasks},  # ~tasks.<task> leaves its own
         trained=trained_tasks(config),
         workers=config.workers,
         seed=config.seed,

@@ -309,6 +309,12 @@ def test_impossible_weightings_are_refused(tiny):
         joint(tiny, "task_weighting=uncertainty", "loss_weights.ssdlite=0.0")
 
 
+def test_a_task_can_be_left_out(tiny):
+    run = joint(tiny, "~tasks.classification")
+    metrics = evaluate(compose("eval", [f"run={run}"]))
+    assert "ssdlite/AP" in metrics and "mobile_deeplabv3/mIoU" in metrics and "classification/top1" not in metrics
+
+
 # ---------------------------------------------------------------- frozen parts, added heads
 
 
