@@ -58,6 +58,7 @@ def test_sweep_trains_each_choice_into_its_own_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     runs = sorted(path.name for path in (tmp_path / "runs" / "classification").iterdir())
     assert runs == ["shapes-mobilenet_v1-1", "shapes-mobilenet_v2-1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # nothing is left where the command was typed
 
 
 def test_predict_without_arguments_shows_something_at_once(tmp_path):
