@@ -1,0 +1,47 @@
+"""What a benchmark found: a title, named columns, a row for each contestant."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+
+@dataclass
+class Table:
+    title: str
+    columns: list[str]  # with their units, such as "p50, ms"
+    rows: list[list[Any]] = field(default_factory=list)  # text, or numbers, shown with three digits
+    notes: list[str] = field(default_factory=list)  # what a reader must know to trust it
+
+    def show(self, console: Console) -> None:
+        table = RichTable(title=self.title, title_justify="left")
+        for index, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if index else "left")
+        for row in self.rows:
+            table.add_row(*map(_spelled, row))
+        console.print(table)
+        for note in self.notes:
+            console.print(note, highlight=False)
+
+    def to_markdown(self) -> str:
+        lines = [f"## {self.title}", "", _line(self.columns), _line(["---", *["--:"] * (len(self.columns) - 1)])]
+        lines += [_line(list(map(_spelled, row))) for row in self.rows]
+        return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "rows": [dict(zip(self.columns, row)) for row in self.rows],
+            "notes": self.notes,
+        }
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,13 @@
+"""python tools/bench.py what=train|data|eval|infer|startup|scale [quick=true] [key=value ...]"""
+
+from mnv2_tasks.config import launch
+
+
+def run(config):
+    from mnv2_tasks.bench import bench  # after the command line was found to be right
+
+    bench(config)
+
+
+if __name__ == "__main__":
+    launch("bench", run)
