@@ -1,0 +1,43 @@
+"""OpenVINO's IR: an .xml and, beside it, a .bin with the weights; converted from ONNX."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mnv2_tasks.network import Network
+
+
+def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+    """fp16 stores the weights in half and computes in float32 where the processor has no half; bf16 is computed in."""
+    import openvino
+
+    from mnv2_tasks.deploy import onnx
+
+    source = path.with_suffix(".onnx.part")
+    try:
+        onnx.write(network, example, metadata, source, "int8" if precision == "int8" else "fp32")
+        model = openvino.convert_model(source)
+    finally:
+        source.unlink(missing_ok=True)
+    for key, value in metadata.items():
+        model.set_rt_info(value, ["mnv2_tasks", key])
+    model.set_rt_info({"bf16": "bf16"}.get(precision, "f32"), ["mnv2_tasks", "computed_in"])
+    openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+
+
+class Session:
+    def __init__(self, path: Path, threads: int | None = None):
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(path)
+        self.metadata = {key: str(value.value) for key, value in model.get_rt_info()["mnv2_tasks"].items()}
+        # without the hint OpenVINO takes bf16 wherever the processor has it, whatever the file says
+        settings = {"INFERENCE_PRECISION_HINT": self.metadata["computed_in"], "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        self.model = core.compile_model(model, "CPU", settings)
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        return list(self.model(images).values())
