@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mnv2_tasks.data.verify import cache_folder
+from mnv2_tasks.data.cache import cache_folder
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.importers.imported import Imported
 from mnv2_tasks.passport import make_passport
@@ -35,7 +35,7 @@ def manifest() -> dict[str, dict[str, Any]]:
 
 
 def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
-    """The file behind `weights=`: a name in the manifest, or a path.
+    """The file behind `weights=`: a name in the manifest, a path, or the folder of a run that has ended.
 
     Args:
         backbone: which of several networks a published name such as `imagenet` means.
@@ -51,6 +51,8 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
     entry = entries.get(f"{weights}_{backbone}") or entries.get(weights)
     if entry is None:
         path = Path(weights).expanduser()
+        if (path / "config.yaml").is_file():
+            return _of_run(path)
         if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix
             return path
         raise ConfigError(
@@ -64,6 +66,16 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
     if sha256(path) != entry["sha256"]:
         raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
     return path
+
+
+def _of_run(run: Path) -> Path:
+    """What a run leaves at its end."""
+    if not (run / "weights.safetensors").is_file():
+        raise ConfigError(
+            f"weights={run}: this run has not ended, it has no weights.safetensors. "
+            f"Go on with it: python tools/train.py resume={run}; or take weights={run}/checkpoints/best.ckpt as it is"
+        )
+    return run / "weights.safetensors"
 
 
 def _downloaded(name: str, entry: dict[str, Any]) -> Path:
@@ -125,6 +137,13 @@ def load_weights(path: Path) -> Weights:
     from mnv2_tasks.importers.recognise import recognise
 
     return _foreign(recognise(content, str(path)))
+
+
+def read_passport(path: Path) -> dict[str, Any]:
+    """That of weights, or of a network that was exported."""
+    from mnv2_tasks.deploy.runtime import Exported, is_exported
+
+    return Exported(path).passport if is_exported(path) else load_weights(path).passport
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

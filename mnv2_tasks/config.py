@@ -66,7 +66,7 @@ def _help(config_name: str) -> str:
     """The tool's config file, whose comments explain each key, and what there is to choose from."""
     text = (CONF / f"{config_name}.yaml").read_text().split("\nhydra:")[0]
     kept = [line for line in text.splitlines() if "override hydra" not in line]
-    groups = [group for group in GROUPS if config_name == "eval" or f"\n  - {group}: " in text]
+    groups = [group for group in GROUPS if config_name in ("eval", "export") or f"\n  - {group}: " in text]
     groups += ["recipe"] if groups else []
     choices = [f"#   {group}={' | '.join(options_of(group))}" for group in groups]
     return "\n".join([*kept, "", "# Choices", *choices] if choices else kept)
@@ -103,7 +103,7 @@ def _brought(overrides: list[str], config_name: str) -> list[str]:
     """Overrides that stand before the user's: what the weights bring, and the groups of the recipe."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override() and o.package is None}
-    if config_name not in ("train", "eval"):
+    if config_name not in ("train", "eval", "export"):
         return []
     brought = _brought_by_weights(given, config_name)
     chosen = {"data": "shapes", **dict(line.split("=", 1) for line in brought), **given}
@@ -117,12 +117,12 @@ def _brought_by_weights(given: dict[str, str], config_name: str) -> list[str]:
     weights = given.get("weights", "auto")
     if weights in ("auto", "none"):
         return []
-    from mnv2_tasks.checkpoint import find_weights, load_weights  # torch, which --help can do without
+    from mnv2_tasks.checkpoint import find_weights, read_passport  # torch, which --help can do without
     from mnv2_tasks.passport import evaluation_overrides, training_overrides
 
     backbone = given.get("backbone", "mobilenet_v2")
-    passport = load_weights(find_weights(weights, backbone)).passport
-    return evaluation_overrides(passport, given) if config_name == "eval" else training_overrides(passport, backbone)
+    passport = read_passport(find_weights(weights, backbone))
+    return training_overrides(passport, backbone) if config_name == "train" else evaluation_overrides(passport, given)
 
 
 def _check(overrides: list[str], config_name: str, brought: Iterable[str] = ()) -> None:

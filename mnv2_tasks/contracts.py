@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 IGNORE = 255  # mask value without a class: counts neither in the loss nor in the metric
@@ -62,7 +63,7 @@ class DetectionBatch(NamedTuple):
 
 class SegmentationBatch(NamedTuple):
     images: Tensor  # (B, 3, H, W) uint8
-    masks: Tensor  # (B, H, W) int64 in [0, K), or IGNORE; in evaluation as annotated, padded with IGNORE to equal sizes
+    masks: Tensor  # (B, H, W) uint8 in [0, K), or IGNORE; in evaluation as annotated, padded with IGNORE to equal sizes
     image_ids: Tensor  # (B,) int64
     frames: Frames
 
@@ -147,6 +148,19 @@ class Task(Protocol):
         ...
 
 
+class Model(Protocol):
+    """What predicts: a network, or a file that one was exported to."""
+
+    tasks: Any  # {name: of a Task at least `kind` and `class_names`}
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
+        """(B, 3, H, W) uint8 -> {task name: what its `predict` returns}."""
+        ...
+
+
 class DataSource(Protocol):
     """A data set as a user has it, for one kind of task: the splits "train" and "val" of samples."""
 
@@ -159,7 +173,14 @@ class DataSource(Protocol):
 
     def length(self, split: str) -> int: ...
     def largest(self, split: str) -> int: ...  # pixels of the longest side of any image
-    def sample(self, split: str, epoch: int, index: int) -> Sample: ...
+    def sample(self, split: str, epoch: int, index: int, least: int | None = None) -> Sample:
+        """`least`: pixels that the image's shorter side needs: it may come smaller than it is, its boxes with it.
+
+        None: all its pixels.
+        """
+        ...
+
+    def shards(self, split: str) -> Sequence[np.ndarray] | None: ...  # indices that lie together; None: anywhere
 
     def describe(self) -> str: ...  # what was found, for people
     def fingerprint(self) -> str: ...  # equal data, equal string

@@ -4,14 +4,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
+from torch.utils.data import DataLoader
 
 from mnv2_tasks import report
 from mnv2_tasks.build import build_sources, class_names_of, load_strictly
-from mnv2_tasks.checkpoint import find_weights, load_weights
+from mnv2_tasks.checkpoint import Weights, find_weights, load_weights
+from mnv2_tasks.deploy.runtime import Exported, is_exported
+from mnv2_tasks.deploy.score import score
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.lightning_parts import build_data, build_module, build_tasks_network, choose_precision, validate
 from mnv2_tasks.metrics.outcomes import save_outcomes
+from mnv2_tasks.module import TasksModule
 from mnv2_tasks.run_folder import run_folder_of, write_json
 
 log = logging.getLogger(__name__)
@@ -25,20 +31,25 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     """
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
-    weights = load_weights(path)
+    exported = Exported(path) if is_exported(path) else None
+    weights = Weights({}, exported.passport, str(exported), {}) if exported else load_weights(path)
     sources = build_sources(config)
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():
         source.prepare(("val",))
     network = build_tasks_network(config, sources)
-    wanted = network.state_dict()
-    load_strictly(network, {name: tensor for name, tensor in weights.state.items() if name in wanted}, str(path))
-
     module = build_module(config, network, weights.passport)
     data = build_data(config, sources)
-    precision = choose_precision(config.trainer.precision)
-    trainer = validate(config, precision, module, data)
-    if trainer.is_global_zero:
+    if exported:
+        _check_unchanged(config, weights.passport, path)
+        precision, writes = exported.precision, True
+        module.metrics = _score(exported, module, dict(zip(sources, data.val_dataloader())))
+    else:
+        wanted = network.state_dict()
+        load_strictly(network, {name: tensor for name, tensor in weights.state.items() if name in wanted}, str(path))
+        precision = choose_precision(config.trainer.precision)
+        writes = validate(config, precision, module, data).is_global_zero
+    if writes:
         out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "metrics.json", module.metrics)
@@ -51,6 +62,24 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
             log.info("%s", line)
         log.info("written: %s", out / "metrics.json")
     return module.metrics
+
+
+def _score(exported: Exported, module: TasksModule, loaders: dict[str, DataLoader]) -> dict[str, Any]:
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        values = score(exported, dict(module.network.tasks.items()), loaders, progress)
+    return {module.key(task, key): value for task, of_task in values.items() for key, value in of_task.items()}
+
+
+def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -> None:
+    """Refuse what was fixed when the file was written."""
+    if config.flip or list(config.scales) != [1.0]:
+        raise ConfigError(f"{path}: an exported network sees each image once; scales= and flip= need its weights")
+    stored, composed = passport["config"], OmegaConf.to_container(config, resolve=True)
+    for key in ("imgsz", "output_stride", "width", "input", "backbone", *(f"tasks.{task}" for task in config.tasks)):
+        fixed, asked = (OmegaConf.select(OmegaConf.create(tree), key) for tree in (stored, composed))
+        if fixed != asked:
+            raise ConfigError(f"{path}: has its own {key}; to change it, export the weights again")
 
 
 def _weights_of(run: Path) -> Path:

@@ -38,8 +38,14 @@ class Network(nn.Module):
         self.norms_frozen = False
         self.backbone = backbone
         self.tasks = nn.ModuleDict(tasks)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
 
     def freeze(self, names: Sequence[str], *, norms: bool = False) -> None:
         """Keep the tensors of these parts as they are while the rest is trained, dropout and statistics included.

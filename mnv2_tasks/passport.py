@@ -46,7 +46,8 @@ def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> 
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
             values |= _flat(f"tasks.{name}.head", task["head"])
-            values |= {f"tasks.{name}.{key}": task[key] for key in ("scores",) if key in task}
+            brought = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
+            values |= {f"tasks.{name}.{key}": task[key] for key in brought if key in task}
     return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
 
 
@@ -57,6 +58,10 @@ def training_overrides(passport: dict[str, Any], backbone: str) -> list[str]:
         return []
     values = _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     return [f"{key}={_spelled(values[key])}" for key in TRAINED_WITH if key in values]
+
+
+def _plain(task: dict[str, Any]) -> list[str]:
+    return [key for key, value in task.items() if key != "_target_" and not isinstance(value, dict)]
 
 
 def _flat(prefix: str, config: dict[str, Any]) -> dict[str, Any]:

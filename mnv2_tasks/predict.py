@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 import torch
 
-from mnv2_tasks.contracts import Detections, Frames
+from mnv2_tasks.build import load_network
+from mnv2_tasks.checkpoint import find_weights
+from mnv2_tasks.contracts import Detections, Frames, Model
 from mnv2_tasks.data.collate import images_tensor
 from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.data.images import check_image, read_image
 from mnv2_tasks.data.scenes import draw_scene
+from mnv2_tasks.deploy.runtime import Exported, is_exported
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.network import Network
 from mnv2_tasks.pictures import draw_results
 from mnv2_tasks.results import as_json, in_words, make_folder, write_mask, write_picture
 from mnv2_tasks.sources import find_images
@@ -47,7 +49,7 @@ def find_inputs(source: str) -> list[Input]:
     return [Input(str(path), partial(_photo, path)) for path in find_images(source)]
 
 
-def predict_images(network: Network, images: Sequence[np.ndarray], fit: Fit) -> list[dict[str, Any]]:
+def predict_images(network: Model, images: Sequence[np.ndarray], fit: Fit) -> list[dict[str, Any]]:
     """Results of each image by task name, on the CPU and in its own pixels, from one pass through the backbone.
 
     Args:
@@ -65,9 +67,8 @@ def predict_images(network: Network, images: Sequence[np.ndarray], fit: Fit) -> 
     fitted = [fit(image) for image in images]
     inputs = np.stack([square for square, _ in fitted])
     frames = Frames(inputs.shape[1:3], torch.tensor([content for _, content in fitted]), torch.tensor(sizes))
-    device = next(network.parameters()).device
     with torch.inference_mode():
-        results = network.predict(images_tensor(inputs).to(device), frames)
+        results = network.predict(images_tensor(inputs).to(network.device), frames)
     return [
         {name: _restore(of_task[i], sizes[i], originals[i]) for name, of_task in results.items()}
         for i in range(len(images))
@@ -89,7 +90,7 @@ class Predictor:
         out: see `make_folder`.
     """
 
-    def __init__(self, *, network: Network, fit: Fit, min_score: float, out: str | None):
+    def __init__(self, *, network: Model, fit: Fit, min_score: float, out: str | None):
         if not 0 <= min_score <= 1:
             raise ConfigError(f"min_score={min_score}: expected a number in [0, 1]")
         self.network, self.fit, self.min_score = network, fit, min_score
@@ -144,6 +145,23 @@ class Predictor:
         free = next(s for s in stems if s.lower() not in self.taken)
         self.taken.add(free.lower())
         return free
+
+
+def load_model(weights: str, device: str) -> tuple[Model, dict[str, Any]]:
+    """What predicts, on that device, and its passport.
+
+    Args:
+        weights: of a network, or what tools/export.py wrote.
+    """
+    path = find_weights(weights)
+    if not is_exported(path):
+        target = choose_device(device)
+        network, passport = load_network(weights)
+        return network.to(target, memory_format=torch.channels_last), passport
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"device={device}: an exported network runs on the CPU. Use device=cpu")
+    exported = Exported(path)
+    return exported, exported.passport
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,23 +4,20 @@ from mnv2_tasks.config import launch
 
 
 def run(config):
-    import torch
     from omegaconf import OmegaConf
     from rich.console import Console
     from rich.progress import Progress
 
-    from mnv2_tasks.build import build_fit, load_network
+    from mnv2_tasks.build import build_fit
     from mnv2_tasks.errors import ConfigError, DataError
     from mnv2_tasks.pictures import sheet
-    from mnv2_tasks.predict import DEMO, Predictor, choose_device, find_inputs
+    from mnv2_tasks.predict import DEMO, Predictor, find_inputs, load_model
     from mnv2_tasks.results import write_entries, write_picture
 
     if config.batch < 1:
         raise ConfigError(f"batch={config.batch}: expected at least 1")
     inputs = find_inputs(str(config.source))
-    device = choose_device(str(config.device))
-    network, passport = load_network(str(config.weights))
-    network.to(device, memory_format=torch.channels_last)
+    network, passport = load_model(str(config.weights), str(config.device))
     fit = build_fit(OmegaConf.create(passport["config"]))
     predictor = Predictor(network=network, fit=fit, min_score=config.min_score, out=config.out)
     out = predictor.out
@@ -44,7 +41,7 @@ def run(config):
     broken = [outcome for outcome in outcomes if not outcome.entry]
     if done:
         speed = ", ".join(f"{1000 * s / len(done):.1f} ms {part}" for part, s in predictor.seconds.items())
-        console.print(f"Speed: {speed} per image, on {device}; saved to {out}")
+        console.print(f"Speed: {speed} per image, on {network.device}; saved to {out}")
     if broken:
         names = ", ".join(outcome.name for outcome in broken[:10]) + (", ..." if len(broken) > 10 else "")
         raise DataError(f"{len(broken)} of {len(inputs)} images could not be read: {names}")

@@ -25,6 +25,7 @@ def fold_batch_norms(network: Network) -> Network:
         return folded
     names = {module: name for name, module in folded.named_modules()}
     for conv, norm in _pairs(folded):
+        assert norm.running_mean is not None and norm.running_var is not None
         weight, bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
@@ -40,10 +41,10 @@ def _pairs(network: Network) -> list[tuple[nn.Conv2d, BatchNorm2d]]:
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # id of an output -> who made it; holds it, so that ids stay unique
     fed: list[tuple[nn.Conv2d, BatchNorm2d]] = []
 
-    def after_conv(conv: nn.Module, inputs: Any, output: Tensor) -> None:
+    def after_conv(conv: Any, inputs: Any, output: Tensor) -> None:
         made[id(output)] = (conv, output)
 
-    def before_norm(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    def before_norm(norm: Any, inputs: tuple[Tensor]) -> None:
         if id(inputs[0]) in made:
             fed.append((made[id(inputs[0])][0], norm))
 
@@ -53,8 +54,7 @@ def _pairs(network: Network) -> list[tuple[nn.Conv2d, BatchNorm2d]]:
             handles.append(module.register_forward_hook(after_conv))
         elif type(module) in (BatchNorm2d, OurBatchNorm2d):
             handles.append(module.register_forward_pre_hook(before_norm))
-    device = next(network.parameters()).device
-    network(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8, device=device))
+    network(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8, device=network.device))
     for handle in handles:
         handle.remove()
     convs, norms = [conv for conv, _ in fed], [norm for _, norm in fed]

@@ -1,6 +1,7 @@
 """What is written to a file: pixels in, results out, every shape known from the input's alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,13 @@ OUTPUTS = {  # kind of task -> names of its outputs
     "detection": ("boxes", "scores", "labels", "counts"),
     "segmentation": ("class_map",),
 }
+
+
+def output_names(kinds: Mapping[str, str]) -> list[str]:
+    """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
+    return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
+
+
 Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
 
 
@@ -42,30 +50,25 @@ class Graph(nn.Module):
         super().__init__()
         self.network = fold_batch_norms(network)
         self.suppress = suppress
-        for name, task in network.tasks.items():
+        self.tasks: dict[str, Any] = dict(self.network.tasks.items())
+        for name, task in self.tasks.items():
             if task.kind not in OUTPUTS:
                 raise ConfigError(f"{name}: a task of kind {task.kind} cannot be exported")
 
     @property
     def output_names(self) -> list[str]:
-        """In the order of what `forward` returns; with the task's name before them if there are several."""
-        tasks = self.network.tasks
-        return [
-            name if len(tasks) == 1 else f"{task}_{name}"
-            for task, module in tasks.items()
-            for name in OUTPUTS[module.kind]
-        ]
+        return output_names({name: task.kind for name, task in self.tasks.items()})
 
     @property
     def any_size(self) -> bool:
         """Whether the input may have any height and width: SSD's anchors and their number belong to one size."""
-        return all(task.kind == "segmentation" for task in self.network.tasks.values())
+        return all(task.kind == "segmentation" for task in self.tasks.values())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         size = (images.shape[1], images.shape[2])
         heads = self.network(images.permute(0, 3, 1, 2))
         results: list[Tensor] = []
-        for name, task in self.network.tasks.items():
+        for name, task in self.tasks.items():
             if task.kind == "classification":
                 results.append(heads[name].float().softmax(dim=1))
             elif task.kind == "detection":

@@ -45,7 +45,8 @@ def to_onnx(graph: Graph, example: torch.Tensor) -> Any:
         shape |= {1: Dim("height", min=16, max=LARGEST), 2: Dim("width", min=16, max=LARGEST)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         graph(example)  # anchors are remembered: they must be made of real numbers first
         program = torch.onnx.export(
             graph,

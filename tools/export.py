@@ -1,0 +1,13 @@
+"""python tools/export.py weights=<name, path or run folder> format=<format> [precision=<precision>] [out=<file>]"""
+
+from mnv2_tasks.config import launch
+
+
+def run(config):
+    from mnv2_tasks.deploy.export import export  # after the command line was found to be right
+
+    export(config)
+
+
+if __name__ == "__main__":
+    launch("export", run)
