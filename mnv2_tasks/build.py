@@ -94,7 +94,11 @@ def build_network(
         head = partial_of(parts.pop("head"))(features=backbone.features, num_classes=len(names))
         extra = {}
         if get_class(task._target_).kind == "detection":
-            extra = {"loss": partial_of(parts.pop("loss"))(), "ground_truth": (ground_truths or {}).get(name)}
+            extra = {
+                "loss": partial_of(parts.pop("loss"))(),
+                "ground_truth": (ground_truths or {}).get(name),
+                "backend": OmegaConf.select(config, "eval.backend", default="hotcoco"),  # passports have no such key
+            }
         tasks[name] = partial_of(parts)(head=head, class_names=names, **extra)
     active = give_each_task_norms(backbone, tasks) if _norms_per_task(config) else None
     mean, std = list(config.input.mean), list(config.input.std)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 
 class Cost(NamedTuple):
@@ -17,7 +17,7 @@ class Cost(NamedTuple):
     peak_activation_bytes: int  # float32; most bytes of results alive at one moment of that pass
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Adds up the storages that operations return, from their first appearance until they are freed."""
 
     def __init__(self, known: list[Tensor]):
@@ -45,6 +45,27 @@ class _LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
+class _Flops(TorchDispatchMode):
+    """Adds up floating-point operations by torch's formulas, as FlopCounterMode does, in a third of its time.
+
+    That takes apart, in Python, every operation that has no formula; and the two whose shape torch itself finds out in
+    Python are the most frequent ones.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten.hardtanh.default:
+            return torch.empty_like(args[0])
+        if func is torch.ops.aten.native_batch_norm.default:
+            return torch.empty_like(args[0]), *(args[0].new_empty(args[0].shape[1]) for _ in range(2))
+        result = func(*args, **kwargs)
+        if func._overloadpacket in flop_registry:
+            self.total += flop_registry[func._overloadpacket](*args, **kwargs, out_val=result)
+        return result
+
+
 def model_cost(network: nn.Module, size: int | tuple[int, int]) -> Cost:
     """Count a forward pass of one (1, 3, H, W) float image, in evaluation mode, on a copy on the meta device.
 
@@ -61,12 +82,12 @@ def model_cost(network: nn.Module, size: int | tuple[int, int]) -> Cost:
     height, width = (size, size) if isinstance(size, int) else size
     network = copy.deepcopy(network).to("meta").eval().requires_grad_(False)
     images = torch.empty(1, 3, height, width, device="meta")
-    live = _LiveBytes([images, *network.parameters(), *network.buffers()])
-    flops = FlopCounterMode(display=False)
+    live = LiveBytes([images, *network.parameters(), *network.buffers()])
+    flops = _Flops()
     with torch.no_grad(), flops, live:
         network(images)
     return Cost(
         params=sum(p.numel() for p in network.parameters()),
-        madds=flops.get_total_flops() // 2,
+        madds=flops.total // 2,
         peak_activation_bytes=live.peak,
     )

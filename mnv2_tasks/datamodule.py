@@ -1,5 +1,6 @@
 """Loaders: for each task, the samples of its data source, transformed and collated for its kind."""
 
+import gc
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -20,13 +21,18 @@ from mnv2_tasks.samplers import Key, TrainingSampler, ValidationSampler
 
 
 class TrainingSet(Dataset[Item]):
-    """Samples with their annotations, augmented."""
+    """Samples with their annotations, augmented.
 
-    def __init__(self, source: DataSource, augment: Augment, seed: int):
+    Args:
+        reduced: decode no more of a picture than the augmentation needs.
+    """
+
+    def __init__(self, source: DataSource, augment: Augment, seed: int, *, reduced: bool = False):
         self.source, self.augment, self.seed = source, augment, seed
+        self.least = augment.least if reduced else None
 
     def __getitem__(self, key: Key) -> Item:
-        sample = self.source.sample("train", *key)
+        sample = self.source.sample("train", *key, least=self.least)
         out = self.augment(sample, (self.seed, *key))
         return Item(out, out.image.shape[:2], sample.image.shape[:2])
 
@@ -58,6 +64,7 @@ class TasksData(L.LightningDataModule):
         trained: the tasks that take part in training; None: all.
         workers: loader processes of each task; 0 loads in the training process.
         done: (epoch, batches) that a resumed run has trained on of that epoch.
+        reduced: the tasks whose training pictures are decoded no larger than their augmentation needs.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class TasksData(L.LightningDataModule):
         batch_ratio: Mapping[str, float] = MappingProxyType({}),
         trained: Collection[str] | None = None,
         done: tuple[int, int] = (0, 0),
+        reduced: Collection[str] = (),
     ):
         super().__init__()
         if batch_size < 1:
@@ -79,7 +87,7 @@ class TasksData(L.LightningDataModule):
         if workers < 0:
             raise ConfigError(f"workers={workers}: expected 0 (load in the training process) or more")
         self.sources, self.augment, self.fit, self.seed = sources, augment, fit, seed
-        self.batch_size, self.workers, self.done = batch_size, workers, done
+        self.batch_size, self.workers, self.done, self.reduced = batch_size, workers, done, reduced
         self.trained = [name for name in sources if trained is None or name in trained]
         self.batch_sizes = _batch_sizes(batch_size, batch_ratio, list(sources))
 
@@ -131,8 +139,10 @@ class TasksData(L.LightningDataModule):
             rank=rank,
             world=world,
             done=self.done,
+            shards=source.shards("train"),
         )
-        return self._loader(TrainingSet(source, self.augment(name), self.seed), sampler, batch_size)
+        dataset = TrainingSet(source, self.augment(name), self.seed, reduced=name in self.reduced)
+        return self._loader(dataset, sampler, batch_size)
 
     def _val_loader(self, source: DataSource) -> DataLoader:
         # images larger than the input become inputs of their own sizes, which cannot be stacked
@@ -152,7 +162,7 @@ class TasksData(L.LightningDataModule):
             num_workers=self.workers,
             collate_fn=partial(collate, dataset.source.kind),
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             persistent_workers=self.workers > 0,
             generator=torch.Generator(),  # not the global one, whose draws belong to the steps: see StepRandomness
         )
@@ -178,5 +188,6 @@ def training_images(data: TasksData, count: int) -> Iterator[Tensor]:
         yield from (batch.images for batch in islice(loader, wanted))
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the loader's processes are its parallelism
+    gc.freeze()  # collecting what was forked would copy it: a hundred megabytes for each process

@@ -1,6 +1,5 @@
 """The convolutions that every backbone and head is made of."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -47,8 +46,9 @@ class SameConv2d(nn.Conv2d):
         pads = []
         for axis in (1, 0):  # F.pad takes the last dimension first
             reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            cells = math.ceil(input.shape[2 + axis] / self.stride[axis])
-            total = max(0, (cells - 1) * self.stride[axis] + reach - input.shape[2 + axis])
+            # a remainder, and none at stride 1, keeps what an exporter has to know about sizes short
+            covered = (input.shape[2 + axis] - 1) % self.stride[axis] + 1 if self.stride[axis] > 1 else 1
+            total = reach - covered if reach >= self.stride[axis] else max(0, reach - covered)
             pads += [total // 2, total - total // 2]
         return F.conv2d(F.pad(input, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 

@@ -31,6 +31,7 @@ from mnv2_tasks.distillation import Distillation
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.module import TasksModule
 from mnv2_tasks.network import Network
+from mnv2_tasks.quantise.training import train_rounded
 from mnv2_tasks.saving import WholeCheckpoints
 from mnv2_tasks.task_weights import task_weights
 
@@ -51,6 +52,8 @@ def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> N
     L.seed_everything(config.seed, verbose=False)
     network = build_network(config, class_names_of(sources), truths)
     network.freeze(config.freeze, norms=config.freeze_norms)
+    if config.qat:
+        train_rounded(network)
     return network
 
 
@@ -117,7 +120,17 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
         workers=config.workers,
         seed=config.seed,
         done=done,
+        reduced=[task for task in kinds if _decode(config, task) == "reduced"],
     )
+
+
+def _decode(config: DictConfig, task: str) -> str:
+    wanted = data_config(config, task).get(
+        "decode", "full"
+    )  # drawn data, and runs of former versions, have no such key
+    if wanted not in ("reduced", "full"):
+        raise ConfigError(f"data.decode={wanted}: expected reduced or full")
+    return wanted
 
 
 def build_trainer(

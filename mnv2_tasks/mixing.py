@@ -1,7 +1,6 @@
 """MixUp and CutMix: two images of a batch become one, with a share of each one's class."""
 
 import torch
-from torchvision.transforms import v2
 
 from mnv2_tasks.contracts import ClassificationBatch
 from mnv2_tasks.errors import ConfigError
@@ -18,6 +17,8 @@ class Mixing:
     """
 
     def __init__(self, *, mixup: float, cutmix: float, num_classes: int):
+        from torchvision.transforms import v2  # a tenth of a second that others need not wait for
+
         if min(mixup, cutmix) < 0 or max(mixup, cutmix) == 0:
             raise ConfigError(f"mixing: mixup={mixup}, cutmix={cutmix}: expected 0 (off) or more, and one of them on")
         settings = {"num_classes": num_classes}

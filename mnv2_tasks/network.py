@@ -112,19 +112,24 @@ class Network(nn.Module):
     ) -> list[Tensor]:
         """Class maps from the mean of the probabilities at several scales, each also mirrored (DeepLabv3, section 4.1).
 
-        The sum grows in place, so that memory is that of one view; sizes are TF DeepLab's, scale * (side - 1) + 1.
+        Memory is that of the largest view, however many there are: the sum grows in place, and nothing of one view
+        is kept for the next. Sizes are TF DeepLab's, scale * (side - 1) + 1.
 
         Args:
             task: a segmentation task.
         """
         segmenter, size = self.tasks[task], frames.input_size
-        total = None
+        total = torch.zeros(len(images), len(segmenter.class_names), *size, device=images.device)
         for scale in scales:
-            scaled = tuple(round(scale * (side - 1)) + 1 for side in size)
-            view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
+            scaled = [round(scale * (side - 1)) + 1 for side in size]
             for mirrored in (False, True)[: 1 + flip]:
-                features = self.features(view.flip(3) if mirrored else view, task)
-                probabilities = segmenter.probabilities(features, size)
-                probabilities = probabilities.flip(3) if mirrored else probabilities
-                total = probabilities if total is None else total.add_(probabilities)
+                total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
         return segmenter.class_maps(total, frames)
+
+    def _probabilities_of_view(
+        self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
+    ) -> Tensor:
+        view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
+        features = self.features(view.flip(3) if mirrored else view, task)
+        probabilities = self.tasks[task].probabilities(features, frames.input_size)
+        return probabilities.flip(3) if mirrored else probabilities

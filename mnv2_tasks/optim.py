@@ -1,5 +1,8 @@
 """Parameter groups, TF's RMSProp, and learning-rate schedules per step."""
 
+# pyright: reportPrivateImportUsage=false
+# torch._foreach_*: what torch.optim's own optimizers are made of
+
 import math
 from collections.abc import Callable, Iterable
 
@@ -79,12 +82,15 @@ class TFRMSProp(torch.optim.Optimizer):
             for p in parameters:
                 if p not in self.state:
                     self.state[p] = {"mean_square": torch.ones_like(p), "velocity": torch.zeros_like(p)}
-                square, velocity = self.state[p]["mean_square"], self.state[p]["velocity"]
-                grad = p.grad.add(p, alpha=group["weight_decay"])
-                square.lerp_(grad.square(), 1 - group["decay"])
-                step = grad / (square + group["eps"]).sqrt()
-                velocity.mul_(group["momentum"]).add_(step, alpha=group["lr"])
-                p.sub_(velocity)
+            squares = [self.state[p]["mean_square"] for p in parameters]
+            velocities = [self.state[p]["velocity"] for p in parameters]
+            # all tensors at once: one by one, launching them takes a GPU longer than computing
+            grads = torch._foreach_add([p.grad for p in parameters], parameters, alpha=group["weight_decay"])
+            torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - group["decay"])
+            roots = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, torch._foreach_div(grads, roots), alpha=group["lr"])
+            torch._foreach_sub_(parameters, velocities)
         return loss
 
 

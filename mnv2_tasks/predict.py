@@ -12,6 +12,7 @@ import torch
 
 from mnv2_tasks.build import load_network
 from mnv2_tasks.checkpoint import find_weights
+from mnv2_tasks.compiling import check_compiler, compiled_for_prediction
 from mnv2_tasks.contracts import Detections, Frames, Model
 from mnv2_tasks.data.collate import images_tensor
 from mnv2_tasks.data.fit import Fit
@@ -147,17 +148,24 @@ class Predictor:
         return free
 
 
-def load_model(weights: str, device: str) -> tuple[Model, dict[str, Any]]:
+def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Model, dict[str, Any]]:
     """What predicts, on that device, and its passport.
 
     Args:
         weights: of a network, or what tools/export.py wrote.
+        compiled: takes a minute or more at the first image, and less for each.
     """
     path = find_weights(weights)
     if not is_exported(path):
         target = choose_device(device)
         network, passport = load_network(weights)
-        return network.to(target, memory_format=torch.channels_last), passport
+        network.to(target, memory_format=torch.channels_last)
+        if compiled:
+            check_compiler(target.type)
+            network = compiled_for_prediction(network)
+        return network, passport
+    if compiled:
+        raise ConfigError("compile=true: an exported network is compiled already. Use compile=false")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"device={device}: an exported network runs on the CPU. Use device=cpu")
     exported = Exported(path)

@@ -1,9 +1,12 @@
 """Which samples one process reads, and in which order. It depends on the seed and the position alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+WINDOW = 16  # shards that are read at a time
 
 Key = tuple[int, int]  # pass over the data set, index: it travels with the sampler, so workers need no shared state
 
@@ -21,6 +24,8 @@ class TrainingSampler(Sampler[Key]):
         steps: of an epoch.
         batch_size: of a process.
         done: (epoch, steps) that a resumed run has trained on of that epoch; their samples are not given again.
+        shards: indices that lie together. A pass then goes from one handful of shards, in random order, to the next,
+            and mixes the samples of each: it reads a part of the disk at a time. None: mixes all.
     """
 
     def __init__(
@@ -33,9 +38,11 @@ class TrainingSampler(Sampler[Key]):
         rank: int = 0,
         world: int = 1,
         done: tuple[int, int] = (0, 0),
+        shards: Sequence[np.ndarray] | None = None,
     ):
         self.length, self.steps, self.batch_size = length, steps, batch_size
         self.seed, self.rank, self.world, self.done = seed, rank, world, done
+        self.shards = shards
         self.epoch = done[0]  # until Lightning sets it: loader processes begin to read before that
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,9 +57,17 @@ class TrainingSampler(Sampler[Key]):
             for position in range(start, start + self.batch_size):
                 if position // self.length != number:
                     number = position // self.length
-                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-                    order = torch.randperm(self.length, generator=generator).tolist()
+                    order = self._order(torch.Generator().manual_seed(self.seed * 1_000_003 + number))
                 yield number, order[position % self.length]
+
+    def _order(self, generator: torch.Generator) -> list[int]:
+        if self.shards is None:
+            return torch.randperm(self.length, generator=generator).tolist()
+        order: list[int] = []
+        for window in torch.randperm(len(self.shards), generator=generator).split(WINDOW):
+            together = np.concatenate([self.shards[shard] for shard in window.tolist()])
+            order += together[torch.randperm(len(together), generator=generator).numpy()].tolist()
+        return order
 
     def __len__(self) -> int:
         return self.steps * self.batch_size

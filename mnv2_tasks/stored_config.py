@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.overrides import CONF, GROUPS, check_value, is_data_of_task
 
-PLACE = ("workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps", "debug")
+PLACE = ("workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps", "eval.backend", "debug")
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
-    "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", *PLACE),
+    "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", "trainer.compile", *PLACE),
     "repeat": ("repeat", "runs", *PLACE),
 }
 

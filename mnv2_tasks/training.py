@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 
 from mnv2_tasks import report
 from mnv2_tasks.build import build_distillation, build_sources, class_names_of, data_name, load_strictly
-from mnv2_tasks.callbacks import EpochLog, EpochPlan
+from mnv2_tasks.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.checkpoint import load_weights, save_weights
+from mnv2_tasks.compiling import check_compiler
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.cost import model_cost
 from mnv2_tasks.datamodule import training_images
@@ -27,6 +28,7 @@ from mnv2_tasks.lightning_parts import (
     choose_precision,
     validate,
 )
+from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network import Network
 from mnv2_tasks.passport import make_passport
@@ -62,6 +64,9 @@ UNFOLD_IMAGES = 256  # a channel's mean and variance over so many images' pixels
 
 def train(config: DictConfig) -> Path:
     """Train, evaluate the best checkpoint, and leave everything in the run folder, which is returned."""
+    if config.trainer.compile:
+        check_compiler(config.trainer.accelerator)
+    keep_freed_memory()
     sources = build_sources(config)
     for source in sources.values():
         source.prepare(("train", "val"))
@@ -125,6 +130,7 @@ def train(config: DictConfig) -> Path:
             EpochLog(run / "metrics.csv"),
             LearningRateMonitor("step"),
             checkpoints,
+            *([CompiledTraining()] if config.trainer.compile else []),
         ],
         logger=TensorBoardLogger(run, name="", version="tensorboard"),
     )

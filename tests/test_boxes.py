@@ -92,6 +92,21 @@ def test_anchors_above_the_threshold_answer_for_the_object_they_overlap_most(see
     assert (match[best.values >= 0.5] != UNMATCHED).all()
 
 
+@pytest.mark.parametrize("count, num_anchors", [(1, 300), (7, 300), (40, 300), (40, 25)])
+def test_forced_matches_are_made_best_pair_first_and_of_equal_pairs_the_first(count, num_anchors):
+    # on a coarse grid, so that many pairs overlap alike, some boxes are equal, and some overlap no anchor
+    boxes, anchors = ((random_boxes(seed, n) * 6).round() / 6 for seed, n in [(count, count), (1, num_anchors)])
+    boxes[:, 2:] = boxes[:, :2] + (boxes[:, 2:] - boxes[:, :2]).clamp(min=1 / 6)
+    boxes[0] += 2.0
+    iou = box_iou(boxes, anchors)
+    match = torch.where(iou.amax(0) >= 0.5, iou.argmax(0), UNMATCHED)
+    for _ in range(min(iou.shape)):
+        box, anchor = divmod(int(iou.argmax()), num_anchors)
+        match[anchor] = box
+        iou[box], iou[:, anchor] = -1.0, -1.0
+    assert torch.equal(match_anchors(boxes, anchors, 0.5), match)
+
+
 def test_image_without_objects_leaves_every_anchor_unmatched():
     match = match_anchors(torch.zeros(0, 4), ssd_anchors(GRIDS_320), 0.5)
     assert (match == UNMATCHED).all() and match.shape == (2034,)

@@ -10,7 +10,7 @@ from mnv2_tasks.data.collate import Item, collate
 from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.data.shapes import Shapes
-from mnv2_tasks.data.ssd_crop import SSDCrop
+from mnv2_tasks.data.ssd_crop import SSDCrop, _cut
 from mnv2_tasks.data.transforms import PRESETS, Augment
 from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.errors import ConfigError
@@ -70,6 +70,16 @@ def test_ssd_crop_keeps_the_objects_whose_centres_it_holds(index):
         assert (np.abs(inside.astype(int) - (150 + 60 * int(label))) == 0).mean() > 0.9
 
 
+def test_ssd_crop_fills_what_lies_outside_the_picture():
+    whole = rectangles()
+    for image, fill in ((whole.image, (9, 8, 7)), (whole.mask, IGNORE)):
+        canvas = np.full((200, 300, *image.shape[2:]), fill, np.uint8)
+        canvas[30:150, 50:210] = image
+        assert np.array_equal(_cut(image, (-50, -30, 250, 170), fill), canvas)
+        assert np.array_equal(_cut(image, (-50, 10, 100, 50), fill), canvas[40:80, :150])
+        assert np.array_equal(_cut(image, (10, 20, 60, 90), fill), image[20:90, 10:60])
+
+
 def test_flipping_twice_restores_boxes_and_mask():
     scene = draw_scene(0, "train", 0, 64)
     transform = Augment("light", 64, GREY)
@@ -101,10 +111,11 @@ def test_resizing_keeps_ignored_pixels_and_mask_values():
     assert set(np.unique(out.mask)) == set(np.unique(mask))
 
 
-def test_images_without_objects_pass():
+@pytest.mark.parametrize("preset", PRESETS)
+def test_images_without_objects_pass(preset):
     empty = Sample(np.zeros((64, 64, 3), np.uint8), 7, 0, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    out = Augment("light", 64, GREY)(empty, (0,))
-    batch = collate("detection", [Item(out, (64, 64), (64, 64))])
+    augment = Augment(preset, 64, GREY)
+    batch = collate("detection", [Item(augment(empty, (key,)), (64, 64), (64, 64)) for key in range(8)])
     assert batch.targets[0].boxes.shape == (0, 4) and batch.targets[0].labels.dtype == torch.int64
 
 
@@ -120,7 +131,7 @@ def test_batches_follow_the_contract():
         assert target.boxes.dtype == torch.float32 and target.labels.dtype == torch.int64
         assert ((target.boxes >= 0) & (target.boxes <= 1)).all()
         assert (target.boxes[:, 2:] > target.boxes[:, :2]).all()
-    assert seg.masks.shape == (4, 64, 64) and seg.masks.dtype == torch.int64
+    assert seg.masks.shape == (4, 64, 64) and seg.masks.dtype == torch.uint8
 
 
 def test_batches_do_not_depend_on_the_number_of_workers():

@@ -34,6 +34,8 @@ def pets(tmp_path):
         (["check", "data=coco", "cuont=3"], "Did you mean count"),
         (["check", "data=shapes"], "there are no files to check"),
         (["show", "data=shapes", "splits=[test]"], "expected [train, val]"),
+        (["pack", "data=shapes"], "pack needs out=<folder>"),
+        (["pack", "data=shapes", "out=shards"], "there are no files to pack"),
         (["download", "data=folder", "data.root=x"], "cannot be downloaded"),
         (["download", "data=imagenet", "data.root=x"], "holds none of ImageNet's archives"),
     ],
@@ -77,3 +79,12 @@ def test_show_writes_a_page_of_every_kind(tmp_path):
         with Image.open(tmp_path / "pages" / kind / "samples.jpg") as page:
             assert page.width > 1000
         assert f"{kind}, val: 4 pictures in" in done.stdout
+
+
+def test_pack_writes_shards_that_check_finds_healthy(pets, tmp_path):
+    pytest.importorskip("webdataset")
+    done = tool("pack", "data=folder", f"data.root={pets}", "out=shards", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train: 2 samples in 1 shard" in done.stdout and "data=shards data.root=shards" in done.stdout
+    done = tool("check", "data=shards", "data.root=shards", "task=classification", cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "classification: no problems", done.stderr

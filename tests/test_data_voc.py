@@ -155,7 +155,7 @@ def test_a_missing_mask_and_a_missing_picture_are_named(year):
     (year / "JPEGImages" / f"{OWN_TRAIN[1]}.jpg").unlink()
     with pytest.raises(DataError) as error:
         source(year, train="train").prepare(["train"])
-    assert f"{OWN_TRAIN[0]}.png: the mask cannot be read" in str(error.value)
+    assert f"{OWN_TRAIN[0]}.png: cannot be opened (No such file" in str(error.value)
     assert f"{OWN_TRAIN[1]}.jpg: cannot be opened" in str(error.value)
 
 

@@ -88,3 +88,35 @@ def test_a_mask_of_colours_is_refused_with_a_remedy(tmp_path):
     Image.new("RGB", (3, 2)).save(tmp_path / "mask.png")
     with pytest.raises(DataError, match=r"mask\.png: has colours \(mode RGB\).*class index per pixel"):
         read_mask(tmp_path / "mask.png")
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A smooth photo of 400 x 600 pixels (height, width)."""
+    rows, columns = np.mgrid[:400, :600]
+    path = tmp_path / "large.jpg"
+    Image.fromarray(np.stack([rows // 2, columns // 3, rows // 4], axis=2).astype(np.uint8)).save(path, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("least, factor", [(None, 1), (201, 1), (200, 2), (101, 2), (100, 4), (50, 8), (1, 8)])
+def test_a_large_photo_is_decoded_no_smaller_than_is_needed(large, least, factor):
+    image = read_image(large, (400, 600), least=least)
+    assert image.shape == (400 // factor, 600 // factor, 3)
+    whole = read_image(large).reshape(400 // factor, factor, 600 // factor, factor, 3).mean((1, 3))
+    assert np.abs(image - whole).max() < 4
+
+
+def test_a_reduced_photo_is_turned_as_a_whole_one(large):
+    with Image.open(large) as image:
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(large, exif=exif)
+    assert read_image(large, (600, 400), least=100).shape == (150, 100, 3)  # annotated upright
+    assert read_image(large, (400, 600), least=100).shape == (100, 150, 3)  # and as stored
+
+
+def test_only_jpegs_are_reduced(large):
+    with Image.open(large) as image:
+        image.save(large.with_suffix(".png"))
+    assert read_image(large.with_suffix(".png"), (400, 600), least=10).shape == (400, 600, 3)

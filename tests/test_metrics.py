@@ -108,6 +108,27 @@ def test_mean_iou_equals_a_count_of_sets(seed):
     assert metric.compute()["pixel_accuracy"] == pytest.approx((masks == predicted).double().mean().item())
 
 
+@pytest.mark.parametrize("num_classes", [2, 21, 255])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_confusion_is_counted_pixel_by_pixel_with_up_to_255_classes(num_classes, dtype):
+    generator = torch.Generator().manual_seed(num_classes)
+    masks = torch.randint(0, num_classes, (2, 20, 30), generator=generator)
+    masks[torch.rand(masks.shape, generator=generator) < 0.2] = 255
+    masks[0, 0, 0], masks[1, 0, :2] = num_classes - 1, 255
+    predicted = [torch.randint(0, num_classes, size, generator=generator) for size in ((20, 30), (18, 25))]  # unpadded
+    predicted[0][0, 0] = num_classes - 1
+    expected = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+    for mask, of in zip(masks, predicted):
+        for truth, guess in zip(mask[: of.shape[0], : of.shape[1]].flatten().tolist(), of.flatten().tolist()):
+            if truth != 255:
+                expected[truth, guess] += 1
+    metric = MeanIoU([str(i) for i in range(num_classes)])
+    metric.update(predicted, segmentation(masks.to(dtype)))
+    assert torch.equal(metric.confusion, expected)
+    hit, missed = metric.outcomes().hit.sum(0), metric.outcomes().missed.sum(0)
+    assert hit.tolist() == expected.diagonal().tolist() and (hit + missed).tolist() == expected.sum(1).tolist()
+
+
 def test_ground_truth_as_prediction_scores_one_in_mean_iou():
     masks = torch.randint(0, 3, (2, 8, 8))
     metric = MeanIoU(["a", "b", "c"])

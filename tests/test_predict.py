@@ -62,6 +62,7 @@ def network():
         iou_threshold=0.6,
         candidates=400,
         max_detections=20,
+        backend="hotcoco",
     )
     tasks = {
         "classification": ClassificationTask(head=classifier, class_names=CLASS_NAMES, label_smoothing=0.0),

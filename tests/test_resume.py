@@ -30,7 +30,7 @@ MORE = {  # what else is to come out equal, beside the averaged weights, cosine 
     "ssd": ["ema=0", "trainer.accumulate=2", "data.source.train_size=12"],
     "deeplabv3": ["optim=rmsprop", "schedule=exponential", "trainer.validate_every=2"],
 }
-MEASURED = ("seconds", "images_per_second", "memory_mib")  # columns of metrics.csv that no two runs share
+MEASURED = ("seconds", "images_per_second", "wait_share", "memory_mib")  # columns of metrics.csv that no two runs share
 
 
 class PowerCut(Exception):

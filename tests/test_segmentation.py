@@ -3,7 +3,9 @@ import torch
 from frames import filling
 
 from mnv2_tasks.contracts import FeatureSpec, SegmentationBatch
+from mnv2_tasks.cost import LiveBytes
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
+from mnv2_tasks.network import Network
 from mnv2_tasks.tasks.segmentation import SegmentationTask
 
 
@@ -51,6 +53,33 @@ def test_ignored_pixels_change_neither_loss_nor_gradient():
 def test_batch_without_a_labelled_pixel_has_loss_zero():
     masks = torch.full((1, 33, 33), 255)
     assert task().loss({"c5": torch.randn(1, 3, 5, 5)}, batch(masks))["pixel"] == 0
+
+
+class SmallBackbone(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 3, 3, stride=8))
+
+    def forward(self, images):
+        return {"c5": self.layers(images)}
+
+
+@torch.no_grad()
+def peak(scales):
+    """Most bytes alive at one moment of a prediction from views and mirrored views; only shapes are computed."""
+    network = Network(backbone=SmallBackbone(), tasks={"segmentation": task()}, mean=[0.0] * 3, std=[1.0] * 3)
+    network.to("meta")
+    images = torch.empty(1, 3, 65, 65, dtype=torch.uint8, device="meta")
+    live = LiveBytes([images, *network.parameters(), *network.buffers()])
+    with live:
+        network.predict_views("segmentation", images, filling((65, 65), [[65, 65]]), scales=scales, flip=True)
+    return live.peak
+
+
+@pytest.mark.parametrize("largest", [0.5, 1.75])  # where the probabilities decide, and where the features do
+def test_memory_of_several_scales_is_that_of_the_largest_alone(largest):
+    for factors in ([0.6, 1], [1, 1, 1], [1, 0.6, 0.3]):
+        assert peak([factor * largest for factor in factors]) == peak([largest])
 
 
 def head(rates, stride=16):

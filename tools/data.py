@@ -1,4 +1,4 @@
-"""python tools/data.py download|check|show data=<data> data.root=<folder> [task=<task>] [key=value ...]"""
+"""python tools/data.py download|check|show|pack data=<data> data.root=<folder> [task=<task>] [key=value ...]"""
 
 import sys
 
@@ -8,6 +8,7 @@ USAGE = """error: say what to do:
   python tools/data.py download data=coco data.root=<folder>      fetch, verify and unpack: coco, voc, imagenet
   python tools/data.py check data=folder data.root=<folder>       all that is wrong with a data set, and what is in it
   python tools/data.py show data=folder data.root=<folder>        a page of annotated pictures
+  python tools/data.py pack data=imagenet data.root=<folder> out=<shards>    into large files, for data=shards
 (--help shows every key)"""
 
 
@@ -84,6 +85,35 @@ def show(config):
             console.print(f"{source.kind}, {split}: {number} pictures in {page}")
 
 
+def pack(config):
+    from pathlib import Path
+
+    from rich.filesize import decimal
+
+    from mnv2_tasks.data.files import FileSource
+    from mnv2_tasks.data.listing import counted
+    from mnv2_tasks.data.packing import pack as write_shards
+    from mnv2_tasks.errors import ConfigError
+
+    console = _console()
+    if config.out is None:
+        raise ConfigError("pack needs out=<folder>, a new one, for the shards")
+    sources = _sources(config, console)
+    if not all(isinstance(source, FileSource) for source in sources):
+        raise ConfigError(f"data={config.choices.data} is drawn, there are no files to pack")
+    if len(sources) > 1:
+        raise ConfigError(
+            f"data={config.choices.data} serves {' and '.join(source.kind for source in sources)}: shards are for one "
+            f"of them, say whose with task=<task>"
+        )
+    (source,) = sources
+    written = write_shards(source, config.splits, Path(config.out).expanduser())
+    for split, files in written.items():
+        size = decimal(sum(files.values()))
+        console.print(f"{split}: {source.length(split):,} samples in {counted(len(files), 'shard')}, {size}")
+    console.print(f"to train on them: data=shards data.root={config.out}")
+
+
 def _sources(config, console):
     """The data set for the kinds of the task, or else for every kind that it serves."""
     from mnv2_tasks.build import partial_of, task_kinds
@@ -136,7 +166,7 @@ def _console():
     return Console(highlight=False, markup=False, soft_wrap=True)
 
 
-VERBS = {"download": download, "check": check, "show": show}
+VERBS = {"download": download, "check": check, "show": show, "pack": pack}
 
 
 def main():

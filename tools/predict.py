@@ -17,7 +17,7 @@ def run(config):
     if config.batch < 1:
         raise ConfigError(f"batch={config.batch}: expected at least 1")
     inputs = find_inputs(str(config.source))
-    network, passport = load_model(str(config.weights), str(config.device))
+    network, passport = load_model(str(config.weights), str(config.device), compiled=config.compile)
     fit = build_fit(OmegaConf.create(passport["config"]))
     predictor = Predictor(network=network, fit=fit, min_score=config.min_score, out=config.out)
     out = predictor.out

@@ -25,9 +25,14 @@ def match_anchors(boxes: Tensor, anchors: Tensor, iou_threshold: float) -> Tenso
     iou = box_iou(boxes, anchors)  # (N, A)
     best_iou, match = iou.max(dim=0)
     match = torch.where(best_iou >= iou_threshold, match, UNMATCHED)
-    for _ in range(min(iou.shape)):
-        pair = iou.argmax()
-        box, anchor = pair // len(anchors), pair % len(anchors)
-        match[anchor] = box
-        iou[box], iou[:, anchor] = -1.0, -1.0
+    # Pairs that are each other's best are what best-first would take in the end: a few rounds instead of one per object
+    waiting = torch.arange(len(boxes), device=boxes.device)
+    while len(waiting):
+        best, anchor = iou.max(dim=1)  # of each waiting object; among equals the first
+        mutual = (iou.argmax(dim=0)[anchor] == torch.arange(len(waiting), device=boxes.device)) & (best >= 0)
+        if not mutual.any():  # more objects than anchors
+            break
+        match[anchor[mutual]] = waiting[mutual]
+        iou[:, anchor[mutual]] = -1.0
+        iou, waiting = iou[~mutual], waiting[~mutual]
     return match

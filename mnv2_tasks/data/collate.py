@@ -55,4 +55,4 @@ def _masks(masks: list[np.ndarray]) -> Tensor:
     padded = np.full((len(masks), height, width), IGNORE, np.uint8)
     for row, mask in zip(padded, masks):
         row[: mask.shape[0], : mask.shape[1]] = mask
-    return torch.from_numpy(padded).long()
+    return torch.from_numpy(padded)

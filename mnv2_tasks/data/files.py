@@ -4,12 +4,13 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images import read_image, read_mask
+from mnv2_tasks.data.members import content_of, size_of
 from mnv2_tasks.data.outlines import outline_mask
 from mnv2_tasks.data.problems import Problem, apply_policy, box_problems, check_policy, clip_boxes
 from mnv2_tasks.data.records import Records
@@ -17,6 +18,11 @@ from mnv2_tasks.data.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
+
+
+class Packed(NamedTuple):
+    sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels the annotations are
+    shards: list[np.ndarray]  # (n_i,) int64 indices of the samples of each shard, as they lie in it
 
 
 class FileSource:
@@ -29,6 +35,7 @@ class FileSource:
         found: what was recognised, for people, such as "COCO json, 3 classes".
         category_ids: the data set's own number of each class, in label order; for COCO's results format.
         on_bad: "refuse" or "skip", see `problems.apply_policy`.
+        packed: split -> how it was packed into shards, once it had been verified; None: it lies in files of its own.
     """
 
     def __init__(
@@ -40,19 +47,20 @@ class FileSource:
         found: str,
         on_bad: str,
         category_ids: Sequence[int] | None = None,
+        packed: Callable[[str], Packed] | None = None,
     ):
         check_policy(on_bad)
         self.kind, self.class_names = kind, list(class_names)
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
         self.found, self.on_bad = found, on_bad
-        self.read = read
+        self.read, self.packed = read, packed
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
         self.skipped: list[str] = []  # a line for each split that lost something
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a loader process needs, where processes are spawned: the records, not their reader."""
-        return {**self.__dict__, "read": None}
+        """What a loader process needs, where processes are spawned: the records, not their readers."""
+        return {**self.__dict__, "read": None, "packed": None}
 
     def prepare(self, splits: Sequence[str]) -> None:
         """Read and verify these splits.
@@ -61,8 +69,8 @@ class FileSource:
             DataError: something is bad and the policy is to refuse; a split is empty; images of val are in train.
         """
         for split in splits:
-            self._records(split)
-        if len(splits) > 1:
+            self.verified(split)
+        if len(splits) > 1 and self.packed is None:
             self._check_leakage()
 
     def describe(self) -> str:
@@ -74,21 +82,23 @@ class FileSource:
         return f"{self.found}, {counts} images" + (f" ({empty:,} without objects)" if empty else "")
 
     def length(self, split: str) -> int:
-        return len(self._records(split))
+        return len(self.verified(split)[0])
 
     def largest(self, split: str) -> int:
-        self._records(split)
-        return int(self._sizes[split].max())
+        return int(self.verified(split)[1].max())
 
-    def sample(self, split: str, epoch: int, index: int) -> Sample:
-        """An image with its annotations; boxes of crowds are left out.
+    def shards(self, split: str) -> list[np.ndarray] | None:
+        return self.packed(split).shards if self.packed else None
+
+    def sample(self, split: str, epoch: int, index: int, least: int | None = None) -> Sample:
+        """An image with its annotations; boxes of crowds are left out. With a mask it keeps its size.
 
         Raises:
             DataError: the file has become unreadable since it was verified.
         """
-        records = self._records(split)
-        height, width = (int(side) for side in self._sizes[split][index])
-        image = read_image(Path(records.files[index]), (height, width))
+        records, sizes = self.verified(split)
+        height, width = sizes[index].tolist()
+        image = read_image(records.files[index], (height, width), least=None if self.kind == "segmentation" else least)
         sample = Sample(image=image, image_id=int(records.ids[index]))
         if self.kind == "classification":
             return sample._replace(label=int(records.labels[index]))
@@ -96,14 +106,15 @@ class FileSource:
         if self.kind == "segmentation":
             return sample._replace(mask=self.mask(records, index, (height, width)))
         real = ~records.crowd[rows]
-        return sample._replace(
-            boxes=records.boxes[rows][real].astype(np.float32), box_labels=records.box_labels[rows][real]
-        )
+        boxes = records.boxes[rows][real].astype(np.float32)
+        if image.shape[:2] != (height, width):
+            boxes *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
+        return sample._replace(boxes=boxes, box_labels=records.box_labels[rows][real])
 
     def mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
         if len(records.masks):
-            return read_mask(Path(records.masks[index]))
+            return read_mask(records.masks[index])
         mask = np.zeros(size, np.uint8)
         covered = np.zeros(size, np.uint8)
         rows = records.boxes_of(index)
@@ -130,15 +141,15 @@ class FileSource:
             ):
                 digest.update(array.tobytes())
             for file in (*records.files, *records.masks):
-                digest.update(f"{Path(file).name} {Path(file).stat().st_size}\n".encode())
+                digest.update(f"{Path(file).name} {size_of(file)}\n".encode())
         return digest.hexdigest()
 
     def coco_ground_truth(self) -> dict[str, Any]:
         """The boxes of the validation split in COCO's format, with the data set's own ids."""
-        records = self._records("val")
+        records, sizes = self.verified("val")
         images = [
             {"id": int(i), "height": int(h), "width": int(w), "file_name": Path(file).name}
-            for i, (h, w), file in zip(records.ids, self._sizes["val"], records.files)
+            for i, (h, w), file in zip(records.ids, sizes, records.files)
         ]
         x0, y0, x1, y1 = records.boxes.T
         rows = zip(
@@ -167,6 +178,8 @@ class FileSource:
         records, found = self.read(split)
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
+        if self.packed is not None:
+            return records, found, self.packed(split).sizes
         in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
         found = [*found, *in_files]
         if self.kind == "detection":
@@ -174,7 +187,8 @@ class FileSource:
             found += [p for p in box_problems(records, len(self.class_names), sizes) if p.image not in broken]
         return records, found, sizes
 
-    def _records(self, split: str) -> Records:
+    def verified(self, split: str) -> tuple[Records, np.ndarray]:
+        """What is usable of a split, and (n, 2) int32 height and width of its pictures."""
         if split not in self._splits:
             records, found, sizes = self.problems(split)
             kept, line = apply_policy(records, found, self.on_bad, split)
@@ -185,7 +199,7 @@ class FileSource:
             sizes = sizes[np.isin(records.ids, kept.ids)]
             clip_boxes(kept, sizes)
             self._splits[split], self._sizes[split] = kept, sizes
-        return self._splits[split]
+        return self._splits[split], self._sizes[split]
 
     def _check_leakage(self) -> None:
         """Refuse, or under `skip` drop from train, training images that are also validated on."""
@@ -207,17 +221,17 @@ def shared_images(train: Records, val: Records) -> list[tuple[int, int]]:
     """(index in train, index in val) of files with equal bytes; only files of equal length are read."""
     lengths: dict[int, list[int]] = {}
     for j, file in enumerate(val.files):
-        lengths.setdefault(Path(file).stat().st_size, []).append(j)
+        lengths.setdefault(size_of(file), []).append(j)
     hashes: dict[str, str] = {}
 
     def content(file: str) -> str:
         if file not in hashes:
-            hashes[file] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            hashes[file] = hashlib.sha256(content_of(file)).hexdigest()
         return hashes[file]
 
     found = []
     for i, file in enumerate(train.files):
-        for j in lengths.get(Path(file).stat().st_size, []):
+        for j in lengths.get(size_of(file), []):
             if content(file) == content(val.files[j]):
                 found.append((i, j))
                 break

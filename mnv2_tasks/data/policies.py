@@ -6,7 +6,6 @@ import albumentations as A
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 
 
 class Policy(A.ImageOnlyTransform):
@@ -19,6 +18,8 @@ class Policy(A.ImageOnlyTransform):
     """
 
     def __init__(self, name: str, *, fill: tuple[int, int, int], operations: int = 2, magnitude: int = 9):
+        from torchvision.transforms import v2  # a tenth of a second that others need not wait for
+
         super().__init__(p=1.0)
         self.name, self.fill, self.operations, self.magnitude = name, fill, operations, magnitude
         settings = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": list(fill)}

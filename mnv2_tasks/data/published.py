@@ -164,6 +164,8 @@ def how_to_get(name: str, root: str) -> str:
             f"     with an address from that page: curl -L -C - -o {shown}/{IMAGENET[-1].name} '<address>'\n"
             f"  3. {command}      # verifies and unpacks what is there"
         )
+    if name == "shards":
+        return "data=shards reads what `python tools/data.py pack data=<data> data.root=<folder> out=<shards>` wrote"
     if name == "folder":
         return "data=folder reads your own files; conf/data/folder.yaml shows the layouts it knows"
     return f"Sets to download: {', '.join([*PUBLISHED, 'imagenet'])}; data=shapes is drawn on the fly and needs none"

@@ -43,7 +43,10 @@ class Shapes:
     def length(self, split: str) -> int:
         return self.sizes[split]
 
-    def sample(self, split: str, epoch: int, index: int) -> Sample:
+    def shards(self, split: str) -> None:
+        """Scenes lie nowhere."""
+
+    def sample(self, split: str, epoch: int, index: int, least: int | None = None) -> Sample:
         fresh = epoch * self.sizes[split] if split == "train" else 0
         return draw_scene(self.seed, split, fresh + index, self.image_size)
 

@@ -97,6 +97,7 @@ PRESETS: dict[str, Preset] = {
     "ssd_crop": ssd_crop,
     "deeplab": deeplab,
 }
+IN_PIXELS = {"deeplab"}  # cut out a part of so many pixels, not a share of the picture
 CLASSIFICATION_ONLY = {"imagenet_trivial", "imagenet_rand"}  # move pixels, and neither boxes nor masks
 
 
@@ -122,11 +123,16 @@ class Augment:
         preset: a name in PRESETS.
         size: side of the network's square input, in pixels.
         fill: RGB of what lies outside the picture.
+
+    Attributes:
+        least: pixels of a picture's shorter side beyond which more would hardly be seen: the smallest crops, a third
+            of a side, come from two thirds of the input's pixels. None: every pixel counts.
     """
 
     def __init__(self, preset: str, size: int, fill: list[float]):
         if preset not in PRESETS:
             raise ConfigError(f"data.augmentation: {preset!r} is unknown; there are {', '.join(PRESETS)}")
+        self.least = None if preset in IN_PIXELS else 2 * size
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
         red, green, blue = (round(value) for value in fill)
         self.compose = A.Compose(PRESETS[preset](size, (red, green, blue)), bbox_params=boxes, mask_interpolation=0)

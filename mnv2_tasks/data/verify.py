@@ -11,17 +11,13 @@ import numpy as np
 from rich.progress import track
 
 from mnv2_tasks.contracts import IGNORE
+from mnv2_tasks.data.cache import cache_folder
 from mnv2_tasks.data.images import check_image, read_mask
 from mnv2_tasks.data.problems import Problem
 from mnv2_tasks.data.records import Records
 from mnv2_tasks.errors import DataError
 
 VERSION = 1  # of what is checked: another number forgets what was remembered
-
-
-def cache_folder() -> Path:
-    """Where this project keeps what can be computed or downloaded again."""
-    return Path(os.environ.get("MNV2_CACHE", Path.home() / ".cache" / "mnv2_tasks"))
 
 
 def verify_files(records: Records, *, class_names: list[str], split: str) -> tuple[list[Problem], np.ndarray]:

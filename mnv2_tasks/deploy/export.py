@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 COMPARED = 16  # images whose results are compared one by one
 LOSS = 0.01  # of the primary score, that a file may cost
+JUDGED = ("onnx", "openvino")  # whose int8 files leave layers in float32 until they cost no more
 
 
 def export(config: DictConfig) -> Path:
@@ -61,16 +62,21 @@ def export(config: DictConfig) -> Path:
     part = out.with_name(f"unproven-{out.name}")
     console = Console(highlight=False, soft_wrap=True)
     try:
+        loaders = _loaders(config, sources) if sources else {}
+        judged = _judged(network, loaders) if config.precision == "int8" and config.format in JUDGED else {}
         with console.status(f"writing {config.format}, {config.precision}"):
-            module.write(network, torch.from_numpy(example), metadata, part, config.precision)
+            report = module.write(network, torch.from_numpy(example), metadata, part, config.precision, **judged)
         exported = Exported(part)
         wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
-        if sources:
-            wrong += _show_scores(console, network, exported, _loaders(config, sources))
+        if loaders:
+            wrong += _show_scores(console, network, exported, loaders)
         if wrong:
             raise ConfigError(f"{out}: not written, its results are not PyTorch's: {'; '.join(wrong)}")
         for file in _files(part):
             file.replace(out.with_suffix(file.suffix))
+        if report is not None:
+            report.table().show(console)
+            out.with_suffix(".md").write_text(report.table().to_markdown(), encoding="utf-8")
     finally:
         for file in _files(part):
             file.unlink(missing_ok=True)
@@ -151,6 +157,19 @@ def _loaders(config: DictConfig, sources: Mapping[str, DataSource]) -> dict[str,
             loader.dataset, loader.batch_size, sampler=[(0, i) for i in indices], collate_fn=loader.collate_fn
         )
     return loaders
+
+
+def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
+    """What int8 may lose, and what says how much it does; nothing where there are no labels."""
+    if not loaders:
+        return {}
+    tasks: dict[str, Any] = dict(network.tasks.items())
+
+    def primary(file: Path) -> dict[str, float]:
+        values = score(Exported(file), tasks, loaders, Progress(disable=True))
+        return {name: values[name][tasks[name].metric.primary] or 0.0 for name in loaders}
+
+    return {"budget": LOSS, "score": primary}
 
 
 def _show_scores(console: Console, network: Network, exported: Exported, loaders: dict[str, DataLoader]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import Dim
 
 from mnv2_tasks.boxes.coding import decode_boxes
 from mnv2_tasks.contracts import SSDOutput
@@ -26,6 +27,7 @@ def output_names(kinds: Mapping[str, str]) -> list[str]:
     return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
 
 
+LARGEST = 8192  # pixels of a side, where any size is taken
 Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
 
 
@@ -64,9 +66,17 @@ class Graph(nn.Module):
         """Whether the input may have any height and width: SSD's anchors and their number belong to one size."""
         return all(task.kind == "segmentation" for task in self.tasks.values())
 
+    @property
+    def dynamic_shape(self) -> dict[int, Any]:
+        """{dimension of the images: what it may be} for torch's exporters."""
+        shape: dict[int, Any] = {0: Dim("batch", min=1, max=4096)}
+        if self.any_size:
+            shape |= {1: Dim("height", min=16, max=LARGEST), 2: Dim("width", min=16, max=LARGEST)}
+        return shape
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         size = (images.shape[1], images.shape[2])
-        heads = self.network(images.permute(0, 3, 1, 2))
+        heads = self.network(images.float().permute(0, 3, 1, 2))  # in this order the runtimes move less
         results: list[Tensor] = []
         for name, task in self.tasks.items():
             if task.kind == "classification":

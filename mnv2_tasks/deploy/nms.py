@@ -1,17 +1,23 @@
 """Non-maximum suppression whose shapes depend on no pixel, for graphs that are written to a file.
 
-Candidates come sorted by score. Both ways give the indices of the survivors in that order, filled up to `count`.
+Candidates come sorted by score. Each way gives the indices of the survivors in that order, filled up to `count`.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
 
 
 def suppress_unrolled(
     boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Greedy, written out in `count` rounds of plain tensor operations, for runtimes without an operator of their own.
+    """Greedy, written out in `count` rounds of plain tensor operations, for runtimes with neither operator nor loop.
 
     Args:
         boxes: (B, k, 4) xyxy of candidates, best first.
@@ -21,18 +27,45 @@ def suppress_unrolled(
     Returns:
         (B, count) int64 indices of survivors, best first, and (B, count) bool: which of those count.
     """
-    rival = _overlaps(boxes, iou_threshold) & (labels[:, :, None] == labels[:, None, :])  # (B, k, k)
-    k = boxes.shape[1]
-    rank = torch.arange(k, 0, -1, dtype=torch.float32, device=boxes.device)  # larger is better
-    left = rank * alive.float()
-    picks, valid = [], []
+    left, rows = _rank(alive), _excess(boxes, labels, iou_threshold).flatten(0, 1)
+    picks, ranks = [], []
     for _ in range(count):
-        best, pick = left.max(dim=1, keepdim=True)  # (B, 1)
+        left, (pick, rank) = _round(left, rows)
         picks.append(pick)
-        valid.append(best > 0)
-        beaten = rival.gather(1, pick[..., None].expand(-1, 1, k))[:, 0]  # (B, k), the pick itself among them
-        left = left * (~beaten).float()
-    return torch.cat(picks, dim=1), torch.cat(valid, dim=1)
+        ranks.append(rank)
+    return torch.stack(picks, dim=1), torch.stack(ranks, dim=1) > 0
+
+
+def suppress_scanned(
+    boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int
+) -> tuple[Tensor, Tensor]:
+    """The same with the rounds as a loop in the graph, which ExecuTorch has."""
+    rows = _excess(boxes, labels, iou_threshold).flatten(0, 1)
+    _, (picks, ranks) = scan(lambda left, _: _round(left, rows), _rank(alive), torch.zeros(count))
+    return picks.T, ranks.T > 0
+
+
+def suppress_looped(
+    boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int
+) -> tuple[Tensor, Tensor]:
+    """The same in as many rounds as the longest chain of boxes that suppress each other needs: a handful.
+
+    A box is kept if no better one that is kept overlaps it. Whatever is guessed at first, one round settles the best
+    box, the next one the second ..., and what no longer changes is the greedy choice.
+    """
+    k = boxes.shape[1]
+    better = torch.ones(k, k, dtype=torch.bool, device=boxes.device).triu(1)  # row before column
+    beats = ((_excess(boxes, labels, iou_threshold) > 0) & better).float()
+
+    def settle(kept: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        beaten = (kept[:, None] @ beats)[:, 0] > 0
+        now = alive.float() * (~beaten).float()
+        return now, (now != kept).sum()
+
+    start = (alive.float(), torch.ones((), dtype=torch.int64, device=boxes.device))
+    kept, _ = while_loop(lambda kept, changed: changed > 0, settle, start)
+    ranks, picks = (_rank(alive) * kept).topk(count, dim=1)
+    return picks, ranks > 0
 
 
 def suppress(boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int) -> tuple[Tensor, Tensor]:
@@ -62,12 +95,33 @@ def _(boxes: Tensor, ranks: Tensor, iou_threshold: float, count: int) -> Tensor:
     return torch.empty_like(ranks, dtype=torch.bool)
 
 
-def _overlaps(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """(B, k, 4) -> (B, k, k) bool: the intersection over union exceeds the threshold, or it is the same box."""
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    union = area[:, :, None] + area[:, None, :] - shared
-    same = torch.eye(boxes.shape[1], dtype=torch.bool, device=boxes.device)
-    return (shared > iou_threshold * union) | same
+def _rank(alive: Tensor) -> Tensor:
+    """(B, k): k for the best candidate down to 1, 0 for what is none."""
+    return torch.arange(alive.shape[1], 0, -1, dtype=torch.float32, device=alive.device) * alive.float()
+
+
+def _round(left: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Take the best of what is left, (B, k) ranks, and strike out what it suppresses, itself included."""
+    rank, pick = left.max(dim=1)
+    first = torch.arange(len(left), device=left.device) * left.shape[1]  # row of each image
+    of_pick = F.embedding(first + pick, rows)  # a lookup that runtimes know, where others check and correct indices
+    return left * (of_pick <= 0).float(), (pick, rank)
+
+
+def _excess(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """(B, k, k), above 0 where two boxes are of one class and overlap by more than the threshold, or are the same.
+
+    Sums and products alone, which runtimes compute together, without integers or truth values between.
+    """
+
+    def pairs(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
+        return function(values[:, :, None], values[:, None, :])
+
+    left, top, right, bottom = boxes.unbind(-1)  # (B, k)
+    width = (pairs(torch.minimum, right) - pairs(torch.maximum, left)).clamp(min=0)
+    height = (pairs(torch.minimum, bottom) - pairs(torch.maximum, top)).clamp(min=0)
+    same_class = (1 - pairs(torch.sub, labels.float()).abs()).clamp(min=0)
+    shared = width * height * same_class
+    union = pairs(torch.add, (right - left) * (bottom - top)) - shared
+    itself = torch.from_numpy(np.eye(boxes.shape[1], dtype=np.float32)).to(boxes.device)
+    return shared - iou_threshold * union + itself

@@ -2,36 +2,54 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.export import Dim
 
 from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.network import Network
+from mnv2_tasks.quantise import quantise
+from mnv2_tasks.quantise.report import Report
 
 OPSET = 18
-LARGEST = 8192  # pixels of a side, where any size is taken
 
 
-def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+def write(
+    network: Network,
+    example: torch.Tensor,
+    metadata: dict[str, str],
+    path: Path,
+    precision: str,
+    *,
+    budget: float | None = None,
+    score: Callable[[Path], dict[str, float]] | None = None,
+) -> Report | None:
     """One file, for any number of images at once; of any height and width where the graph takes them.
 
     Args:
-        example: (B, H, W, 3) uint8, B > 1.
+        example: (B, H, W, 3) uint8, B > 1; of int8, all calibration images.
+        budget, score: of int8, see `quantise.quantise`, whose report is returned.
     """
     import onnx
 
-    model = to_onnx(Graph(network), example)
+    report = None
+    if precision == "int8":
+        model, report = quantise(network, example.numpy(), metadata=metadata, budget=budget, score=score)
+    else:
+        model = to_onnx(Graph(network), example)
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
 
         model = convert_float_to_float16(model, keep_io_types=True, op_block_list=AT_FULL)
+        OnnxModel(model).topological_sort()  # the casts were put at the end
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
+    return report
 
 
 # post-processing loses boxes and pixels at half precision
@@ -40,9 +58,6 @@ AT_FULL = ["NonMaxSuppression", "Resize", "TopK", "Softmax", "Sigmoid", "ReduceM
 
 def to_onnx(graph: Graph, example: torch.Tensor) -> Any:
     """The float32 model, an `onnx.ModelProto`."""
-    shape: dict[int, Any] = {0: Dim("batch", min=1, max=4096)}
-    if graph.any_size:
-        shape |= {1: Dim("height", min=16, max=LARGEST), 2: Dim("width", min=16, max=LARGEST)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs
         for name in ("torch.onnx", "onnxscript", "onnx_ir"):
@@ -54,7 +69,7 @@ def to_onnx(graph: Graph, example: torch.Tensor) -> Any:
             dynamo=True,
             input_names=["images"],
             output_names=graph.output_names,
-            dynamic_shapes=(shape,),
+            dynamic_shapes=(graph.dynamic_shape,),
             opset_version=OPSET,
             custom_translation_table={torch.ops.mnv2_tasks.survivors.default: _survivors},
             external_data=False,

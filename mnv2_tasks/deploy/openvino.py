@@ -1,22 +1,38 @@
 """OpenVINO's IR: an .xml and, beside it, a .bin with the weights; converted from ONNX."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mnv2_tasks.network import Network
+from mnv2_tasks.quantise.report import Report
 
 
-def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
-    """fp16 stores the weights in half and computes in float32 where the processor has no half; bf16 is computed in."""
+def write(
+    network: Network,
+    example: torch.Tensor,
+    metadata: dict[str, str],
+    path: Path,
+    precision: str,
+    *,
+    budget: float | None = None,
+    score: Callable[[Path], dict[str, float]] | None = None,
+) -> Report | None:
+    """fp16 stores the weights in half and computes in float32 where the processor has no half; bf16 is computed in.
+
+    Args:
+        budget, score: of int8, see `quantise.quantise`; it scores the ONNX file that this one is made from.
+    """
     import openvino
 
     from mnv2_tasks.deploy import onnx
 
     source = path.with_suffix(".onnx.part")
     try:
-        onnx.write(network, example, metadata, source, "int8" if precision == "int8" else "fp32")
+        exact = "int8" if precision == "int8" else "fp32"
+        report = onnx.write(network, example, metadata, source, exact, budget=budget, score=score)
         model = openvino.convert_model(source)
     finally:
         source.unlink(missing_ok=True)
@@ -24,6 +40,7 @@ def write(network: Network, example: torch.Tensor, metadata: dict[str, str], pat
         model.set_rt_info(value, ["mnv2_tasks", key])
     model.set_rt_info({"bf16": "bf16"}.get(precision, "f32"), ["mnv2_tasks", "computed_in"])
     openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+    return report
 
 
 class Session:

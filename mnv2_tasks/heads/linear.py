@@ -1,5 +1,6 @@
 """The classifier of table 2: average pooling and one linear layer."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnv2_tasks.contracts import FeatureSpec
@@ -22,4 +23,4 @@ class LinearHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: dict[str, Tensor]) -> Tensor:
-        return self.linear(self.dropout(features["final"].mean((2, 3))))
+        return self.linear(self.dropout(F.adaptive_avg_pool2d(features["final"], 1).flatten(1)))

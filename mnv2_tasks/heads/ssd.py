@@ -63,10 +63,11 @@ class SSDHead(nn.Module):
         maps = [features[tap] for tap in self.taps]
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        class_logits = [p(x) for p, x in zip(self.class_predictors, maps)]
-        box_deltas = [p(x) for p, x in zip(self.box_predictors, maps)]
-        anchors = ssd_anchors([(x.shape[2], x.shape[3]) for x in maps]).to(maps[0].device)
-        return SSDOutput(_rows(class_logits, self.num_columns), _rows(box_deltas, 4), anchors)
+        class_logits = _rows([p(x) for p, x in zip(self.class_predictors, maps)], self.num_columns)
+        box_deltas = _rows([p(x) for p, x in zip(self.box_predictors, maps)], 4)
+        # last, because torch.compile's graph ends here
+        anchors = ssd_anchors([(x.shape[2], x.shape[3]) for x in maps]).to(class_logits.device)
+        return SSDOutput(class_logits, box_deltas, anchors)
 
 
 def _rows(maps: list[Tensor], columns: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers, computed by pycocotools."""
+"""COCO's twelve numbers: matched and accumulated by hotcoco or by pycocotools, averaged and worded by pycocotools."""
 
 import contextlib
 import io
@@ -9,6 +9,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mnv2_tasks.contracts import DetectionBatch, Detections
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.metrics.coco_matches import match
 from mnv2_tasks.metrics.outcomes import Matches
 
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
@@ -20,19 +22,27 @@ class CocoMAP:
     Args:
         ground_truth: the content of an annotation file: `images`, `annotations`, `categories`. The i-th category, in
             the order of ids, is label i: sparse ids exist here and in the loader, nowhere else.
+        backend: "hotcoco", or "pycocotools", which takes many times as long for the same numbers.
+
+    Raises:
+        ConfigError: there is no such backend, or hotcoco, wanted for images, is not installed.
     """
 
     primary = "AP"
 
-    def __init__(self, ground_truth: dict[str, Any]):
+    def __init__(self, ground_truth: dict[str, Any], *, backend: str = "hotcoco"):
+        if backend not in BACKENDS:
+            raise ConfigError(f"eval.backend={backend}: expected {' or '.join(BACKENDS)}")
+        if backend == "hotcoco" and ground_truth["images"]:
+            _hotcoco()
         self.ground_truth = ground_truth
+        self.backend = backend
         self.category_ids = sorted(category["id"] for category in ground_truth["categories"])
         self.reset()
 
     def reset(self) -> None:
         self.results: dict[int, np.ndarray] = {}  # image id -> (M, 6): x, y, width, height, score, label
         self.table = ""
-        self.matches: Matches | None = None
 
     def update(self, predictions: list[Detections], batch: DetectionBatch) -> None:
         for image_id, found in zip(batch.image_ids.tolist(), predictions):
@@ -58,9 +68,8 @@ class CocoMAP:
         ]
 
     def outcomes(self) -> Matches:
-        """What became of each image's detections, once `compute` has matched them."""
-        assert self.matches is not None, "compute() comes first"
-        return self.matches
+        """What became of each image's detections."""
+        return match(self._truth(), self._rows())
 
     def compute(self) -> dict[str, Any]:
         """COCO's twelve numbers over the images seen, in [0, 1], or None where no object has that size.
@@ -68,71 +77,76 @@ class CocoMAP:
         `AP_per_class` gives each class's AP; a class without objects is left out. `table` then holds the twelve lines
         in pycocotools' wording.
         """
-        seen = set(self.results)
-        truth = COCO()
-        truth.dataset = {
-            **self.ground_truth,
-            "images": [image for image in self.ground_truth["images"] if image["id"] in seen],
-            "annotations": [a for a in self.ground_truth["annotations"] if a["image_id"] in seen],
-        }
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth.createIndex()
-            # loadRes refuses an empty list; an untrained network may well find nothing
-            results = self.coco_results()
-            found = truth.loadRes(results) if results else _nothing_found(truth)
-            evaluation = COCOeval(truth, found, "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
+        summary: Any = COCOeval(iouType="bbox")
+        summary.eval = BACKENDS[self.backend](self._truth(), self._rows())
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            evaluation.summarize()
+            summary.summarize()
         self.table = printed.getvalue().rstrip()
-        self.matches = _matches(evaluation)
-        precision = evaluation.eval["precision"][:, :, :, 0, 2]  # (IoU, recall, class): all areas, 100 detections
+        precision = summary.eval["precision"][:, :, :, 0, 2]  # (IoU, recall, class): all areas, 100 detections
         names = {category["id"]: category["name"] for category in self.ground_truth["categories"]}
         per_class = {
             names[category]: float(precision[:, :, i].mean())
-            for i, category in enumerate(evaluation.params.catIds)
+            for i, category in enumerate(self.category_ids)
             if (precision[:, :, i] > -1).any()
         }
-        numbers = {key: None if value < 0 else float(value) for key, value in zip(KEYS, evaluation.stats)}
+        numbers = {key: None if value < 0 else float(value) for key, value in zip(KEYS, summary.stats)}
         return {**numbers, "AP_per_class": per_class}
 
+    def _truth(self) -> dict[str, Any]:
+        """Of the images seen."""
+        of_images = {"images": "id", "annotations": "image_id"}
+        return self.ground_truth | {
+            part: [entry for entry in self.ground_truth[part] if entry[key] in self.results]
+            for part, key in of_images.items()
+        }
 
-def _nothing_found(truth: COCO) -> COCO:
-    found = COCO()
-    found.dataset = {**truth.dataset, "annotations": []}
+    def _rows(self) -> np.ndarray:
+        """(N, 7) float64 image id, x, y, width, height, score, category id, as both evaluators read them."""
+        image_ids = np.array(sorted(self.results))
+        rows = [self.results[i] for i in image_ids]
+        boxes = np.concatenate([np.zeros((0, 6)), *rows])
+        categories = np.array(self.category_ids)[boxes[:, 5].astype(int)]
+        return np.column_stack([np.repeat(image_ids, [len(of) for of in rows]), boxes[:, :5], categories])
+
+
+def _by_hotcoco(truth: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    hotcoco = _hotcoco()
+    objects = hotcoco.COCO(truth)
+    evaluation = hotcoco.COCOeval(objects, objects.load_res(rows), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval
+
+
+def _by_pycocotools(truth: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    objects: Any = COCO()
+    objects.dataset = truth
+    with contextlib.redirect_stdout(io.StringIO()):
+        objects.createIndex()
+        # loadRes refuses an empty list; an untrained network may well find nothing
+        found = objects.loadRes(rows) if len(rows) else _nothing_found(truth)
+        evaluation: Any = COCOeval(objects, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval
+
+
+# (truth, rows) -> precision (IoU, recall, class, area, detections) and recall (IoU, class, area, detections)
+BACKENDS = {"hotcoco": _by_hotcoco, "pycocotools": _by_pycocotools}
+
+
+def _hotcoco() -> Any:
+    try:
+        import hotcoco
+    except ImportError:
+        raise ConfigError(
+            "eval.backend=hotcoco: it is not installed, pip install hotcoco, or say eval.backend=pycocotools"
+        ) from None
+    return hotcoco
+
+
+def _nothing_found(truth: dict[str, Any]) -> COCO:
+    found: Any = COCO()
+    found.dataset = {**truth, "annotations": []}
     found.createIndex()
     return found
-
-
-def _matches(evaluation: COCOeval) -> Matches:
-    """Of an evaluation that has matched; objects of all sizes."""
-    params = evaluation.params
-    num_images, num_classes, num_areas = len(params.imgIds), len(params.catIds), len(params.areaRng)
-    bits = 1 << np.arange(len(params.iouThrs))[:, None]
-    objects = np.zeros((num_images, num_classes), np.int32)
-    detections = np.zeros(num_classes, np.int64)
-    columns: dict[str, list[np.ndarray]] = {"image": [], "matched": [], "ignored": []}
-    for k in range(num_classes):
-        first = k * num_areas * num_images  # images change fastest, then areas, of which the first is "all"
-        pairs = [(i, e) for i, e in enumerate(evaluation.evalImgs[first : first + num_images]) if e is not None]
-        for i, e in pairs:
-            objects[i, k] = np.count_nonzero(np.logical_not(e["gtIgnore"]))
-        if not pairs:
-            continue
-        scores = np.concatenate([e["dtScores"] for _, e in pairs])
-        order = np.argsort(-scores, kind="mergesort")  # equal scores stay in the order of images, as in pycocotools
-        detections[k] = len(order)
-        columns["image"].append(np.repeat([i for i, _ in pairs], [len(e["dtScores"]) for _, e in pairs])[order])
-        for name, key in (("matched", "dtMatches"), ("ignored", "dtIgnore")):
-            flags = np.concatenate([e[key] for _, e in pairs], axis=1)[:, order] != 0  # (T, D)
-            columns[name].append((flags * bits).sum(axis=0))
-    image, matched, ignored = (np.concatenate([np.zeros(0), *parts]) for parts in columns.values())
-    return Matches(
-        image_ids=np.array(params.imgIds, np.int64),
-        objects=objects,
-        image=image.astype(np.int32),
-        detections=detections,
-        matched=matched.astype(np.uint16),
-        ignored=ignored.astype(np.uint16),
-    )

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnv2_tasks.contracts import IGNORE, SegmentationBatch
+from mnv2_tasks.contracts import SegmentationBatch
 from mnv2_tasks.metrics.outcomes import Pixels
 
 
 class MeanIoU:
-    """Pixels of `IGNORE` are filtered before counting; classes without a pixel in the ground truth are not averaged in.
+    """Pixels of `IGNORE` do not count; classes without a pixel in the ground truth are not averaged in.
 
     The counts are int64: a float32 sum stops growing at 2^24 pixels, some sixty images of 513 x 513.
     """
@@ -32,9 +32,9 @@ class MeanIoU:
                 continue
             num_classes = len(self.class_names)
             height, width = predicted.shape  # masks of a batch are padded to one size
-            truth, predicted = mask[:height, :width].flatten(), predicted.flatten()
-            valid = truth != IGNORE
-            counts = torch.bincount(truth[valid] * num_classes + predicted[valid], minlength=num_classes * num_classes)
+            pairs = torch.add(predicted, mask[:height, :width].long(), alpha=num_classes).flatten()
+            # a row for each value of a mask: that of IGNORE lies beyond those of the classes
+            counts = torch.bincount(pairs, minlength=num_classes**2)[: num_classes**2]
             confusion = counts.view(num_classes, num_classes).cpu()
             self.confusion += confusion
             hit = confusion.diagonal()

@@ -20,6 +20,7 @@ class DetectionTask(nn.Module):
         ground_truth: the validation split in COCO's format; None where nothing is evaluated, as in predict.py.
         scores: "softmax" over K + 1 classes, or "sigmoid" of each, as TF's SSDLite weights were trained.
         score_threshold, iou_threshold, candidates, max_detections: see `detect`; all of them move AP.
+        backend: what computes COCO's numbers, see `CocoMAP`.
     """
 
     kind = "detection"
@@ -36,6 +37,7 @@ class DetectionTask(nn.Module):
         iou_threshold: float,
         candidates: int,
         max_detections: int,
+        backend: str,
     ):
         super().__init__()
         self.head = head
@@ -50,7 +52,8 @@ class DetectionTask(nn.Module):
             "candidates": candidates,
             "max_detections": max_detections,
         }
-        self.metric = CocoMAP(ground_truth or {"images": [], "annotations": [], "categories": []})
+        nothing = {"images": [], "annotations": [], "categories": []}
+        self.metric = CocoMAP(ground_truth or nothing, backend=backend)
 
     def loss(self, features: dict[str, Tensor], batch: DetectionBatch) -> dict[str, Tensor]:
         return self.multibox_loss(self.head(features), batch.targets)

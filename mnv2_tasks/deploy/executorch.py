@@ -1,0 +1,90 @@
+"""ExecuTorch: one .pte for XNNPACK, run by ExecuTorch's Python runtime."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mnv2_tasks.deploy.graph import Graph
+from mnv2_tasks.deploy.nms import suppress_scanned
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network import Network
+
+
+def write(
+    network: Network,
+    example: torch.Tensor,
+    metadata: dict[str, str],
+    path: Path,
+    precision: str,
+    *,
+    keep_float: Sequence[str] = (),
+) -> None:
+    """One file for the example's height and width, since XNNPACK plans its memory in advance; images go one by one.
+
+    Args:
+        example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
+        keep_float: modules that int8 leaves in float32, such as "backbone.blocks.0.depthwise.0".
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    graph = Graph(network, suppress_scanned)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's affairs
+        graph.network(planes(example[:1]))  # anchors are remembered: they must be made of real numbers first
+        if precision == "int8":
+            graph.network = quantised(graph.network, example, keep_float)
+        program = torch.export.export(graph, (example[:1],), strict=False)
+        lowered = to_edge_transform_and_lower(
+            program, partitioner=[XnnpackPartitioner()], constant_methods=dict(metadata)
+        )
+        path.write_bytes(lowered.to_executorch().buffer)
+
+
+def planes(images: torch.Tensor) -> torch.Tensor:
+    return images.float().permute(0, 3, 1, 2)
+
+
+def quantised(network: Network, images: torch.Tensor, keep_float: Sequence[str]) -> Any:
+    """A network whose layers round weights, for each channel, and activations, by fixed ranges, to 8 bits."""
+    from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    def rounded(node: torch.fx.Node) -> bool:
+        return not any(name in keep_float for name, _ in node.meta.get("nn_module_stack", {}).values())
+
+    symmetric = xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True)
+    quantizer = xnnpack_quantizer.XNNPACKQuantizer().set_global(symmetric).set_filter_function(rounded)
+    program: Any = torch.export.export(network, (planes(images[:1]),), strict=False).module()
+    prepared = prepare_pt2e(program, quantizer)
+    for image in images.split(1):
+        prepared(planes(image))
+    return convert_pt2e(prepared)
+
+
+class Session:
+    """
+    Args:
+        threads: of ExecuTorch's pool, which the whole process shares.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None):
+        from executorch.extension.pybindings import portable_lib
+
+        if threads:
+            portable_lib._unsafe_reset_threadpool(threads)
+        self.module: Any = portable_lib._load_for_executorch(str(path))
+        constants = [name for name in self.module.method_names() if name != "forward"]
+        self.metadata: dict[str, str] = {name: self.module.run_method(name, ())[0] for name in constants}
+        self.shape = tuple(self.module.method_meta("forward").input_tensor_meta(0).sizes())
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        if images.shape[1:] != self.shape[1:]:
+            height, width = self.shape[1:3]
+            raise ConfigError(f"images of {images.shape[1]} x {images.shape[2]}: this file takes {height} x {width}")
+        results = [self.module.forward((torch.from_numpy(image[None]),)) for image in images]
+        return [torch.cat(parts).numpy() for parts in zip(*results)]

@@ -1,0 +1,147 @@
+"""quantise(network, images): float32 -> int8 after training, with what each layer costs and what was done about it."""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mnv2_tasks.deploy.fold import fold_batch_norms
+from mnv2_tasks.deploy.graph import Graph
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.latency import measure_alternately
+from mnv2_tasks.network import Network
+from mnv2_tasks.quantise.equalise import equalise
+from mnv2_tasks.quantise.layer_errors import layer_errors
+from mnv2_tasks.quantise.report import Report, Trial, spelled
+from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, layers_of, rounded, sqnr
+from mnv2_tasks.quantise.static import to_int8
+
+SIMULATED = 8  # of the calibration images, on which errors are measured
+MOST_IN_FLOAT = 0.5  # of the layers; a file beyond is hardly int8
+
+Score = Callable[[Path], dict[str, float]]
+
+
+def quantise(
+    network: Network,
+    calibration: np.ndarray,
+    *,
+    metadata: dict[str, str] | None = None,
+    budget: float | None = None,
+    score: Score | None = None,
+) -> tuple[Any, Report]:
+    """The network as an int8 `onnx.ModelProto`, and why it is as it is.
+
+    Layers are equalised if that brings the results nearer to float32. With a budget, those that harm the results most
+    stay in float32: one, two, four and so on until every score is good enough, and then no more than that needs.
+
+    Args:
+        calibration: (N, H, W, 3) uint8, fitted to the network's input; not what `score` is measured on.
+        metadata: goes into the model, and into the files that are scored.
+        budget: what each score may lose; needs `score`.
+        score: {task: what it scores} of a .onnx file, higher is better.
+
+    Raises:
+        ConfigError: there is nothing to calibrate on, or the budget asks for half of the layers in float32 or more.
+    """
+    import onnx
+
+    from mnv2_tasks.deploy.onnx import to_onnx
+
+    _check_calibration(calibration)
+    chosen = np.linspace(0, len(calibration) - 1, min(SIMULATED, len(calibration))).astype(int)
+    images = torch.from_numpy(calibration[chosen]).permute(0, 3, 1, 2).contiguous()
+    plain = fold_batch_norms(network)
+    equal = equalise(plain, images)
+    noise = {id(candidate): _whole_sqnr(candidate, images) for candidate in (plain, equal)}
+    best = max((plain, equal), key=lambda candidate: noise[id(candidate)])
+    errors = layer_errors(best, images, input_ranges(best, images))
+    exact = to_onnx(Graph(best), torch.from_numpy(np.concatenate([calibration[:1]] * 2)))
+    for key, value in (metadata or {}).items():
+        exact.metadata_props.add(key=key, value=value)
+
+    with tempfile.TemporaryDirectory() as folder:
+        search = _Search(exact, calibration, [error.name for error in errors], Path(folder))
+        keep_float = search.names[: 0 if score is None or budget is None else search.within(budget, score)]
+        report = Report(
+            layers=errors,
+            keep_float=keep_float,
+            equalised=best is equal,
+            plain_sqnr=noise[id(plain)],
+            equalised_sqnr=noise[id(equal)],
+            exact_scores=search.exact_scores,
+            trials=tuple(search.trials),
+            slowdown=search.slowdown(len(keep_float)),
+        )
+        return onnx.load(search.file(len(keep_float))), report
+
+
+def _check_calibration(images: np.ndarray) -> None:
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise ConfigError(f"calibration: expected (N, H, W, 3) uint8 images, not {images.shape} {images.dtype}")
+    if not len(images):
+        raise ConfigError("calibration: no images to measure ranges on, say calibration=<folder or glob>")
+
+
+def _whole_sqnr(network: Network, images: torch.Tensor) -> float:
+    """Of the results if every layer is rounded."""
+    ranges = input_ranges(network, images)
+    exact = head_outputs(network, images)
+    with rounded(network, ranges, [name for name in layers_of(network) if name in ranges]):
+        return sqnr(exact, head_outputs(network, images))
+
+
+class _Search:
+    """How many of the layers, the most harmful first, must stay in float32; files lie in a folder."""
+
+    def __init__(self, exact: Any, calibration: np.ndarray, names: list[str], folder: Path):
+        self.exact, self.calibration, self.names, self.folder = exact, calibration, names, folder
+        self.exact_scores: dict[str, float] = {}
+        self.trials: list[Trial] = []
+
+    def file(self, count: int) -> Path:
+        """With the first `count` layers in float32."""
+        path = self.folder / f"{count}.onnx"
+        if not path.exists():
+            to_int8(self.exact, self.calibration, path, keep_float=self.names[:count], ranges=self.folder / "ranges")
+        return path
+
+    def within(self, budget: float, score: Score) -> int:
+        """The least number that loses no more than the budget."""
+        (self.folder / "exact.onnx").write_bytes(self.exact.SerializeToString())
+        self.exact_scores = score(self.folder / "exact.onnx")
+
+        def passes(count: int) -> bool:
+            self.trials.append(Trial(count, score(self.file(count))))
+            scores = self.trials[-1].scores
+            return all(exact - scores[task] <= budget for task, exact in self.exact_scores.items())
+
+        most = int(len(self.names) * MOST_IN_FLOAT)
+        failed, count = -1, 0
+        while not passes(count):
+            if count == most:
+                raise ConfigError(
+                    f"int8 loses more than {budget:g} even with {most} of {len(self.names)} layers in float32: "
+                    f"{spelled(self.exact_scores)} become {spelled(self.trials[-1].scores)}. Allow more, calibrate on "
+                    f"images that are more like those it will see, or use precision=fp16"
+                )
+            failed, count = count, min(max(1, 2 * count), most)
+        while count - failed > 1:
+            middle = (failed + count) // 2
+            failed, count = (failed, middle) if passes(middle) else (middle, count)
+        return count
+
+    def slowdown(self, count: int) -> float:
+        """Latency with the first `count` layers in float32 over that without."""
+        if count == 0:
+            return 1.0
+        from mnv2_tasks.deploy.onnx import Session
+
+        image = self.calibration[:1]
+        mixed, whole = (partial(Session(self.file(n), 1), image) for n in (count, 0))
+        times = measure_alternately({"mixed": mixed, "whole": whole}, repeats=15)
+        return times["mixed"].p50 / times["whole"].p50

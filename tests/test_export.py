@@ -1,0 +1,312 @@
+"""tools/export.py: files that predict what PyTorch predicts, or no files."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mnv2_tasks.boxes.anchors import ssd_anchors
+from mnv2_tasks.boxes.postprocess import detect
+from mnv2_tasks.build import load_network
+from mnv2_tasks.checkpoint import find_weights, load_weights, save_weights
+from mnv2_tasks.config import compose
+from mnv2_tasks.contracts import Detections, Frames, SSDOutput
+from mnv2_tasks.data.collate import images_tensor
+from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.scenes import draw_scene
+from mnv2_tasks.deploy import formats, onnx
+from mnv2_tasks.deploy.differences import compare_detections, differences
+from mnv2_tasks.deploy.export import export
+from mnv2_tasks.deploy.fold import fold_batch_norms
+from mnv2_tasks.deploy.graph import Graph, detect_batch
+from mnv2_tasks.deploy.nms import suppress, suppress_unrolled
+from mnv2_tasks.deploy.runtime import Exported
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.evaluation import evaluate
+from mnv2_tasks.predict import load_model, predict_images
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+FEW = ["data.source.val_size=8", "count=8"]
+
+
+def run(*arguments):
+    return export(compose("export", list(arguments)))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_network("multitask_shapes")[0]
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return np.stack([draw_scene(0, "val", i, 97).image for i in range(5)])
+
+
+@pytest.fixture(scope="module")
+def traced(network):
+    """The shipped model as ONNX, which torch's exporter takes some fifteen seconds for."""
+    return onnx.to_onnx(Graph(network), torch.zeros(2, 97, 97, 3, dtype=torch.uint8))
+
+
+@pytest.fixture
+def quick(traced, monkeypatch):
+    """Every export of the shipped model starts from that."""
+    monkeypatch.setattr(onnx, "to_onnx", lambda graph, example: copy.deepcopy(traced))
+
+
+@pytest.fixture(scope="module")
+def file(traced, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx, "to_onnx", lambda graph, example: copy.deepcopy(traced))
+        return run("weights=multitask_shapes", "format=onnx", f"out={tmp_path_factory.mktemp('f') / 'm.onnx'}", *FEW)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    """A file with the shipped model's segmentation task alone."""
+    out = tmp_path_factory.mktemp("segmenter") / "model.onnx"
+    return run("weights=multitask_shapes", "task=mobile_deeplabv3", "format=onnx", f"out={out}", *FEW)
+
+
+# ---------------------------------------------------------------- what a file does
+
+
+def test_file_gives_the_results_of_pytorch_for_every_task_from_one_pass(file, network, scenes):
+    found = differences(network, Exported(file), scenes, "fp32")
+    assert {d.task for d in found} == {"classification", "ssdlite", "mobile_deeplabv3"}
+    assert all(d.value <= 1e-4 for d in found), found
+
+
+def test_file_holds_all_that_it_takes_to_use_it(file):
+    exported = Exported(file)
+    about = json.loads(exported.metadata["preprocessing"])
+    assert about["size"] == 97 and about["fit"] == "square"
+    assert json.loads(exported.metadata["class_names"])["mobile_deeplabv3"][0] == "background"
+    assert exported.run(np.zeros((3, 97, 97, 3), np.uint8))["ssdlite_boxes"].shape == (3, 100, 4)
+
+
+def test_predicting_from_the_file_equals_predicting_from_the_weights_at_any_picture_size(file, network):
+    pictures = [draw_scene(0, "val", 1, 97).image, draw_scene(0, "val", 2, 131).image[:, :90]]
+    fit = Fit(fit="square", size=97, resize=None, fill=[0, 0, 0])
+    model, passport = load_model(str(file), "auto")
+    assert passport["class_names"] == {n: t.class_names for n, t in network.tasks.items()}
+    for ours, theirs in zip(predict_images(network, pictures, fit), predict_images(model, pictures, fit)):
+        torch.testing.assert_close(ours["classification"], theirs["classification"], atol=1e-5, rtol=0)
+        boxes, scores, lost = compare_detections(ours["ssdlite"], theirs["ssdlite"])
+        assert boxes < 1e-2 and scores < 1e-4 and lost == 0
+        # resized after the classes were chosen, not before: edges differ by a pixel
+        assert (ours["mobile_deeplabv3"] != theirs["mobile_deeplabv3"]).mean() < 0.05
+
+
+def test_evaluating_the_file_needs_no_configuration_and_equals_evaluating_the_weights(file, tmp_path):
+    few = ["data.source.val_size=8", "trainer.precision=32-true", "trainer.accelerator=cpu", "workers=0"]
+    ours = evaluate(compose("eval", ["weights=multitask_shapes", f"out={tmp_path / 'a'}", *few]))
+    theirs = evaluate(compose("eval", [f"weights={file}", f"out={tmp_path / 'b'}", *few]))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[key] == pytest.approx(theirs[key], abs=1e-6) for key in ours if isinstance(ours[key], float))
+    assert (tmp_path / "b" / "per_image.npz").is_file()
+
+
+def test_one_task_of_the_file_can_be_evaluated(file, tmp_path):
+    metrics = evaluate(compose("eval", [f"weights={file}", "task=ssdlite", f"out={tmp_path}", *FEW[:1], "workers=0"]))
+    assert metrics["AP"] > 0.3
+
+
+@pytest.mark.parametrize("height, width", [(97, 97), (65, 130), (33, 48)])
+def test_segmentation_file_takes_any_height_and_width(segmenter, network, height, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    sizes = torch.tensor([[height, width]] * 2)
+    with torch.inference_mode():
+        ours = network.predict(images_tensor(pixels), Frames((height, width), sizes, sizes))["mobile_deeplabv3"]
+    theirs = Exported(segmenter).run(pixels)["class_map"]
+    assert theirs.dtype == np.uint8
+    assert (np.stack([m.numpy() for m in ours]) == theirs).mean() > 0.999
+
+
+def test_half_precision_file_is_half_as_large_and_nearly_equal(file, tmp_path, quick):
+    half = run("weights=multitask_shapes", "format=onnx", "precision=fp16", f"out={tmp_path / 'half.onnx'}", *FEW)
+    assert half.stat().st_size < 0.6 * file.stat().st_size
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_openvino_reads_the_same_network(network, scenes, tmp_path, precision, quick):
+    pytest.importorskip("openvino")
+    out = run(
+        "weights=multitask_shapes", "format=openvino", f"precision={precision}", f"out={tmp_path / 'm.xml'}", *FEW
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+    assert all(d.value <= 1e-3 for d in differences(network, Exported(out), scenes, precision) if precision == "fp32")
+
+
+# ---------------------------------------------------------------- the pieces
+
+
+@pytest.mark.parametrize("choose", [suppress, suppress_unrolled])
+@pytest.mark.parametrize("threshold, least, most", [(0.0, 100, 100), (0.7, 1, 99), (1.0, 0, 0)])
+def test_batched_postprocessing_equals_that_of_single_images(choose, threshold, least, most):
+    """With 100 detections and more, with some, and with none."""
+    generator = torch.Generator().manual_seed(0)
+    anchors = ssd_anchors([(6, 6), (3, 3), (2, 2), (1, 1), (1, 1), (1, 1)])
+    logits = 2 * torch.randn(3, len(anchors), 5, generator=generator)
+    deltas = 0.5 * torch.randn(3, len(anchors), 4, generator=generator)
+    rules = {"scores": "softmax", "iou_threshold": 0.5, "candidates": 300, "max_detections": 100}
+    size = torch.tensor([90, 70])
+    batch = detect_batch(SSDOutput(logits, deltas, anchors), (90, 70), choose, score_threshold=threshold, **rules)
+    for row in range(3):
+        one = detect(logits[row], deltas[row], anchors, size, size, score_threshold=threshold, **rules)
+        count = int(batch[3][row])
+        assert count == len(one.scores) and least <= count <= most
+        torch.testing.assert_close(batch[0][row, :count], one.boxes)
+        torch.testing.assert_close(batch[1][row, :count], one.scores)
+        assert torch.equal(batch[2][row, :count], one.labels)
+        assert not batch[0][row, count:].any() and not batch[1][row, count:].any()
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2", "vgg16"])
+def test_folding_batch_norms_leaves_none_and_changes_no_result(backbone):
+    from mnv2_tasks.build import build_network
+
+    width = ["width=1.0"] if backbone == "shufflenet_v2" else []
+    config = compose("train", ["task=classification", f"backbone={backbone}", *width])
+    torch.manual_seed(0)
+    network = build_network(config, {"classification": ["a", "b", "c"]}).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    folded = fold_batch_norms(network)
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images)["classification"], network(images)["classification"])
+
+
+def test_network_with_batch_norms_of_each_task_keeps_them(network):
+    config = compose("train", ["task=multitask", "norm_statistics=per_task"])
+    from mnv2_tasks.build import build_network
+
+    names = {name: task.class_names for name, task in network.tasks.items()}
+    graph = Graph(build_network(config, names))
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in graph.modules())
+    assert len(graph(torch.zeros(1, 97, 97, 3, dtype=torch.uint8))) == 6
+
+
+def test_detections_without_a_partner_are_counted():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 5, 5]])
+    ours = Detections(boxes, torch.tensor([0.9, 0.8, 0.3]), torch.tensor([0, 1, 2]))
+    same = Detections(boxes + 0.1, ours.scores - 0.01, ours.labels)
+    other = Detections(boxes, ours.scores, torch.tensor([0, 0, 2]))
+    none = Detections(boxes[:0], ours.scores[:0], ours.labels[:0])
+    assert compare_detections(ours, same) == pytest.approx((0.1, 0.01, 0.0), abs=1e-5)
+    assert compare_detections(ours, other)[2] == 0.5  # one of each side; the last lies on the edge
+    assert compare_detections(ours, none)[2] == 1.0
+    assert compare_detections(none, none) == (0.0, 0.0, 0.0)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_file_that_differs_from_pytorch_is_not_left(tmp_path, network, quick):
+    weights = load_weights(find_weights("multitask_shapes"))
+    weights.state["tasks.classification.head.linear.bias"][0] += 1
+    save_weights(tmp_path / "other.safetensors", weights.state, weights.passport)
+    with pytest.raises(ConfigError, match="not written.*classification, largest difference of a probability"):
+        run(f"weights={tmp_path / 'other.safetensors'}", "format=onnx", f"out={tmp_path / 'model.onnx'}", *FEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.safetensors"]
+
+
+def test_writing_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(network, example, metadata, path, precision):
+        path.write_bytes(b"half")
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(onnx, "write", fail)
+    with pytest.raises(RuntimeError, match="disk"):
+        run("weights=multitask_shapes", "format=onnx", f"out={tmp_path / 'model.onnx'}", *FEW)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["weights=multitask_shapes"], "format=onnx | openvino"),
+        (["weights=multitask_shapes", "format=onx"], "unknown; there are onnx"),
+        (
+            ["weights=multitask_shapes", "format=onnx", "precision=bf16"],
+            "onnx has fp32, fp16, int8; precision=bf16 has",
+        ),
+        (["weights=multitask_shapes", "format=onnx", "precision=fp8"], "onnx has fp32"),
+        (["weights=multitask_shapes", "format=onnx", "out=model.pt"], "ends in .onnx"),
+        (["task=ssdlite", "format=onnx"], "say what to export"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        run(*arguments)
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_file_is_not_overwritten(tmp_path):
+    (tmp_path / "model.onnx").write_text("mine")
+    with pytest.raises(ConfigError, match="exists"):
+        run("weights=multitask_shapes", "format=onnx", f"out={tmp_path / 'model.onnx'}")
+    assert (tmp_path / "model.onnx").read_text() == "mine"
+
+
+def test_missing_runtime_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[openvino\]"'):
+        run("weights=multitask_shapes", "format=openvino")
+
+
+def test_run_that_has_not_ended_is_not_exported(tmp_path):
+    (tmp_path / "config.yaml").write_text("epochs: 10")
+    with pytest.raises(ConfigError, match="has not ended.*resume="):
+        run(f"weights={tmp_path}", "format=onnx")
+
+
+def test_foreign_checkpoint_is_not_exported(tmp_path):
+    torch.save({"conv9.weight": torch.zeros(3)}, tmp_path / "theirs.pth")
+    with pytest.raises(ConfigError, match="theirs.pth"):
+        run(f"weights={tmp_path / 'theirs.pth'}", "format=onnx")
+
+
+def test_exported_file_is_not_exported_again(file):
+    with pytest.raises(ConfigError, match="exported network already"):
+        run(f"weights={file}", "format=openvino")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", None])
+def test_file_that_cannot_be_run_is_named(content, file, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(file.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(ConfigError, match="model.onnx: cannot be run, it is damaged"):
+        load_model(str(path), "auto")
+
+
+def test_model_of_another_program_is_refused(tmp_path, file):
+    import onnx as library
+
+    model = library.load(file)
+    del model.metadata_props[:]
+    library.save(model, tmp_path / "theirs.onnx")
+    with pytest.raises(ConfigError, match="not written by tools/export.py"):
+        load_model(str(tmp_path / "theirs.onnx"), "auto")
+
+
+@pytest.mark.parametrize("argument", ["imgsz=128", "tasks.ssdlite.score_threshold=0.5", "flip=true"])
+def test_what_is_fixed_in_a_file_cannot_be_changed(file, argument, tmp_path):
+    with pytest.raises(ConfigError, match="export"):
+        evaluate(compose("eval", [f"weights={file}", argument, f"out={tmp_path}", *FEW[:1], "workers=0"]))
+
+
+def test_an_exported_network_runs_on_the_cpu_alone(file):
+    with pytest.raises(ConfigError, match="device=cpu"):
+        load_model(str(file), "cuda")
