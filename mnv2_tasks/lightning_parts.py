@@ -31,7 +31,6 @@ from mnv2_tasks.distillation import Distillation
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.module import TasksModule
 from mnv2_tasks.network import Network
-from mnv2_tasks.quantise.training import train_rounded
 from mnv2_tasks.saving import WholeCheckpoints
 from mnv2_tasks.task_weights import task_weights
 
@@ -53,6 +52,8 @@ def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> N
     network = build_network(config, class_names_of(sources), truths)
     network.freeze(config.freeze, norms=config.freeze_norms)
     if config.qat:
+        from mnv2_tasks.quantise.training import train_rounded  # which brings all that int8 needs
+
         train_rounded(network)
     return network
 

@@ -85,9 +85,17 @@ class Network(nn.Module):
         """
         if self.active is not None:
             self.active.name = task
-        normalised = (images.float() - self.mean) / self.std
         # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
-        return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
+        pixels = images.float().contiguous(memory_format=torch.channels_last)
+        # a row of means instead of one for each channel: three numbers at a time are several times slower
+        mean, std = (self._row(values, images.shape[3]) for values in (self.mean, self.std))
+        return self.backbone((pixels - mean).div_(std))
+
+    @staticmethod
+    def _row(values: Tensor, width: int) -> Tensor:
+        if torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
+            return values
+        return values.expand(-1, -1, 1, width).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """What each head returns, by task name."""

@@ -2,15 +2,19 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
 from mnv2_tasks.build import build_network
 from mnv2_tasks.checkpoint import load_weights
-from mnv2_tasks.compiling import check_compiler
+from mnv2_tasks.compiling import check_compiler, compiled_for_prediction
 from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.predict import load_model
 from mnv2_tasks.training import train
+
+NAMES = {task: ["one", "two"] for task in ("classification", "ssdlite", "mobile_deeplabv3")}
 
 # Dynamo looks at .grad of what the backbone hands to a head
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
@@ -56,6 +60,21 @@ def test_the_other_heads_compile_too(graphs, task):
     assert graphs
 
 
+def test_prediction_compiled_is_the_same_from_the_folded_network(graphs):
+    network = build_network(compose("train", ["task=multitask", "backbone=mobilenet_v1", "width=0.25"]), NAMES).eval()
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    compiled = compiled_for_prediction(network)(images)
+    for name, wanted in network(images).items():
+        torch.testing.assert_close(compiled[name], wanted, rtol=1e-3, atol=1e-4)
+    assert graphs
+
+
+def test_an_exported_network_is_not_compiled_again(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ConfigError, match="compile=true: an exported network is compiled already"):
+        load_model(str(tmp_path / "model.onnx"), "cpu", compiled=True)
+
+
 def test_a_compiler_that_works_is_not_complained_about():
     check_compiler("cpu")
 
@@ -71,6 +90,8 @@ def test_without_a_compiler_the_run_does_not_start(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "ssdlite").exists()
 
 
-def test_runs_from_before_there_was_compile_are_not_compiled(tiny):
-    config = compose("train", ["task=ssdlite", *tiny])
-    assert config.trainer.compile is False
+def test_runs_from_before_there_was_compile_are_not_compiled(tmp_path):
+    config = OmegaConf.to_container(compose("train", ["task=ssdlite"]))
+    del config["trainer"]["compile"]
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    assert compose("train", [f"resume={tmp_path}"]).trainer.compile is False

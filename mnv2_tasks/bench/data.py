@@ -250,7 +250,7 @@ def _memory(folder: Path, images: int) -> Table:
         ["share of the epoch", "private memory of both, MiB", "proportional, MiB"],
         notes=[f"From /proc/<pid>/smaps_rollup. {OBJECTS} boxes an image, as COCO's 118,287 have on average."],
     )
-    batches = iter(loader)
+    batches: Any = iter(loader)
     wanted = {max(1, round(share * len(loader))): share for share in (0.05, 0.25, 0.5, 0.75, 1.0)}
     for number, _ in enumerate(batches, start=1):
         if number in wanted:

@@ -72,9 +72,8 @@ def detection(source: FileSource, size: int) -> Batch:
 
     def sample(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         picture, rows = _picture(records.files[index]), records.boxes_of(index)
-        boxes = tv_tensors.BoundingBoxes(
-            torch.from_numpy(records.boxes[rows]).float(), format="XYXY", canvas_size=(picture.height, picture.width)
-        )
+        settings: Any = {"format": "XYXY", "canvas_size": (picture.height, picture.width)}
+        boxes = tv_tensors.BoundingBoxes(torch.from_numpy(records.boxes[rows]).float(), **settings)
         return preset(picture, {"boxes": boxes, "labels": torch.from_numpy(records.box_labels[rows])})
 
     def batch(indices: list[int]) -> Any:

@@ -70,6 +70,7 @@ def _measure(task: str, size: int, batch: int, threads: int, files: dict[str, Pa
             "Boxes are chosen and class maps enlarged within the time; the weights are random."
         ],
     )
+    log.info("measured %s", table.title)
     first = next(iter(found.values()))
     for name, turns in found.items():
         if isinstance(turns, str):

@@ -1,149 +1,220 @@
-"""what=scale: time and memory as the work grows, with the slope of each curve in the log-log plot beside the expected."""
+"""what=scale: time and memory with larger images and batches, more classes, objects and annotations."""
 
-import gc
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
+from mnv2_tasks.bench.growth import MEGA, Growth, draw, grow, table_of
+from mnv2_tasks.bench.scale_annotations import annotations
 from mnv2_tasks.bench.table import Table
+from mnv2_tasks.boxes.matching import match_anchors
+from mnv2_tasks.boxes.postprocess import detect
+from mnv2_tasks.build import build_network
+from mnv2_tasks.config import compose
+from mnv2_tasks.contracts import (
+    Batch,
+    BoxTargets,
+    ClassificationBatch,
+    DetectionBatch,
+    Frames,
+    Sample,
+    SegmentationBatch,
+)
+from mnv2_tasks.cost import model_cost
+from mnv2_tasks.data.transforms import Augment
+from mnv2_tasks.memory import keep_freed_memory
+from mnv2_tasks.network import Network
 
-STEEP = 1.15  # a fitted slope above this is worse than linear
+TASKS = ("classification", "ssdlite", "mobile_deeplabv3")
 
 
-@dataclass
-class Curve:
-    """What one piece of work takes, over the axis of its `Growth`."""
+def image_sizes(quick: bool, repeats: int) -> Growth:
+    sides = (64, 96) if quick else (96, 128, 192, 256, 384, 512, 768, 1024)
+    networks = {task: _network(task) for task in TASKS}
+    curves = []
+    for task, network in networks.items():
+        forward = grow(
+            f"{task}, forward",
+            [side**2 for side in sides],
+            lambda pixels, network=network: partial(_forward, network, _images(1, round(pixels**0.5))),
+            repeats=repeats,
+            megabytes=lambda pixels, _, n=network: model_cost(n, round(pixels**0.5)).peak_activation_bytes / MEGA,
+        )
+        step = grow(
+            f"{task}, training step",
+            forward.amounts,
+            lambda pixels, task=task, network=network: _step(task, network, 2, round(pixels**0.5)),
+            repeats=repeats,
+            megabytes=_megabytes_kept,
+        )
+        curves += [forward, step]
+    memory = "of a forward pass, most that is alive at one moment; of a training step of two images, what is kept for"
+    return Growth("image size", "pixels of an image", curves, f"{memory} its gradients")
 
-    name: str
-    amounts: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)  # of processor time: other work on the machine counts little
-    megabytes: list[float] = field(default_factory=list)  # or empty
-    remark: str = ""
+
+def batches(quick: bool, repeats: int) -> Growth:
+    sizes = (2, 4) if quick else (1, 2, 4, 8, 16, 32, 64)
+    curves = []
+    for task in TASKS:
+        network = _network(task)
+        curves.append(
+            grow(
+                f"{task}, training step",
+                [size for size in sizes if size > 1],  # batch norm after pooling needs two values
+                lambda size, task=task, network=network: _step(task, network, size, 96),
+                repeats=repeats,
+                megabytes=_megabytes_kept,
+            )
+        )
+        curves.append(
+            grow(
+                f"{task}, results",
+                sizes,
+                lambda size, network=network: partial(_predict, network, _images(size, 96)),
+                repeats=repeats,
+            )
+        )
+    return Growth("batch", "images of 96 x 96 pixels", curves, "what is kept for the gradients")
 
 
-@dataclass
-class Growth:
-    """Curves over one axis. Amounts are such that work in proportion to them has the slope 1."""
+def classes(quick: bool, repeats: int) -> Growth:
+    numbers = (2, 8) if quick else (2, 10, 30, 100, 300, 1000)
+    curves = []
+    for task in TASKS:
+        make = lambda count, task=task: partial(_predict, _network(task, count), _images(1, 96))  # noqa: E731
+        few = numbers if task != "mobile_deeplabv3" else [n for n in numbers if n < 256]  # masks are uint8
+        peak = lambda count, _, task=task: model_cost(_network(task, count), 96).peak_activation_bytes / MEGA  # noqa: E731
+        curves.append(grow(f"{task}, results", few, make, repeats=repeats, megabytes=peak))
+        step = lambda count, task=task: _step(task, _network(task, count), 2, 96)  # noqa: E731
+        curves.append(grow(f"{task}, training step", few, step, repeats=repeats, megabytes=_megabytes_kept))
+    memory = "of results, most alive at one moment of the network's pass; of a training step, kept for the gradients"
+    return Growth("classes", "classes", curves, memory)
 
-    title: str
-    axis: str  # with its unit
-    curves: list[Curve]
-    memory: str = ""  # what the megabytes are
+
+def objects(quick: bool, repeats: int) -> Growth:
+    counts = (0, 2, 8) if quick else (0, 1, 5, 20, 50, 100, 200, 500)
+    network = _network("ssdlite", 20)
+    task: Any = network.tasks["ssdlite"]
+    with torch.no_grad():
+        output = network(_images(1, 320).float())["ssdlite"]
+    augment = Augment("ssd", 320, [0.0, 0.0, 0.0])
+    picture = np.zeros((320, 320, 3), np.uint8)
+
+    def matching(count: int) -> Callable[[], Any]:
+        return partial(match_anchors, _boxes(count), output.anchors, 0.5)
+
+    def loss(count: int) -> Callable[[], Any]:
+        return partial(task.multibox_loss, output, [_targets(count, 20)])
+
+    def augmented(count: int) -> Callable[[], Any]:
+        boxes, labels = (320 * _boxes(count)).numpy(), np.zeros(count, np.int64)
+        return partial(augment, Sample(picture, 1, boxes=boxes, box_labels=labels), (0, 0, 0))
+
+    def found(count: int) -> Callable[[], Any]:
+        logits = torch.full_like(output.class_logits, -9.0)
+        logits[..., -1] = 0.0
+        sure = torch.randperm(logits.shape[1], generator=torch.Generator().manual_seed(0))[:count]
+        logits[0, sure, 0] = 9.0
+        size = torch.tensor([320, 320])
+        return partial(detect, logits[0], output.box_deltas[0], output.anchors, size, size, **task.postprocess)
+
+    crowded = "neighbours contend: a few more rounds"
+    curves = [
+        grow("matching of anchors", counts, matching, repeats=repeats, remark=crowded),
+        grow("multibox loss", counts, loss, repeats=repeats, remark=crowded),
+        grow("augmentation", counts, augmented, repeats=repeats),
+        grow("post-processing", counts, found, repeats=repeats, remark="ends at candidates=400"),
+    ]
+    return Growth("objects", "objects in an image of 320 x 320 pixels", curves)
+
+
+GROWTHS = (image_sizes, batches, classes, objects, annotations)
 
 
 def measure(config: DictConfig, out: Path) -> list[Table]:
-    from mnv2_tasks.bench import growth  # it draws on this module
-
+    """A table and a plot of each of `GROWTHS`."""
+    keep_freed_memory()  # as training does; what the system zeroes anew for large images would pass for work
     tables = []
-    for number, make in enumerate(growth.GROWTHS, start=1):
-        found = make(config.quick, config.repeats or (1 if config.quick else 3))
+    for number, grown in enumerate(GROWTHS, start=1):
+        found = grown(config.quick, config.repeats or (1 if config.quick else 3))
         draw(found, out / f"scale_{number}_{found.title.replace(' ', '_')}.png")
-        tables.append(_table(found))
+        tables.append(table_of(found))
     return tables
 
 
-def grow(
-    name: str,
-    amounts: Iterable[int],
-    make: Callable[[int], Callable[[], Any]],
-    *,
-    repeats: int,
-    megabytes: Callable[[int, Any], float] | None = None,
-    remark: str = "",
-) -> Curve:
-    """Time `make(amount)` for each amount, the best of some repeats after one more.
-
-    Args:
-        megabytes: of (amount, what the call returned).
-    """
-    curve = Curve(name, remark=remark)
-    for amount in amounts:
-        work = make(amount)
-        result = work()
-        curve.amounts.append(amount)
-        curve.seconds.append(min(_seconds(work) for _ in range(repeats)))
-        if megabytes is not None:
-            curve.megabytes.append(megabytes(amount, result))
-    return curve
+# ---------------------------------------------------------------- networks and their inputs
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    gc.collect()
-    began, times = time.process_time(), 0
-    while times == 0 or time.process_time() - began < 0.01:  # the clock's own step is a microsecond at best
-        work()
-        times += 1
-    return (time.process_time() - began) / times
+@cache
+def _network(task: str, num_classes: int = 20) -> Network:
+    config = compose("train", [f"task={task}", "width=0.35", "weights=none"])
+    torch.manual_seed(0)
+    return build_network(config, {task: [f"class {i}" for i in range(num_classes)]})
 
 
-def slope(amounts: list[int], values: list[float]) -> float | None:
-    """Of the upper half of the curve in log-log, where what is constant counts least; None without two points."""
-    points = [(a, v) for a, v in zip(amounts, values) if a > 0 and v > 0]
-    upper = points[min(len(points) // 2, max(len(points) - 3, 0)) :]
-    if len(upper) < 2:
-        return None
-    return float(np.polyfit(*np.log(np.array(upper)).T, 1)[0])
+def _images(batch: int, side: int) -> Tensor:
+    return torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def _table(growth: Growth) -> Table:
-    columns = ["work", "from", "to", "time, ms: from", "to", "slope", "memory, MB: from", "to", "slope", ""]
-    table = Table(f"{growth.title}: {growth.axis}", columns)
-    for curve in growth.curves:
-        slopes = [slope(curve.amounts, values) for values in (curve.seconds, curve.megabytes)]
-        steep = any(s is not None and s > STEEP for s in slopes)
-        table.rows.append(
-            [
-                curve.name, curve.amounts[0], curve.amounts[-1],
-                1e3 * curve.seconds[0], 1e3 * curve.seconds[-1], slopes[0],
-                *((curve.megabytes[0], curve.megabytes[-1], slopes[1]) if curve.megabytes else (None,) * 3),
-                curve.remark or ("worse than linear" if steep else ""),
-            ]
-        )  # fmt: skip
-    table.notes = ["Slopes are those of the upper half of each curve in log-log; in proportion is 1, constant 0."]
-    table.notes += [f"Memory: {growth.memory}."] if growth.memory else []
-    return table
+def _frames(batch: int, side: int) -> Frames:
+    sizes = torch.full((batch, 2), side)
+    return Frames((side, side), sizes, sizes)
 
 
-def draw(growth: Growth, out: Path) -> None:
-    """Time, and memory where it was measured, over the axis, each beside a line in proportion."""
-    panels: list[tuple[str, Callable[[Curve], list[float]]]] = [
-        ("processor time (ms)", lambda curve: [1e3 * s for s in curve.seconds])
-    ]
-    if growth.memory:
-        panels.append(("memory (MB)", lambda curve: curve.megabytes))
-    figure = Figure(figsize=(5.5 * len(panels) + 2.5, 4.5), dpi=110, layout="constrained")
-    figure.suptitle(growth.title)
-    for axes, (label, values_of) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels):
-        _panel(axes, growth, label, values_of)
-    lines, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside right upper", frameon=False)
-    figure.savefig(out)
+def _boxes(count: int) -> Tensor:
+    """(N, 4) xyxy fractions."""
+    generator = torch.Generator().manual_seed(count)
+    corners, sides = torch.rand(count, 2, generator=generator) * 0.8, torch.rand(count, 2, generator=generator) * 0.2
+    return torch.cat([corners, corners + sides.clamp(min=0.02)], dim=1)
 
 
-def _panel(axes: Axes, growth: Growth, label: str, values_of: Callable[[Curve], list[float]]) -> None:
-    highest = None
-    for index, curve in enumerate(growth.curves):
-        points = [(a, v) for a, v in zip(curve.amounts, values_of(curve)) if a > 0 and v > 0]
-        if points:
-            axes.loglog(*zip(*points), marker=".", color=f"C{index % 10}", label=curve.name)
-            highest = max(highest or points, points, key=lambda line: line[-1][1])
-    for line in _proportional(highest):
-        axes.loglog(*line, color="grey", linestyle=":", label="in proportion (slope 1)")
-    axes.set_xlabel(growth.axis)
-    axes.set_ylabel(label)
-    axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+def _targets(count: int, num_classes: int) -> BoxTargets:
+    return BoxTargets(_boxes(count), torch.arange(count) % num_classes)
 
 
-def _proportional(curve: list[tuple[int, float]] | None) -> Iterator[tuple[list[float], list[float]]]:
-    """A line of slope 1 that ends a little above the end of this curve."""
-    if curve:
-        first, (last, value) = curve[0][0], curve[-1]
-        yield [first, last], [1.5 * value * first / last, 1.5 * value]
+def _forward(network: Network, images: Tensor) -> None:
+    with torch.inference_mode():
+        network.eval()(images)
+
+
+def _predict(network: Network, images: Tensor) -> None:
+    with torch.inference_mode():
+        network.eval().predict(images, _frames(len(images), images.shape[-1]))
+
+
+def _step(task: str, network: Network, batch: int, side: int) -> Callable[[], int]:
+    """Loss and gradients, without the optimizer, whose work is that of the weights. Returns the bytes kept between."""
+    images, ids, frames = _images(batch, side), torch.arange(batch), _frames(batch, side)
+    inputs: Batch
+    if task == "classification":
+        inputs = ClassificationBatch(images, ids % 2, ids, frames)
+    elif task == "ssdlite":
+        inputs = DetectionBatch(images, [_targets(5, 2)] * batch, ids, frames)
+    else:
+        inputs = SegmentationBatch(images, torch.zeros(batch, side, side, dtype=torch.int64), ids, frames)
+
+    def work() -> int:
+        network.train().zero_grad()
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            total = sum(network.loss({task: inputs})[task].values())
+        assert isinstance(total, Tensor)
+        total.backward()
+        return sum(kept.values())
+
+    return work
+
+
+def _megabytes_kept(amount: int, kept: int) -> float:
+    return kept / MEGA

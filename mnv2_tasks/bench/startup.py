@@ -17,20 +17,17 @@ from mnv2_tasks.errors import DataError
 
 TOOL = Path(__file__).parent.parent.parent / "tools" / "train.py"
 IMPORTS = "import torch, torchvision, lightning, hydra"
+END = "import os; os._exit(0)"  # without taking down what was built up, which is not start-up
 TINY = [
     "width=0.35", "weights=none", "imgsz=64", "batch=2", "workers=0", "epochs=1",
     "data.source.train_size=4", "data.source.val_size=4", "trainer.accelerator=cpu",
 ]  # fmt: skip
 # what tools/train.py does, up to the moment at which its first step has changed the weights
-TO_FIRST_STEP = """
-import os, sys
+TO_FIRST_STEP = f"""
 from mnv2_tasks.config import launch
 
 def first_step(*_):
-    if len(sys.argv) > 1 and sys.argv[1] == "modules":
-        print(*sys.modules, sep="\\n", flush=True)
-    sys.stdout.flush()
-    os._exit(0)
+    {END}
 
 def run(config):
     from mnv2_tasks.training import train
@@ -52,7 +49,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
     rounds = config.repeats or (1 if config.quick else 7)
     environment = os.environ | ({"OMP_NUM_THREADS": str(config.threads)} if config.threads else {})
     with TemporaryDirectory() as folder:
-        commands = {IMPORTS: ["-c", IMPORTS], "train.py --help": [str(TOOL), "--help"]}
+        commands = {IMPORTS: ["-c", f"{IMPORTS}; {END}"], "train.py --help": [str(TOOL), "--help"]}
         for task in ["classification"] if config.quick else ["classification", "ssdlite", "mobile_deeplabv3"]:
             commands[f"train.py task={task}, first step"] = first_step(task, Path(folder))
         if not config.quick:
@@ -69,7 +66,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
         ratios = [Seconds(s.wall / b.wall, s.cpu / b.cpu) for s, b in zip(seconds, base)]
         walls, cpus = [s.wall for s in seconds], [s.cpu for s in seconds]
         rows.append([name, median(walls), median(cpus), median(r.wall for r in ratios), median(r.cpu for r in ratios)])
-    ours = Table(
+    times = Table(
         f"start-up: median of {rounds} rounds, by turns",
         ["command", "wall, s", "processor, s", "times the imports, wall", "times the imports, processor"],
         rows,
@@ -81,7 +78,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
         beyond[:8],
         ["Each module's own time, from python -X importtime."],
     )
-    return [ours, imported]
+    return [times, imported]
 
 
 def first_step(task: str, runs: Path) -> list[str]:
@@ -91,14 +88,14 @@ def first_step(task: str, runs: Path) -> list[str]:
 
 def _run(arguments: list[str], environment: dict[str, str]) -> Seconds:
     began = time.perf_counter()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
+    ) as process:
+        assert process.stderr
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)  # wait() tells no processor time
+        process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise DataError(f"python {' '.join(arguments)[:80]}...: ended with {process.returncode}\n{said[-2000:]}")
     return Seconds(wall, used.ru_utime + used.ru_stime)

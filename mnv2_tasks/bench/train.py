@@ -1,6 +1,8 @@
 """what=train: images per second of training, ours as tools/train.py runs it, beside the references' loops."""
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,8 @@ from mnv2_tasks.lightning_parts import build_module, build_trainer, choose_preci
 from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.network import Network
 from mnv2_tasks.saving import Checkpoints, StepRandomness
+
+log = logging.getLogger(__name__)
 
 OURS = "mnv2_tasks"
 STEPS = 1000  # that an epoch claims to have; the turns end sooner
@@ -75,6 +79,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
         contest = contest._replace(size=64, batch=2) if config.quick else contest
         found = take_turns(_contestants(contest, config.quick), rounds=rounds, warmup=warmup, threads=threads)
         tables.append(_table(contest, found, precision, limits))
+        log.info("measured %s", contest.task)
     return tables
 
 
@@ -188,6 +193,7 @@ class _Batches:
 
 
 def train_ours(contest: Contest, turns: Iterator[Lap], *, compiled: bool) -> None:
+    warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
     keep_freed_memory()
     config = _config(contest, compiled=compiled)
     module = build_module(config, our_network(config, contest), passport={})

@@ -7,7 +7,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -70,8 +70,9 @@ def take_turns(
 
 
 def _ask(pipe: Connection, another: bool) -> Any:
-    try:
+    with suppress(OSError):  # it failed before its turn, and left word
         pipe.send(another)
+    try:
         return pipe.recv()
     except (EOFError, OSError):
         return "its process ended, for want of memory perhaps"
@@ -84,7 +85,6 @@ def _take_part(contestant: Contestant, pipe: Connection, threads: int) -> None:
             contestant(_turns(pipe))
     except Exception as error:  # the others go on
         traceback.print_exc()
-        pipe.recv()
         pipe.send(f"{type(error).__name__}: {error}".split("\n")[0])
 
 

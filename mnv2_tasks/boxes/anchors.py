@@ -42,7 +42,7 @@ def _cached(grids: tuple[tuple[int, int], ...]) -> Tensor:
     return torch.cat(anchors)
 
 
-@torch.compiler.disable  # nothing to compile in what is remembered
+@torch.compiler.disable()  # nothing to compile in what is remembered
 def ssd_anchors(grids: list[tuple[int, int]]) -> Tensor:
     """The anchors of feature maps with these (height, width), first map first, row by row, cell by cell.
 

@@ -1,5 +1,6 @@
 """ExecuTorch: one .pte for XNNPACK, run by ExecuTorch's Python runtime."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.export import Dim
 
 from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.deploy.nms import suppress_scanned
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
+
+SIDES = (32, 1025)  # pixels, smallest and largest, where any size is taken: memory is planned for the largest
 
 
 def write(
@@ -23,7 +27,7 @@ def write(
     *,
     keep_float: Sequence[str] = (),
 ) -> None:
-    """One file for the example's height and width, since XNNPACK plans its memory in advance; images go one by one.
+    """One file whose images go one by one; of the example's height and width, or of `SIDES` where the graph takes any.
 
     Args:
         example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
@@ -33,15 +37,16 @@ def write(
     from executorch.exir import to_edge_transform_and_lower
 
     graph = Graph(network, suppress_scanned)
+    smallest, largest = SIDES
+    sides = [Dim(name, min=smallest, max=largest) if graph.any_size else None for name in ("height", "width")]
+    constants = metadata | {"smallest": json.dumps([smallest] * 2 if graph.any_size else example.shape[1:3])}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs
         graph.network(planes(example[:1]))  # anchors are remembered: they must be made of real numbers first
         if precision == "int8":
-            graph.network = quantised(graph.network, example, keep_float)
-        program = torch.export.export(graph, (example[:1],), strict=False)
-        lowered = to_edge_transform_and_lower(
-            program, partitioner=[XnnpackPartitioner()], constant_methods=dict(metadata)
-        )
+            graph.network = quantised(graph.network, example, sides, keep_float)
+        program = torch.export.export(graph, (example[:1],), dynamic_shapes=((None, *sides, None),), strict=False)
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=constants)
         path.write_bytes(lowered.to_executorch().buffer)
 
 
@@ -49,7 +54,7 @@ def planes(images: torch.Tensor) -> torch.Tensor:
     return images.float().permute(0, 3, 1, 2)
 
 
-def quantised(network: Network, images: torch.Tensor, keep_float: Sequence[str]) -> Any:
+def quantised(network: Network, images: torch.Tensor, sides: list[Any], keep_float: Sequence[str]) -> Any:
     """A network whose layers round weights, for each channel, and activations, by fixed ranges, to 8 bits."""
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -59,7 +64,8 @@ def quantised(network: Network, images: torch.Tensor, keep_float: Sequence[str])
 
     symmetric = xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True)
     quantizer = xnnpack_quantizer.XNNPACKQuantizer().set_global(symmetric).set_filter_function(rounded)
-    program: Any = torch.export.export(network, (planes(images[:1]),), strict=False).module()
+    shape = ((None, None, *sides),)
+    program: Any = torch.export.export(network, (planes(images[:1]),), dynamic_shapes=shape, strict=False).module()
     prepared = prepare_pt2e(program, quantizer)
     for image in images.split(1):
         prepared(planes(image))
@@ -80,11 +86,14 @@ class Session:
         self.module: Any = portable_lib._load_for_executorch(str(path))
         constants = [name for name in self.module.method_names() if name != "forward"]
         self.metadata: dict[str, str] = {name: self.module.run_method(name, ())[0] for name in constants}
-        self.shape = tuple(self.module.method_meta("forward").input_tensor_meta(0).sizes())
+        self.largest = tuple(self.module.method_meta("forward").input_tensor_meta(0).sizes())[1:3]
+        self.smallest = tuple(json.loads(self.metadata.pop("smallest", "null")) or self.largest)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        if images.shape[1:] != self.shape[1:]:
-            height, width = self.shape[1:3]
-            raise ConfigError(f"images of {images.shape[1]} x {images.shape[2]}: this file takes {height} x {width}")
+        size = images.shape[1:3]
+        if not all(low <= side <= high for low, side, high in zip(self.smallest, size, self.largest)):
+            low, high = (" x ".join(map(str, sides)) for sides in (self.smallest, self.largest))
+            takes = low if low == high else f"{low} to {high}"
+            raise ConfigError(f"images of {size[0]} x {size[1]} pixels: this file takes {takes}")
         results = [self.module.forward((torch.from_numpy(image[None]),)) for image in images]
         return [torch.cat(parts).numpy() for parts in zip(*results)]

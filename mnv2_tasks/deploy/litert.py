@@ -3,8 +3,10 @@
 Metadata is a zip archive behind the network, where TensorFlow keeps its own: {key}.txt for each.
 """
 
+import logging
+import os
+import warnings
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +19,59 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
 
 
-def write(
-    network: Network,
-    example: torch.Tensor,
-    metadata: dict[str, str],
-    path: Path,
-    precision: str,
-    *,
-    keep_float: Sequence[str] = (),
-) -> None:
-    """One file for the example's height and width; images go one by one. fp16 stores the weights in half.
+def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+    """One file for the example's height and width, since the converter knows no others; images go one by one.
+
+    fp16 stores the weights in half and computes in float32.
 
     Args:
         example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
-        keep_float: convolutions that int8 leaves in float32, such as "backbone.blocks.0.depthwise.0".
     """
-    import litert_torch
+    os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
+    import litert_torch  # pyright: ignore[reportMissingImports]
 
     graph = Graph(network, suppress_unrolled).eval()
-    with torch.no_grad():
-        graph.network(example[:1].permute(0, 3, 1, 2))  # anchors are remembered: made of real numbers first
-        litert_torch.convert(graph, (example[:1],)).export(str(path))
-    if precision == "fp16":
-        path.write_bytes(halved(path))
-    if precision == "int8":
-        path.write_bytes(quantised(path, example))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the converter's affairs
+        graph.network(
+            example[:1].permute(0, 3, 1, 2)
+        )  # anchors are remembered: they must be made of real numbers first
+        logging.disable(logging.WARNING)
+        try:
+            litert_torch.convert(graph, (example[:1],)).export(str(path))
+            if precision == "fp16":
+                path.write_bytes(_halved(path))
+            if precision == "int8":
+                path.write_bytes(_quantised(path, example))
+        finally:
+            logging.disable(logging.NOTSET)
     with zipfile.ZipFile(path, "a") as archive:
         for key, value in metadata.items():
             archive.writestr(f"{key}.txt", value)
 
 
-LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-
-
-def halved(path: Path) -> bytes:
-    from ai_edge_quantizer import qtyping, quantizer
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+def _halved(path: Path) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer  # pyright: ignore[reportMissingImports]
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName  # pyright: ignore[reportMissingImports]
 
     half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
     weights = qtyping.OpQuantizationConfig(
         weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
     )
     recipe = quantizer.Quantizer(path)
-    for kind in LAYERS:
+    for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
         recipe.update_quantization_recipe(".*", qtyping.TFLOperationName(kind), weights, AlgorithmName.FLOAT_CASTING)
-    return recipe.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model
+    return bytes(recipe.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
 
-def quantised(path: Path, images: torch.Tensor) -> bytes:
-    from ai_edge_quantizer import qtyping, quantizer
+def _quantised(path: Path, images: torch.Tensor) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer  # pyright: ignore[reportMissingImports]
 
     recipe = quantizer.Quantizer(path)
     # a slash: in a part of the network; normalisation before and post-processing behind it stay in float32
     recipe.add_static_config(".*Network_network/.*", qtyping.TFLOperationName.ALL_SUPPORTED, 8, 8)
-    seen = recipe.calibrate({"serving_default": ({"args_0": image.numpy()} for image in images.split(1))})
-    return recipe.quantize(seen, enable_progress_bar=False, enable_progress_report=False).quantized_model
+    seen = recipe.calibrate({"serving_default": [{"args_0": image.numpy()} for image in images.split(1)]})
+    return bytes(recipe.quantize(seen, enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
 
 class Session:

@@ -27,10 +27,10 @@ def suppress_unrolled(
     Returns:
         (B, count) int64 indices of survivors, best first, and (B, count) bool: which of those count.
     """
-    left, rows = _rank(alive), _excess(boxes, labels, iou_threshold).flatten(0, 1)
+    left, take = _rank(alive), _taking(boxes, labels, iou_threshold)
     picks, ranks = [], []
     for _ in range(count):
-        left, (pick, rank) = _round(left, rows)
+        left, (pick, rank) = take(left)
         picks.append(pick)
         ranks.append(rank)
     return torch.stack(picks, dim=1), torch.stack(ranks, dim=1) > 0
@@ -40,30 +40,27 @@ def suppress_scanned(
     boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int
 ) -> tuple[Tensor, Tensor]:
     """The same with the rounds as a loop in the graph, which ExecuTorch has."""
-    rows = _excess(boxes, labels, iou_threshold).flatten(0, 1)
-    _, (picks, ranks) = scan(lambda left, _: _round(left, rows), _rank(alive), torch.zeros(count))
+    take = _taking(boxes, labels, iou_threshold)
+    _, (picks, ranks) = scan(lambda left, _: take(left), _rank(alive), torch.zeros(count))
     return picks.T, ranks.T > 0
 
 
 def suppress_looped(
     boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int
 ) -> tuple[Tensor, Tensor]:
-    """The same in as many rounds as the longest chain of boxes that suppress each other needs: a handful.
+    """The same in as many rounds as the longest chain of boxes that suppress each other has members: a handful.
 
-    A box is kept if no better one that is kept overlaps it. Whatever is guessed at first, one round settles the best
+    A box is kept if no better one that is kept suppresses it. Whatever is guessed at first, one round settles the best
     box, the next one the second ..., and what no longer changes is the greedy choice.
     """
-    k = boxes.shape[1]
-    better = torch.ones(k, k, dtype=torch.bool, device=boxes.device).triu(1)  # row before column
-    beats = ((_excess(boxes, labels, iou_threshold) > 0) & better).float()
+    beaten_by = (1 - _spared(boxes, labels, iou_threshold)).triu(1)  # (B, k, k), better in rows, worse in columns
 
     def settle(kept: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        beaten = (kept[:, None] @ beats)[:, 0] > 0
-        now = alive.float() * (~beaten).float()
+        now = alive.float() * ((kept[:, None] @ beaten_by)[:, 0] == 0).float()
         return now, (now != kept).sum()
 
     start = (alive.float(), torch.ones((), dtype=torch.int64, device=boxes.device))
-    kept, _ = while_loop(lambda kept, changed: changed > 0, settle, start)
+    kept, _ = while_loop(lambda kept, changes: changes > 0, settle, start)
     ranks, picks = (_rank(alive) * kept).topk(count, dim=1)
     return picks, ranks > 0
 
@@ -100,18 +97,26 @@ def _rank(alive: Tensor) -> Tensor:
     return torch.arange(alive.shape[1], 0, -1, dtype=torch.float32, device=alive.device) * alive.float()
 
 
-def _round(left: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Take the best of what is left, (B, k) ranks, and strike out what it suppresses, itself included."""
-    rank, pick = left.max(dim=1)
-    first = torch.arange(len(left), device=left.device) * left.shape[1]  # row of each image
-    of_pick = F.embedding(first + pick, rows)  # a lookup that runtimes know, where others check and correct indices
-    return left * (of_pick <= 0).float(), (pick, rank)
+def _taking(
+    boxes: Tensor, labels: Tensor, iou_threshold: float
+) -> Callable[[Tensor], tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """A round: ranks of what is left -> of what is left without the best and all that it suppresses, and the best."""
+    images, k = labels.shape
+    spared = _spared(boxes, labels, iou_threshold).flatten(0, 1)
+    first = torch.arange(images, device=boxes.device) * k  # row of each image
+
+    def take(left: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        rank, pick = left.max(dim=1)
+        # an embedding is a lookup that runtimes have; at indexing they check and correct the index first
+        return left * F.embedding(first + pick, spared), (pick, rank)
+
+    return take
 
 
-def _excess(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """(B, k, k), above 0 where two boxes are of one class and overlap by more than the threshold, or are the same.
+def _spared(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """(B, k, k): 0 where two boxes are of one class and overlap by more than the threshold, or are the same, else 1.
 
-    Sums and products alone, which runtimes compute together, without integers or truth values between.
+    By float arithmetic alone, which mobile runtimes do at once, on all pairs, where comparisons take them milliseconds.
     """
 
     def pairs(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
@@ -124,4 +129,5 @@ def _excess(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     shared = width * height * same_class
     union = pairs(torch.add, (right - left) * (bottom - top)) - shared
     itself = torch.from_numpy(np.eye(boxes.shape[1], dtype=np.float32)).to(boxes.device)
-    return shared - iou_threshold * union + itself
+    excess = shared - iou_threshold * union + itself
+    return (1 - excess * 1e30).clamp(min=0, max=1)

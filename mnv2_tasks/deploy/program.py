@@ -28,8 +28,9 @@ def write(network: Network, example: Tensor, metadata: dict[str, str], path: Pat
     with torch.no_grad():
         graph.network(example.permute(0, 3, 1, 2))  # anchors are remembered: they must be made of real numbers first
         if precision == "bf16":
-            graph.network.tasks.bfloat16()
-            graph.network.backbone = InHalf(graph.network.backbone)
+            inner: Any = graph.network
+            inner.tasks.bfloat16()
+            inner.backbone = InHalf(inner.backbone)
         program = torch.export.export(graph, (example,), dynamic_shapes=(graph.dynamic_shape,), strict=False)
     torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 

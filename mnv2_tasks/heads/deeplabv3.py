@@ -52,6 +52,7 @@ class DeepLabV3Head(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> Tensor:
         x = features["c5"]  # (B, C, h, w)
-        pooled = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])  # (B, channels, h, w)
+        # (B, channels, h, w); a product, because LiteRT's converter goes wrong at expand()
+        pooled = self.pool(x.mean((2, 3), keepdim=True)) * torch.ones_like(x[:, :1])
         x = torch.cat([pooled, self.pointwise(x), *(branch(x) for branch in self.atrous)], dim=1)
         return self.logits(self.dropout(self.project(x)))

@@ -30,12 +30,8 @@ class MeanIoU:
         for image_id, predicted, mask in zip(batch.image_ids.tolist(), predictions, batch.masks):
             if image_id in self.counts:
                 continue
-            num_classes = len(self.class_names)
             height, width = predicted.shape  # masks of a batch are padded to one size
-            pairs = torch.add(predicted, mask[:height, :width].long(), alpha=num_classes).flatten()
-            # a row for each value of a mask: that of IGNORE lies beyond those of the classes
-            counts = torch.bincount(pairs, minlength=num_classes**2)[: num_classes**2]
-            confusion = counts.view(num_classes, num_classes).cpu()
+            confusion = _confusion(mask[:height, :width], predicted, len(self.class_names)).cpu()
             self.confusion += confusion
             hit = confusion.diagonal()
             rows = torch.stack([hit, confusion.sum(1) - hit, confusion.sum(0) - hit])
@@ -65,3 +61,10 @@ class MeanIoU:
         counts = np.array([self.counts[i] for i in image_ids], np.int32).reshape(-1, 3, len(self.class_names))
         hit, missed, wrong = counts.transpose(1, 0, 2)
         return Pixels(image_ids=np.array(image_ids, np.int64), hit=hit, missed=missed, wrong=wrong)
+
+
+def _confusion(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """(K, K) int64 pixels of each class, row, that were predicted as each class, column."""
+    pairs = torch.add(predicted.int(), truth.int(), alpha=num_classes).flatten()
+    # a row for each value of a mask: that of IGNORE lies beyond those of the classes
+    return torch.bincount(pairs, minlength=num_classes**2)[: num_classes**2].view(num_classes, num_classes)

@@ -40,7 +40,7 @@ class Report:
 
     def table(self) -> Table:
         """To print, and to write beside the file."""
-        columns = ["layer", "kind", "weights, dB", "output, dB", "results, dB", "computed in"]
+        columns = ["layer", "kind", "weights", "output", "results", "in"]
         rows = [
             [e.name, e.kind, e.weights, e.output, e.results, "float32" if e.name in self.keep_float else "int8"]
             for e in self.layers
@@ -49,8 +49,8 @@ class Report:
 
     def _notes(self) -> list[str]:
         notes = [
-            "Signal to quantisation noise; 6 dB are one bit. Weights: of the rounded weights. Output: of what the "
-            "layer makes of exact inputs. Results: of what the heads return if this layer alone is int8.",
+            "Signal to quantisation noise in dB, 6 to a bit. Weights: of the rounded weights. Output: of what "
+            "the layer makes of exact inputs. Results: of what the heads return if this layer alone is int8.",
             f"All layers in int8: {self.plain_sqnr:.1f} dB; equalised {self.equalised_sqnr:.1f} dB. "
             f"The file is {'' if self.equalised else 'not '}equalised.",
         ]
