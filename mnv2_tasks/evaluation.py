@@ -16,6 +16,7 @@ from mnv2_tasks.deploy.runtime import Exported, is_exported
 from mnv2_tasks.deploy.score import score
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.lightning_parts import build_data, build_module, build_tasks_network, choose_precision, validate
+from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.module import TasksModule
 from mnv2_tasks.run_folder import run_folder_of, write_json
@@ -29,6 +30,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     The network's own settings (padding, input normalisation and size, heads) are in `config` already: the command line
     takes them from the weights' passport, see `config.compose`.
     """
+    keep_freed_memory()
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
     exported = Exported(path) if is_exported(path) else None

@@ -155,7 +155,7 @@ def test_the_tool_writes_pictures_masks_and_results(tool, tmp_path, capsys):
     first = picture.shape[0] - 480  # titles above, strips below: look for the image anywhere
     panels = [picture[:, left : left + 720] for left in (0, 728, 1456)]
     differs = [min(np.abs(p[y : y + 480].astype(int) - large).mean() for y in range(first)) for p in panels]
-    assert differs[0] < 5 < min(differs[1:])  # boxes and masks are drawn, the classifier's bars are below
+    assert 2 * differs[0] < min(differs[1:])  # boxes and masks are drawn, the classifier's bars are below
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1/2 bus.png 90x60: classification ")

@@ -52,7 +52,7 @@ def _segmentation(images: int, rounds: int) -> Table:
     def ours() -> Tensor:
         metric = MeanIoU(names)
         metric.update(list(found), batch)
-        return metric.confusion
+        return torch.from_numpy(metric.confusion)
 
     def torchmetrics(*, validate_args: bool) -> Tensor:
         metric = MulticlassConfusionMatrix(CLASSES, ignore_index=IGNORE, validate_args=validate_args)

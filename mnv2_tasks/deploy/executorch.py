@@ -38,14 +38,15 @@ def write(
 
     graph = Graph(network, suppress_scanned)
     smallest, largest = SIDES
-    sides = [Dim(name, min=smallest, max=largest) if graph.any_size else None for name in ("height", "width")]
+    # AUTO, because torch cannot prove of a rounding network that it takes all of a named dimension's sizes
+    side: Any = Dim.AUTO(min=smallest, max=largest) if graph.any_size else Dim.STATIC
     constants = metadata | {"smallest": json.dumps([smallest] * 2 if graph.any_size else example.shape[1:3])}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs
         graph.network(planes(example[:1]))  # anchors are remembered: they must be made of real numbers first
         if precision == "int8":
-            graph.network = quantised(graph.network, example, sides, keep_float)
-        program = torch.export.export(graph, (example[:1],), dynamic_shapes=((None, *sides, None),), strict=False)
+            graph.network = quantised(graph.network, example, side, keep_float)
+        program = torch.export.export(graph, (example[:1],), dynamic_shapes=({1: side, 2: side},), strict=False)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=constants)
         path.write_bytes(lowered.to_executorch().buffer)
 
@@ -54,7 +55,7 @@ def planes(images: torch.Tensor) -> torch.Tensor:
     return images.float().permute(0, 3, 1, 2)
 
 
-def quantised(network: Network, images: torch.Tensor, sides: list[Any], keep_float: Sequence[str]) -> Any:
+def quantised(network: Network, images: torch.Tensor, side: Any, keep_float: Sequence[str]) -> Any:
     """A network whose layers round weights, for each channel, and activations, by fixed ranges, to 8 bits."""
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -64,7 +65,7 @@ def quantised(network: Network, images: torch.Tensor, sides: list[Any], keep_flo
 
     symmetric = xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True)
     quantizer = xnnpack_quantizer.XNNPACKQuantizer().set_global(symmetric).set_filter_function(rounded)
-    shape = ((None, None, *sides),)
+    shape = ({2: side, 3: side},)
     program: Any = torch.export.export(network, (planes(images[:1]),), dynamic_shapes=shape, strict=False).module()
     prepared = prepare_pt2e(program, quantizer)
     for image in images.split(1):

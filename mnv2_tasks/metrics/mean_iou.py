@@ -1,7 +1,6 @@
 """Mean intersection over union, from one confusion matrix over the whole split."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mnv2_tasks.contracts import SegmentationBatch
@@ -21,7 +20,7 @@ class MeanIoU:
         self.reset()
 
     def reset(self) -> None:
-        self.confusion = torch.zeros(len(self.class_names), len(self.class_names), dtype=torch.int64)
+        self.confusion = np.zeros((len(self.class_names), len(self.class_names)), np.int64)
         # image id -> (3, K) int32 pixels of each class: found, missed, wrongly predicted
         self.counts: dict[int, np.ndarray] = {}
 
@@ -31,11 +30,12 @@ class MeanIoU:
             if image_id in self.counts:
                 continue
             height, width = predicted.shape  # masks of a batch are padded to one size
-            confusion = _confusion(mask[:height, :width], predicted, len(self.class_names)).cpu()
+            truth = mask[:height, :width].cpu().numpy()
+            confusion = _confusion(truth, predicted.cpu().numpy(), len(self.class_names))
             self.confusion += confusion
             hit = confusion.diagonal()
-            rows = torch.stack([hit, confusion.sum(1) - hit, confusion.sum(0) - hit])
-            self.counts[image_id] = rows.numpy().astype(np.int32)
+            rows = np.stack([hit, confusion.sum(1) - hit, confusion.sum(0) - hit])
+            self.counts[image_id] = rows.astype(np.int32)
 
     def merge(self, other: "MeanIoU") -> None:
         """Add another process's counts. The validation sampler gives no image to two processes."""
@@ -44,10 +44,12 @@ class MeanIoU:
 
     def compute(self) -> dict[str, float | dict[str, float]]:
         """`mIoU` over the classes present, `pixel_accuracy`, and `IoU` of each class present, all in [0, 1]."""
-        hit = self.confusion.diagonal().double()
-        truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
-        iou = hit / (truth + predicted - hit)
-        present = {name: float(iou[i]) for i, name in enumerate(self.class_names) if truth[i] > 0}
+        hit, truth, predicted = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
+        present = {
+            name: float(hit[i] / (truth[i] + predicted[i] - hit[i]))
+            for i, name in enumerate(self.class_names)
+            if truth[i] > 0
+        }
         total = max(1, int(truth.sum()))
         return {
             "mIoU": sum(present.values()) / max(1, len(present)),
@@ -63,8 +65,12 @@ class MeanIoU:
         return Pixels(image_ids=np.array(image_ids, np.int64), hit=hit, missed=missed, wrong=wrong)
 
 
-def _confusion(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """(K, K) int64 pixels of each class, row, that were predicted as each class, column."""
-    pairs = torch.add(predicted.int(), truth.int(), alpha=num_classes).flatten()
+def _confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K, K) int64 pixels of each class, row, that were predicted as each class, column.
+
+    By NumPy: torch's threads would cost more than these few passes, while the loader needs the processor.
+    """
+    pairs = np.multiply(truth, num_classes, dtype=np.int64) + predicted
     # a row for each value of a mask: that of IGNORE lies beyond those of the classes
-    return torch.bincount(pairs, minlength=num_classes**2)[: num_classes**2].view(num_classes, num_classes)
+    counts = np.bincount(pairs.ravel(), minlength=num_classes**2)[: num_classes**2]
+    return counts.reshape(num_classes, num_classes)
