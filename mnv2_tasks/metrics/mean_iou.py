@@ -70,7 +70,8 @@ def _confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np
 
     By NumPy: torch's threads would cost more than these few passes, while the loader needs the processor.
     """
-    pairs = np.multiply(truth, num_classes, dtype=np.int64) + predicted
+    pairs = np.multiply(truth, num_classes, dtype=np.int64)
+    pairs += predicted
     # a row for each value of a mask: that of IGNORE lies beyond those of the classes
     counts = np.bincount(pairs.ravel(), minlength=num_classes**2)[: num_classes**2]
     return counts.reshape(num_classes, num_classes)
