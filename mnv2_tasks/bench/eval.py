@@ -30,12 +30,12 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
     quick, repeats = config.quick, config.repeats
     return [
         coco(images=50 if quick else 5000, rounds=repeats or (1 if quick else 3)),
-        _segmentation(images=1 if quick else 4, rounds=repeats or (2 if quick else 15)),
-        _views(SCALES[:2] if quick else SCALES),
+        segmentation(images=1 if quick else 4, rounds=repeats or (2 if quick else 15)),
+        views(SCALES[:2] if quick else SCALES),
     ]
 
 
-def _segmentation(images: int, rounds: int) -> Table:
+def segmentation(images: int, rounds: int) -> Table:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, CLASSES, (images, 1, 12, 12), generator=generator).float()
     masks = F.interpolate(coarse, size=(SIDE, SIDE))[:, 0].byte()
@@ -111,7 +111,7 @@ def _by_turns(calls: Sequence[Callable[[], Tensor]], rounds: int) -> tuple[list[
     return taken, answers
 
 
-def _views(several: Sequence[list[float]]) -> Table:
+def views(several: Sequence[list[float]]) -> Table:
     config = compose("train", [f"task={TASK}", f"imgsz={SIDE}"])
     network = build_network(config, {TASK: [str(i) for i in range(CLASSES)]}).eval().to("meta")
     images = torch.empty(1, 3, SIDE, SIDE, dtype=torch.uint8, device="meta")

@@ -26,11 +26,11 @@ class Evaluated(NamedTuple):
     memory: float | None  # MiB, beyond what the detections and the ground truth take
 
 
-def _hotcoco(truth: dict[str, Any], results: dict[int, Any]) -> list[float | None]:
+def by_hotcoco(truth: dict[str, Any], results: dict[int, Any]) -> list[float | None]:
     return _by_metric(CocoMAP(truth), results)
 
 
-def _pycocotools(truth: dict[str, Any], results: dict[int, Any]) -> list[float | None]:
+def by_pycocotools(truth: dict[str, Any], results: dict[int, Any]) -> list[float | None]:
     return _by_metric(CocoMAP(truth, backend="pycocotools"), results)
 
 
@@ -40,7 +40,7 @@ def _by_metric(metric: CocoMAP, results: dict[int, Any]) -> list[float | None]:
     return [numbers[key] for key in KEYS]
 
 
-def _faster_coco_eval(truth: dict[str, Any], results: dict[int, Any]) -> list[float | None]:
+def by_faster_coco_eval(truth: dict[str, Any], results: dict[int, Any]) -> list[float | None]:
     from faster_coco_eval import COCO, COCOeval_faster  # pyright: ignore[reportMissingImports]
 
     metric = CocoMAP(truth)
@@ -51,7 +51,7 @@ def _faster_coco_eval(truth: dict[str, Any], results: dict[int, Any]) -> list[fl
     return [None if value < 0 else float(value) for value in evaluation.stats[: len(KEYS)]]
 
 
-def _evaluated(evaluate: Callable[..., list[float | None]], images: int) -> Evaluated:
+def evaluated(evaluate: Callable[..., list[float | None]], images: int) -> Evaluated:
     truth, results = coco_like(images)
     before = _memory("VmRSS")
     wall, processor = time.perf_counter(), time.process_time()
@@ -72,15 +72,15 @@ def _memory(field: str) -> float | None:
 
 
 def coco(images: int, rounds: int) -> Table:
-    contestants = {"pycocotools": _pycocotools, "ours: hotcoco": _hotcoco}
+    contestants = {"pycocotools": by_pycocotools, "ours: hotcoco": by_hotcoco}
     if importlib.util.find_spec("faster_coco_eval"):
-        contestants["faster-coco-eval"] = _faster_coco_eval
+        contestants["faster-coco-eval"] = by_faster_coco_eval
     taken: dict[str, list[Evaluated]] = {name: [] for name in contestants}
     fresh = multiprocessing.get_context("spawn")
     for _ in range(rounds):
         for name, evaluate in contestants.items():
             with ProcessPoolExecutor(1, mp_context=fresh) as process:
-                taken[name].append(process.submit(_evaluated, evaluate, images).result())
+                taken[name].append(process.submit(evaluated, evaluate, images).result())
     base = taken["pycocotools"]
     table = Table(
         f"COCO's twelve numbers of {images:,} images with {DETECTIONS} detections each",
