@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from mnv2_tasks.bench.table import Table
 
@@ -76,7 +77,8 @@ def slope(amounts: list[int], values: list[float]) -> float | None:
     upper = points[min(len(points) // 2, max(len(points) - 3, 0)) :]
     if len(upper) < 2:
         return None
-    return float(np.polyfit(*np.log(np.array(upper)).T, 1)[0])
+    amount, value = np.log(np.array(upper)).T
+    return float(np.polyfit(amount, value, 1)[0])
 
 
 def table_of(growth: Growth) -> Table:
@@ -107,7 +109,7 @@ def draw(growth: Growth, out: Path) -> None:
         panels.append(("memory (MB)", lambda curve: curve.megabytes))
     figure = Figure(figsize=(5.5 * len(panels) + 2.5, 4.5), dpi=110, layout="constrained")
     figure.suptitle(growth.title)
-    for axes, (label, values_of) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels):
+    for axes, (label, values_of) in zip(np.atleast_1d(figure.subplots(1, len(panels), sharex=True)), panels):
         _panel(axes, growth, label, values_of)
     lines, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside right upper", frameon=False)
@@ -123,6 +125,8 @@ def _panel(axes: Axes, growth: Growth, label: str, values_of: Callable[[Curve], 
             highest = max(highest or points, points, key=lambda line: line[-1][1])
     for line in _proportional(highest):
         axes.loglog(*line, color="grey", linestyle=":", label="in proportion (slope 1)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())  # they would overlap
     axes.set_xlabel(growth.axis)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
@@ -130,7 +134,7 @@ def _panel(axes: Axes, growth: Growth, label: str, values_of: Callable[[Curve], 
 
 
 def _proportional(curve: list[tuple[int, float]] | None) -> Iterator[tuple[list[float], list[float]]]:
-    """A line of slope 1 that ends a little above the end of this curve."""
+    """A line of slope 1 that ends a little above the end of this curve, over its last decades."""
     if curve:
-        first, (last, value) = curve[0][0], curve[-1]
+        first, (last, value) = max(curve[0][0], curve[-1][0] / 30), curve[-1]
         yield [first, last], [1.5 * value * first / last, 1.5 * value]

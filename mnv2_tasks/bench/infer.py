@@ -142,7 +142,9 @@ def export_all(task: str, size: int, folder: Path, quick: bool) -> dict[str, Pat
             path = folder / f"{name}-{precision}{about.suffix}"
             example = torch.from_numpy(pixels(size, CALIBRATION if precision == "int8" else 2))
             try:
-                format_module(name).write(network, example, metadata | {"precision": precision}, path, precision)
+                format_module(name, to_write=True).write(
+                    network, example, metadata | {"precision": precision}, path, precision
+                )
                 files[f"{name} {precision}"] = path
             except Exception as error:  # a library's own; the others go on
                 files[f"{name} {precision}"] = str(error).split("\n")[0]

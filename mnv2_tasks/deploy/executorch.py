@@ -33,9 +33,6 @@ def write(
         example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
         keep_float: modules that int8 leaves in float32, such as "backbone.blocks.0.depthwise.0".
     """
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
     graph = Graph(network, suppress_scanned)
     smallest, largest = SIDES
     # AUTO, because torch cannot prove of a rounding network that it takes all of a named dimension's sizes
@@ -43,6 +40,9 @@ def write(
     constants = metadata | {"smallest": json.dumps([smallest] * 2 if graph.any_size else example.shape[1:3])}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
         graph.network(planes(example[:1]))  # anchors are remembered: they must be made of real numbers first
         if precision == "int8":
             graph.network = quantised(graph.network, example, side, keep_float)

@@ -101,7 +101,7 @@ def _checked(config: DictConfig) -> tuple[Any, Path]:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
         if out.exists():
             raise ConfigError(f"out={out}: exists; remove it, or choose another name")
-    return format_module(config.format), path
+    return format_module(config.format, to_write=True), path
 
 
 def _place(config: DictConfig) -> Path:

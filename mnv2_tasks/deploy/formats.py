@@ -19,24 +19,26 @@ class Format:
     suffix: str
     precisions: tuple[str, ...]
     packages: tuple[str, ...]  # that must be installed; the extra of pyproject.toml has the format's name
+    writers: tuple[str, ...] = ()  # needed only to write
 
 
 FORMATS = {
     "onnx": Format("onnx", ".onnx", ("fp32", "fp16", "int8"), ("onnx", "onnxscript", "onnxruntime")),
     "openvino": Format("openvino", ".xml", ("fp32", "fp16", "bf16", "int8"), ("openvino", "onnx", "onnxscript")),
     "executorch": Format("executorch", ".pte", ("fp32", "int8"), ("executorch", "torchao")),
-    "litert": Format("litert", ".tflite", ("fp32", "fp16", "int8"), ("litert_torch", "ai_edge_litert")),
+    "litert": Format("litert", ".tflite", ("fp32", "fp16", "int8"), ("ai_edge_litert",), ("litert_torch",)),
     "torch": Format("program", ".pt2", ("fp32", "bf16"), ()),
 }
 
 
-def format_module(name: str) -> ModuleType:
+def format_module(name: str, *, to_write: bool = False) -> ModuleType:
     """The module that writes and runs a format.
 
     Raises:
         ConfigError: what it needs is not installed.
     """
-    missing = [package for package in FORMATS[name].packages if find_spec(package) is None]
+    needed = FORMATS[name].packages + (FORMATS[name].writers if to_write else ())
+    missing = [package for package in needed if find_spec(package) is None]
     if missing:
         raise ConfigError(f'format={name}: needs {", ".join(missing)}: pip install -e ".[{name}]"')
     return import_module(f"mnv2_tasks.deploy.{FORMATS[name].module}")
