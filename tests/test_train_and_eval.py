@@ -3,9 +3,11 @@
 import csv
 import json
 import pickle
+from functools import cache
 
 import pytest
 import torch
+from conftest import TINY
 from safetensors.torch import load_file
 
 from mnv2_tasks.checkpoint import load_weights
@@ -28,9 +30,15 @@ def run_of(tiny, task, *more):
     return train(compose("train", [f"task={task}", *tiny, *more]))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """task -> a run that several tests only read."""
+    return cache(lambda task: run_of([*TINY, f"runs={tmp_path_factory.mktemp(task)}"], task))
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_eval_of_a_run_equals_its_last_validation(tiny, task):
-    run = run_of(tiny, task)
+def test_eval_of_a_run_equals_its_last_validation(trained, task):
+    run = trained(task)
     stored = json.loads((run / "metrics.json").read_text())
     assert evaluate(compose("eval", [f"run={run}"])) == stored
     assert json.loads((run / "eval" / "metrics.json").read_text()) == stored
@@ -67,14 +75,14 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     assert set(json.loads((run / "metrics.json").read_text())) >= KEYS["ssdlite"]
 
 
-def test_multitask_metrics_carry_the_name_of_their_task(tiny):
-    metrics = json.loads((run_of(tiny, "multitask") / "metrics.json").read_text())
+def test_multitask_metrics_carry_the_name_of_their_task(trained):
+    metrics = json.loads((trained("multitask") / "metrics.json").read_text())
     for task, keys in KEYS.items():
         assert {f"{task}/{key}" for key in keys} <= set(metrics)
 
 
-def test_saved_weights_are_the_averaged_ones_and_need_no_pickle(tiny):
-    run = run_of(tiny, "classification")
+def test_saved_weights_are_the_averaged_ones_and_need_no_pickle(trained):
+    run = trained("classification")
     saved = load_file(run / "weights.safetensors")
     checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     name = "backbone.stem.0.weight"
@@ -95,9 +103,9 @@ def test_loss_that_is_not_finite_stops_names_the_boxes_and_saves_the_batch(tiny,
     assert saved["images"].shape == (4, 3, 64, 64) and len(saved["targets"]) == 4
 
 
-def test_training_starts_from_weights_and_says_what_was_taken(tiny, caplog):
+def test_training_starts_from_weights_and_says_what_was_taken(tiny, trained, caplog):
+    run = trained("classification")
     caplog.set_level("INFO")
-    run = run_of(tiny, "classification")
     run_of(tiny, "ssdlite", f"weights={run}/weights.safetensors")
     assert "tensors of ssdlite start anew" in caplog.text
     run_of(tiny, "classification", f"weights={run}/weights.safetensors", "data.source.seed=3")
@@ -106,17 +114,16 @@ def test_training_starts_from_weights_and_says_what_was_taken(tiny, caplog):
     assert f"transferred {total} of {total}" in taken
 
 
-def test_weights_of_another_width_or_backbone_are_refused(tiny):
-    run = run_of(tiny, "classification")
-    weights = f"weights={run}/weights.safetensors"
+def test_weights_of_another_width_or_backbone_are_refused(tiny, trained):
+    weights = f"weights={trained('classification')}/weights.safetensors"
     with pytest.raises(ConfigError, match=r"is width 0.35; you asked for 0.5"):
         run_of(tiny, "ssdlite", weights, "width=0.5")
     with pytest.raises(ConfigError, match=r"is a MobileNetV2; you asked for MobileNetV1"):
         run_of(tiny, "ssdlite", weights, "backbone=mobilenet_v1")
 
 
-def test_eval_refuses_weights_of_another_head_or_other_classes(tiny, monkeypatch):
-    weights = f"weights={run_of(tiny, 'classification')}/weights.safetensors"
+def test_eval_refuses_weights_of_another_head_or_other_classes(tiny, trained, monkeypatch):
+    weights = f"weights={trained('classification')}/weights.safetensors"
     with pytest.raises(ConfigError, match=r"holds classification; you asked for task ssdlite"):
         evaluate(compose("eval", ["task=ssdlite", *(t for t in tiny if "weights" not in t), weights]))
     monkeypatch.setattr("mnv2_tasks.data.shapes.CLASS_NAMES", ["disc", "pear"])
@@ -124,8 +131,8 @@ def test_eval_refuses_weights_of_another_head_or_other_classes(tiny, monkeypatch
         evaluate(compose("eval", ["task=classification", *(t for t in tiny if "weights" not in t), weights]))
 
 
-def test_one_task_of_multitask_weights_can_be_evaluated_alone(tiny):
-    run = run_of(tiny, "multitask")
+def test_one_task_of_multitask_weights_can_be_evaluated_alone(tiny, trained):
+    run = trained("multitask")
     alone = evaluate(
         compose(
             "eval", ["task=ssdlite", *(t for t in tiny if "weights" not in t), f"weights={run}/weights.safetensors"]

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.export import Dim
 
-from mnv2_tasks.deploy.graph import Graph
+from mnv2_tasks.deploy.graph import SMALLEST, Graph
 from mnv2_tasks.deploy.nms import suppress_scanned
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
 
-SIDES = (32, 1025)  # pixels, smallest and largest, where any size is taken: memory is planned for the largest
+LARGEST = 1025  # pixels of a side, where any size is taken: the file's memory is planned for it
 
 
 def write(
@@ -27,17 +27,16 @@ def write(
     *,
     keep_float: Sequence[str] = (),
 ) -> None:
-    """One file whose images go one by one; of the example's height and width, or of `SIDES` where the graph takes any.
+    """One file for the example's height and width, or up to `LARGEST` where the graph takes any; images go one by one.
 
     Args:
         example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
         keep_float: modules that int8 leaves in float32, such as "backbone.blocks.0.depthwise.0".
     """
     graph = Graph(network, suppress_scanned)
-    smallest, largest = SIDES
     # AUTO, because torch cannot prove of a rounding network that it takes all of a named dimension's sizes
-    side: Any = Dim.AUTO(min=smallest, max=largest) if graph.any_size else Dim.STATIC
-    constants = metadata | {"smallest": json.dumps([smallest] * 2 if graph.any_size else example.shape[1:3])}
+    side: Any = Dim.AUTO(min=SMALLEST, max=LARGEST) if graph.any_size else Dim.STATIC
+    constants = metadata | {"smallest": json.dumps([SMALLEST] * 2 if graph.any_size else example.shape[1:3])}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -80,11 +79,13 @@ class Session:
     """
 
     def __init__(self, path: Path, threads: int | None = None):
-        from executorch.extension.pybindings import portable_lib
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # all of its Python interface is called experimental
+            from executorch.extension.pybindings import portable_lib
 
-        if threads:
-            portable_lib._unsafe_reset_threadpool(threads)
-        self.module: Any = portable_lib._load_for_executorch(str(path))
+            if threads:
+                portable_lib._unsafe_reset_threadpool(threads)
+            self.module: Any = portable_lib._load_for_executorch(str(path))
         constants = [name for name in self.module.method_names() if name != "forward"]
         self.metadata: dict[str, str] = {name: self.module.run_method(name, ())[0] for name in constants}
         self.largest = tuple(self.module.method_meta("forward").input_tensor_meta(0).sizes())[1:3]

@@ -27,7 +27,7 @@ def output_names(kinds: Mapping[str, str]) -> list[str]:
     return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
 
 
-LARGEST = 8192  # pixels of a side, where any size is taken
+SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
 Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
 
 
@@ -71,7 +71,7 @@ class Graph(nn.Module):
         """{dimension of the images: what it may be} for torch's exporters."""
         shape: dict[int, Any] = {0: Dim("batch", min=1, max=4096)}
         if self.any_size:
-            shape |= {1: Dim("height", min=16, max=LARGEST), 2: Dim("width", min=16, max=LARGEST)}
+            shape |= {1: Dim("height", min=SMALLEST, max=LARGEST), 2: Dim("width", min=SMALLEST, max=LARGEST)}
         return shape
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

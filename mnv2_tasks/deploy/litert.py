@@ -90,7 +90,9 @@ class Session:
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         if images.shape[1:] != self.shape[1:]:
             height, width = self.shape[1:3]
-            raise ConfigError(f"images of {images.shape[1]} x {images.shape[2]}: this file takes {height} x {width}")
+            raise ConfigError(
+                f"images of {images.shape[1]} x {images.shape[2]} pixels: this file takes {height} x {width}"
+            )
         results = [self.network(args_0=image[None]) for image in images]
         joined = [np.concatenate([result[f"output_{i}"] for result in results]) for i in range(len(results[0]))]
         return [array.astype(np.int64) if array.dtype == np.int32 else array for array in joined]  # as in `Graph`

@@ -5,7 +5,6 @@ Candidates come sorted by score. Each way gives the indices of the survivors in 
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -122,12 +121,14 @@ def _spared(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     def pairs(function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
         return function(values[:, :, None], values[:, None, :])
 
+    def equal(integers: Tensor) -> Tensor:
+        return (1 - pairs(torch.sub, integers.float()).abs()).clamp(min=0)
+
     left, top, right, bottom = boxes.unbind(-1)  # (B, k)
     width = (pairs(torch.minimum, right) - pairs(torch.maximum, left)).clamp(min=0)
     height = (pairs(torch.minimum, bottom) - pairs(torch.maximum, top)).clamp(min=0)
-    same_class = (1 - pairs(torch.sub, labels.float()).abs()).clamp(min=0)
-    shared = width * height * same_class
+    shared = width * height * equal(labels)
     union = pairs(torch.add, (right - left) * (bottom - top)) - shared
-    itself = torch.from_numpy(np.eye(boxes.shape[1], dtype=np.float32)).to(boxes.device)
+    itself = equal(torch.arange(boxes.shape[1], device=boxes.device)[None])
     excess = shared - iou_threshold * union + itself
     return (1 - excess * 1e30).clamp(min=0, max=1)
