@@ -157,6 +157,12 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
     )  # fmt: skip
 
 
+def load_tasks(network: Network, state: dict[str, Tensor], source: str) -> None:
+    """Load a network that may have fewer tasks than `state`, strictly otherwise."""
+    wanted = network.state_dict()
+    load_strictly(network, {name: tensor for name, tensor in state.items() if name in wanted}, source)
+
+
 def load_strictly(network: Network, state: dict[str, Tensor], source: str) -> None:
     """Load a whole network; its mean and std stay its own where `state` has none.
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from mnv2_tasks import report
-from mnv2_tasks.build import build_sources, class_names_of, load_strictly
+from mnv2_tasks.build import build_sources, class_names_of, load_tasks
 from mnv2_tasks.checkpoint import Weights, find_weights, load_weights
 from mnv2_tasks.deploy.runtime import Exported, is_exported
 from mnv2_tasks.deploy.score import score
@@ -47,8 +47,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         precision, writes = exported.precision, True
         module.metrics = _score(exported, module, dict(zip(sources, data.val_dataloader())))
     else:
-        wanted = network.state_dict()
-        load_strictly(network, {name: tensor for name, tensor in weights.state.items() if name in wanted}, str(path))
+        load_tasks(network, weights.state, str(path))
         precision = choose_precision(config.trainer.precision)
         writes = validate(config, precision, module, data).is_global_zero
     if writes:

@@ -151,21 +151,6 @@ def test_lower_precision_is_smaller_and_nearly_equal(name, precision, classifier
     assert path.stat().st_size < sum(4 * parameter.numel() for parameter in classifier.parameters())
 
 
-@pytest.mark.filterwarnings("ignore")  # of the quantiser
-def test_executorch_leaves_the_named_layers_in_float(classifier):
-    pytest.importorskip("executorch")
-    from torch.export import Dim
-
-    from mnv2_tasks.deploy.executorch import planes, quantised
-
-    images = torch.from_numpy(pixels(4))
-    layers = [name for name, module in classifier.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-    with torch.no_grad():
-        ours = classifier(planes(images[:1]))["classification"]
-        theirs = quantised(classifier, images, Dim.STATIC, layers)(planes(images[:1]))["classification"]
-    torch.testing.assert_close(theirs, ours)
-
-
 @pytest.mark.parametrize("name", MINE)
 def test_a_damaged_file_is_named(name, tmp_path):
     pytest.importorskip({"executorch": "executorch", "litert": "ai_edge_litert", "torch": "torch"}[name])

@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mnv2_tasks.bench.machine import machine
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.overrides import nearest
 from mnv2_tasks.results import make_folder
 from mnv2_tasks.run_folder import write_json
+from mnv2_tasks.table import Table
 
 log = logging.getLogger(__name__)
 

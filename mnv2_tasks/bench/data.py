@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from mnv2_tasks.bench import data_reference as reference
 from mnv2_tasks.bench.data_sets import CLASSES, OBJECTS, data_set, drawn_photos, photos_below
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.contracts import SegmentationBatch
 from mnv2_tasks.data.collate import collate
 from mnv2_tasks.data.files import FileSource, Packed
@@ -24,6 +23,7 @@ from mnv2_tasks.data.records import Records, Texts
 from mnv2_tasks.data.shards import shards
 from mnv2_tasks.data.transforms import Augment
 from mnv2_tasks.datamodule import TasksData, TrainingSet
+from mnv2_tasks.table import Table
 
 FILL = [123.675, 116.28, 103.53]
 BATCH = 16

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from mnv2_tasks.bench.infer_reference import OTHER_NETWORKS, PEERS
 from mnv2_tasks.bench.peaks import device, matmul_peak, openvino_matmul_peak
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.bench.turns import Turns, repeat, take_turns
 from mnv2_tasks.build import build_network
 from mnv2_tasks.compiling import compiled_for_prediction
@@ -26,6 +25,7 @@ from mnv2_tasks.deploy.formats import FORMATS, format_module
 from mnv2_tasks.deploy.runtime import Exported
 from mnv2_tasks.network import Network
 from mnv2_tasks.passport import make_passport
+from mnv2_tasks.table import Table
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mnv2_tasks.bench.growth import MEGA, Growth, draw, grow, table_of
 from mnv2_tasks.bench.scale_annotations import annotations
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.boxes.matching import match_anchors
 from mnv2_tasks.boxes.postprocess import detect
 from mnv2_tasks.build import build_network
@@ -30,6 +29,7 @@ from mnv2_tasks.cost import model_cost
 from mnv2_tasks.data.transforms import Augment
 from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.network import Network
+from mnv2_tasks.table import Table
 
 TASKS = ("classification", "ssdlite", "mobile_deeplabv3")
 

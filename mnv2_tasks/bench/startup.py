@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.table import Table
 
 TOOL = Path(__file__).parent.parent.parent / "tools" / "train.py"
 IMPORTS = "import torch, torchvision, lightning, hydra"

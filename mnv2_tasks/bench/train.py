@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from mnv2_tasks.bench import train_reference as reference
 from mnv2_tasks.bench.peaks import bandwidth, device, matmul_peak
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.bench.turns import Contestant, Lap, Turns, take_turns
 from mnv2_tasks.build import build_network
 from mnv2_tasks.callbacks import CompiledTraining, EpochLog
@@ -32,6 +31,7 @@ from mnv2_tasks.lightning_parts import build_module, build_trainer, choose_preci
 from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.network import Network
 from mnv2_tasks.saving import Checkpoints, StepRandomness
+from mnv2_tasks.table import Table
 
 log = logging.getLogger(__name__)
 

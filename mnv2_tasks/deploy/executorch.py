@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,11 @@ from mnv2_tasks.network import Network
 LARGEST = 1025  # pixels of a side, where any size is taken: the file's memory is planned for it
 
 
-def write(
-    network: Network,
-    example: torch.Tensor,
-    metadata: dict[str, str],
-    path: Path,
-    precision: str,
-    *,
-    keep_float: Sequence[str] = (),
-) -> None:
+def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file for the example's height and width, or up to `LARGEST` where the graph takes any; images go one by one.
 
     Args:
         example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
-        keep_float: modules that int8 leaves in float32, such as "backbone.blocks.0.depthwise.0".
     """
     graph = Graph(network, suppress_scanned)
     # AUTO, because torch cannot prove of a rounding network that it takes all of a named dimension's sizes
@@ -42,33 +32,30 @@ def write(
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        graph.network(planes(example[:1]))  # anchors are remembered: they must be made of real numbers first
+        graph.network(_planes(example[:1]))  # anchors are remembered: they must be made of real numbers first
         if precision == "int8":
-            graph.network = quantised(graph.network, example, side, keep_float)
+            graph.network = _quantised(graph.network, example, side)
         program = torch.export.export(graph, (example[:1],), dynamic_shapes=({1: side, 2: side},), strict=False)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=constants)
         path.write_bytes(lowered.to_executorch().buffer)
 
 
-def planes(images: torch.Tensor) -> torch.Tensor:
+def _planes(images: torch.Tensor) -> torch.Tensor:
     return images.float().permute(0, 3, 1, 2)
 
 
-def quantised(network: Network, images: torch.Tensor, side: Any, keep_float: Sequence[str]) -> Any:
+def _quantised(network: Network, images: torch.Tensor, side: Any) -> Any:
     """A network whose layers round weights, for each channel, and activations, by fixed ranges, to 8 bits."""
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    def rounded(node: torch.fx.Node) -> bool:
-        return not any(name in keep_float for name, _ in node.meta.get("nn_module_stack", {}).values())
-
     symmetric = xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True)
-    quantizer = xnnpack_quantizer.XNNPACKQuantizer().set_global(symmetric).set_filter_function(rounded)
+    quantizer = xnnpack_quantizer.XNNPACKQuantizer().set_global(symmetric)
     shape = ({2: side, 3: side},)
-    program: Any = torch.export.export(network, (planes(images[:1]),), dynamic_shapes=shape, strict=False).module()
+    program: Any = torch.export.export(network, (_planes(images[:1]),), dynamic_shapes=shape, strict=False).module()
     prepared = prepare_pt2e(program, quantizer)
     for image in images.split(1):
-        prepared(planes(image))
+        prepared(_planes(image))
     return convert_pt2e(prepared)
 
 

@@ -11,10 +11,9 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.build import build_fit, build_network, load_strictly
+from mnv2_tasks.build import build_fit, build_network, load_tasks
 from mnv2_tasks.checkpoint import find_weights, load_weights
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.deploy.differences import Difference, differences
@@ -27,6 +26,7 @@ from mnv2_tasks.lightning_parts import build_data
 from mnv2_tasks.network import Network
 from mnv2_tasks.passport import make_passport
 from mnv2_tasks.results import make_folder
+from mnv2_tasks.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ def export(config: DictConfig) -> Path:
     fit, sources = build_fit(config), available_sources(config, names)
     truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
     network = build_network(config, names, truths)
-    wanted = network.state_dict()
-    load_strictly(network, {name: tensor for name, tensor in weights.state.items() if name in wanted}, str(path))
+    load_tasks(network, weights.state, str(path))
     network.eval()
     pictures = comparison_images(config.images, sources, fit, COMPARED)
     example = np.concatenate([pictures, pictures])[:2]
@@ -76,7 +75,7 @@ def export(config: DictConfig) -> Path:
             file.replace(out.with_suffix(file.suffix))
         if report is not None:
             report.table().show(console)
-            out.with_suffix(".md").write_text(report.table().to_markdown(), encoding="utf-8")
+            _report_of(out).write_text(report.table().to_markdown(), encoding="utf-8")
     finally:
         for file in _files(part):
             file.unlink(missing_ok=True)
@@ -99,8 +98,9 @@ def _checked(config: DictConfig) -> tuple[Any, Path]:
         suffix, out = FORMATS[config.format].suffix, Path(config.out).expanduser()
         if out.suffix != suffix:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
-        if out.exists():
-            raise ConfigError(f"out={out}: exists; remove it, or choose another name")
+        for file in [*_files(out), *([_report_of(out)] if config.precision == "int8" else [])]:
+            if file.exists():
+                raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
     return format_module(config.format, to_write=True), path
 
 
@@ -115,6 +115,11 @@ def _place(config: DictConfig) -> Path:
 def _files(path: Path) -> list[Path]:
     """Of one network: OpenVINO's is a pair."""
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def _report_of(path: Path) -> Path:
+    """Where the table of an int8 file's layers goes."""
+    return path.with_suffix(".md")
 
 
 def _metadata(config: DictConfig, network: Network, passport: dict[str, Any]) -> dict[str, str]:
@@ -138,12 +143,9 @@ def _metadata(config: DictConfig, network: Network, passport: dict[str, Any]) ->
 
 def _show_differences(console: Console, found: list[Difference]) -> list[str]:
     """What exceeds its limit."""
-    table = Table(title="The file beside PyTorch, on the same pixels", title_justify="left")
-    for column in ("task", "quantity", "value", "allowed"):
-        table.add_column(column, justify="right" if column in ("value", "allowed") else "left")
-    for task, quantity, value, allowed in found:
-        table.add_row(task, quantity, f"{value:.2g}", "" if allowed is None else f"{allowed:g}")
-    console.print(table)
+    table = Table("The file beside PyTorch, on the same pixels", ["task", "quantity", "value", "allowed"])
+    table.rows = [[task, quantity, f"{value:.2g}", allowed] for task, quantity, value, allowed in found]
+    table.show(console)
     return [f"{d.task}, {d.quantity}: {d.value:.2g}" for d in found if d.allowed is not None and d.value > d.allowed]
 
 
@@ -177,15 +179,12 @@ def _show_scores(console: Console, network: Network, exported: Exported, loaders
     tasks: dict[str, Any] = dict(network.tasks.items())
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         ours, theirs = (score(model, tasks, loaders, progress) for model in (network, exported))
-    table = Table(title="Scores", title_justify="left")
-    for column in ("task", "images", "", "PyTorch", "file"):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    wrong = []
+    table, wrong = Table("Scores", ["task", "images", "", "PyTorch", "file"]), []
     for name, loader in loaders.items():
         key = tasks[name].metric.primary
         before, after = ours[name][key] or 0.0, theirs[name][key] or 0.0
-        table.add_row(name, str(len(loader.sampler)), key, f"{before:.4f}", f"{after:.4f}")
+        table.rows.append([name, len(loader.sampler), key, f"{before:.4f}", f"{after:.4f}"])
         if before - after > LOSS:
             wrong.append(f"{name} loses {before - after:.4f} of {key}")
-    console.print(table)
+    table.show(console)
     return wrong

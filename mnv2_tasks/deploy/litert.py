@@ -33,9 +33,7 @@ def write(network: Network, example: torch.Tensor, metadata: dict[str, str], pat
     graph = Graph(network, suppress_unrolled).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the converter's affairs
-        graph.network(
-            example[:1].permute(0, 3, 1, 2)
-        )  # anchors are remembered: they must be made of real numbers first
+        graph.network(example[:1].permute(0, 3, 1, 2))  # anchors are remembered: made of real numbers first
         logging.disable(logging.WARNING)
         try:
             litert_torch.convert(graph, (example[:1],)).export(str(path))

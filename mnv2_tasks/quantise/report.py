@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mnv2_tasks.bench.table import Table
 from mnv2_tasks.quantise.layer_errors import LayerError
+from mnv2_tasks.table import Table
 
 
 @dataclass(frozen=True)

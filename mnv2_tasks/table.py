@@ -1,4 +1,4 @@
-"""What a benchmark found: a title, named columns, a row for each contestant."""
+"""What was measured: a title, named columns, a row for each contestant; for the terminal, for Markdown and for JSON."""
 
 from dataclasses import dataclass, field
 from typing import Any
