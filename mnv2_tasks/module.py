@@ -12,7 +12,7 @@ import torch.distributed as dist
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.debug import not_finite
 from mnv2_tasks.distillation import Distillation
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.mixing import Mixing
 from mnv2_tasks.network import Network
 from mnv2_tasks.optim import parameter_groups, per_step, scale_rates
@@ -126,6 +126,7 @@ class TasksModule(L.LightningModule):
         rates = {self.network.backbone: self.backbone_lr, self.network.tasks: 1.0, self.task_weights: 1.0}
         groups = parameter_groups(rates, self.weight_decay, decay_depthwise=self.decay_depthwise)
         optimizer = self.optimizer(groups)
+        self._check_clipping(optimizer)
         if self.reference_batch:
             images = self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
             said = scale_rates(optimizer, images, self.reference_batch)
@@ -134,6 +135,25 @@ class TasksModule(L.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_clipping(self, optimizer: torch.optim.Optimizer) -> None:
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        if self.trainer.precision == "16-mixed" and self.trainer.gradient_clip_val and fused:
+            raise ConfigError(
+                "trainer.precision=16-mixed: a fused optimizer unscales float16's gradients within its step, too late to "
+                "clip them: say trainer.precision=bf16-mixed, optim.optimizer.fused=false or trainer.gradient_clip=0"
+            )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By their norm. Lightning's own refuses fused optimizers in bf16, too, which scales no gradients."""
+        if gradient_clip_val:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["passport"] = self.passport

@@ -29,7 +29,7 @@ def graphs(monkeypatch):
         traced.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compile_in_place(self, backend=backend))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compile_in_place(self, backend=backend))
     yield traced
     torch._dynamo.reset()
 

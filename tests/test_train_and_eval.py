@@ -4,16 +4,20 @@ import csv
 import json
 import pickle
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
+from mnv2_tasks.build import build_network
 from mnv2_tasks.checkpoint import load_weights
 from mnv2_tasks.config import compose
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation import evaluate
+from mnv2_tasks.lightning_parts import build_module
+from mnv2_tasks.module import TasksModule
 from mnv2_tasks.network import Network
 from mnv2_tasks.overrides import CONF
 from mnv2_tasks.training import train
@@ -57,6 +61,28 @@ def test_metrics_are_those_of_the_best_epoch_not_of_the_last(tiny):
     assert scores[-1] < max(scores), "a trained network should lose by training at this rate"
     assert json.loads((run / "metrics.json").read_text())["top1"] == pytest.approx(max(scores), abs=1e-6)
     assert evaluate(compose("eval", [f"run={run}"]))["top1"] == pytest.approx(max(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize("optim", ["adamw", "rmsprop"])  # one is fused, one is not
+def test_gradients_are_clipped_in_bf16_with_every_kind_of_optimizer(tiny, optim, monkeypatch):
+    norms = []
+
+    def record(module, optimizer):
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        norms.extend([float(torch.nn.utils.get_total_norm(gradients))] if gradients else [])
+
+    monkeypatch.setattr(TasksModule, "on_before_zero_grad", record)  # those of the step before are still there
+    run_of(tiny, "classification", f"optim={optim}", "trainer.precision=bf16-mixed", "trainer.gradient_clip=0.001")
+    assert len(norms) == 3 and max(norms) < 0.00101
+
+
+def test_clipping_what_float16_has_scaled_is_refused_before_the_first_step():
+    config = compose("train", ["task=classification", *TINY, "optim=adamw"])
+    network = build_network(config, {"classification": ["disc", "square"]})
+    module = build_module(config, network, passport={})
+    module.trainer = SimpleNamespace(precision="16-mixed", gradient_clip_val=10.0)
+    with pytest.raises(ConfigError, match=r"trainer\.precision=16-mixed: .* optim\.optimizer\.fused=false"):
+        module.configure_optimizers()
 
 
 def test_run_folder_holds_what_the_design_promises(tiny):

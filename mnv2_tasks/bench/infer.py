@@ -23,7 +23,9 @@ from mnv2_tasks.cost import model_cost
 from mnv2_tasks.deploy.fold import fold_batch_norms
 from mnv2_tasks.deploy.formats import FORMATS, format_module
 from mnv2_tasks.deploy.runtime import Exported
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
+from mnv2_tasks.overrides import nearest
 from mnv2_tasks.passport import make_passport
 from mnv2_tasks.table import Table
 
@@ -38,7 +40,11 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
     cores = torch.get_num_threads()
     settings = [(1, 1)] if config.quick else [(batch, threads) for batch in (1, 32) for threads in sorted({1, cores})]
     tables = []
+    if config.only is not None and config.only not in SIZES:
+        raise ConfigError(f"only={config.only}: unknown. {nearest(config.only, list(SIZES))}")
     for task, size in SIZES.items():
+        if config.only not in (None, task):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             files = export_all(task, 64 if config.quick else size, Path(folder), config.quick)
             for batch, threads in settings:

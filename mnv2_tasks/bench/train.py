@@ -36,6 +36,7 @@ from mnv2_tasks.table import Table
 log = logging.getLogger(__name__)
 
 OURS = "mnv2_tasks"
+FLOAT32 = "32-true"
 STEPS = 1000  # that an epoch claims to have; the turns end sooner
 
 
@@ -85,12 +86,14 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
 
 def _contestants(contest: Contest, quick: bool) -> dict[str, Contestant]:
     peers = {name: partial(reference.loop, make, contest) for name, make in contest.peers.items()}
-    ours = {OURS: partial(train_ours, contest, compiled=False)}
+    ours: dict[str, Contestant] = {OURS: partial(train_ours, contest, compiled=False)}
     if not quick:
         ours |= {
             f"{OURS}, the step without Lightning": partial(step_ours, contest),
             f"{OURS}, compile=true": partial(train_ours, contest, compiled=True),
         }
+        if choose_precision("auto") != FLOAT32:
+            ours[f"{OURS}, precision={FLOAT32}"] = partial(train_ours, contest, compiled=False, precision=FLOAT32)
     return {**peers, **ours}
 
 
@@ -192,7 +195,7 @@ class _Batches:
             yield self.batch
 
 
-def train_ours(contest: Contest, turns: Iterator[Lap], *, compiled: bool) -> None:
+def train_ours(contest: Contest, turns: Iterator[Lap], *, compiled: bool, precision: str = "auto") -> None:
     warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
     keep_freed_memory()
     config = _config(contest, compiled=compiled)
@@ -204,7 +207,7 @@ def train_ours(contest: Contest, turns: Iterator[Lap], *, compiled: bool) -> Non
             Checkpoints(Path(folder), minutes=0, steps=None),
             *([CompiledTraining()] if compiled else []),
         ]
-        trainer = build_trainer(config, choose_precision("auto"), callbacks=callbacks, logger=False)
+        trainer = build_trainer(config, choose_precision(precision), callbacks=callbacks, logger=False)
         trainer.fit(module, {contest.task: _Batches(our_batch(contest), turns)})
 
 

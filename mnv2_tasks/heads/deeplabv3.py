@@ -53,6 +53,7 @@ class DeepLabV3Head(nn.Module):
     def forward(self, features: dict[str, Tensor]) -> Tensor:
         x = features["c5"]  # (B, C, h, w)
         # (B, channels, h, w); a product, because LiteRT's converter goes wrong at expand()
-        pooled = self.pool(x.mean((2, 3), keepdim=True)) * torch.ones_like(x[:, :1])
+        ones = torch.ones_like(x[:, :1], memory_format=torch.contiguous_format)
+        pooled = (self.pool(x.mean((2, 3), keepdim=True)) * ones).contiguous(memory_format=torch.channels_last)
         x = torch.cat([pooled, self.pointwise(x), *(branch(x) for branch in self.atrous)], dim=1)
         return self.logits(self.dropout(self.project(x)))
