@@ -140,8 +140,8 @@ class TasksModule(L.LightningModule):
         fused = any(group.get("fused") for group in optimizer.param_groups)
         if self.trainer.precision == "16-mixed" and self.trainer.gradient_clip_val and fused:
             raise ConfigError(
-                "trainer.precision=16-mixed: a fused optimizer unscales float16's gradients within its step, too late to "
-                "clip them: say trainer.precision=bf16-mixed, optim.optimizer.fused=false or trainer.gradient_clip=0"
+                "trainer.precision=16-mixed: a fused optimizer unscales float16's gradients within its step, too late "
+                "to clip them: say trainer.precision=bf16-mixed, optim.optimizer.fused=false or trainer.gradient_clip=0"
             )
 
     def configure_gradient_clipping(

@@ -14,6 +14,7 @@ from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.deploy.fold import fold_batch_norms
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
+from mnv2_tasks.quantise.correct import biased, corrected_biases
 from mnv2_tasks.quantise.equalise import equalise, find_pairs
 from mnv2_tasks.quantise.layer_errors import layer_errors
 from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, layers_of, rounded, sqnr
@@ -104,6 +105,40 @@ def test_equalisation_saves_a_network_whose_channels_differ_much(uneven, images)
     assert sqnr(exact, in_int8(even, images)) > 25
 
 
+def test_corrected_biases_take_back_the_shift_of_every_channel(folded, images, monkeypatch):
+    monkeypatch.setattr("mnv2_tasks.quantise.simulate.WEIGHT_LEVELS", 4)  # hard
+    ranges, means = input_ranges(folded, images[:4]), {}
+    biases = corrected_biases(folded, images[:4], ranges, list(ranges))
+    assert set(biases) == set(layers_of(folded))
+
+    def measure():
+        def look(name):
+            return lambda layer, inputs, output: means.setdefault(name, []).append(output.flatten(2).mean((0, 2)))
+
+        handles = [m.register_forward_hook(look(n)) for n, m in layers_of(folded).items() if isinstance(m, nn.Conv2d)]
+        results = head_outputs(folded, images[:4])
+        for handle in handles:
+            handle.remove()
+        return results
+
+    exact = measure()
+    with rounded(folded, ranges, list(ranges)):
+        shifted = measure()
+        with biased(folded, biases):
+            corrected = measure()
+    for name, (before, wrong, right) in means.items():
+        torch.testing.assert_close(right, before, rtol=1e-3, atol=1e-4, msg=name)
+        assert not torch.allclose(wrong, before, rtol=1e-3, atol=1e-4), name
+    assert sqnr(exact, corrected) > sqnr(exact, shifted) + 3
+    torch.testing.assert_close(head_outputs(folded, images[:4]), exact, rtol=0, atol=0)
+
+
+def test_only_layers_in_int8_have_their_biases_corrected(folded, images):
+    ranges = input_ranges(folded, images)
+    assert corrected_biases(folded, images, ranges, []) == {}
+    assert set(corrected_biases(folded, images, ranges, ["backbone.stem.0"])) == {"backbone.stem.0"}
+
+
 def test_only_layers_that_nothing_else_reads_are_paired(folded, images):
     pairs = [
         (first.removeprefix("backbone."), second.removeprefix("backbone."))
@@ -154,8 +189,9 @@ def test_a_file_in_int8_recognises_what_the_network_does(quantise, uneven, scene
 
     model, report = quantise(uneven, scenes, metadata={"precision": "int8"})
     assert integer_layers(model) == set(layers_of(uneven)) == {error.name for error in report.layers}
-    assert report.equalised and report.equalised_sqnr > report.plain_sqnr + 10
-    assert report.keep_float == [] and "equalised" in report.table().to_markdown()
+    assert report.chosen.startswith("equalised") and report.sqnr[report.chosen] == max(report.sqnr.values())
+    assert report.sqnr["equalised"] > report.sqnr["as it is"] + 10
+    assert report.keep_float == [] and f"The file is {report.chosen}." in report.table().to_markdown()
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     session = Session(tmp_path / "model.onnx", threads=1)
     assert session.metadata["precision"] == "int8"

@@ -1,7 +1,7 @@
 """quantise(network, images): float32 -> int8 after training, with what each layer costs and what was done about it."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.latency import measure_alternately
 from mnv2_tasks.network import Network
+from mnv2_tasks.quantise.correct import biased, corrected_biases
 from mnv2_tasks.quantise.equalise import equalise
 from mnv2_tasks.quantise.layer_errors import layer_errors
 from mnv2_tasks.quantise.report import Report, Trial, spelled
-from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, layers_of, rounded, sqnr
-from mnv2_tasks.quantise.static import to_int8
+from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, rounded, sqnr
+from mnv2_tasks.quantise.static import to_int8, with_biases
 
-SIMULATED = 8  # of the calibration images, on which errors are measured
+SIMULATED = 16  # of the calibration images: as many to measure errors on, and others to choose by
 MOST_IN_FLOAT = 0.5  # of the layers; a file beyond is hardly int8
 
 Score = Callable[[Path], dict[str, float]]
@@ -36,8 +37,9 @@ def quantise(
 ) -> tuple[Any, Report]:
     """The network as an int8 `onnx.ModelProto`, and why it is as it is.
 
-    Layers are equalised if that brings the results nearer to float32. With a budget, those that harm the results most
-    stay in float32: one, two, four and so on until every score is good enough, and then no more than that needs.
+    Layers are equalised and biases corrected, each if it brings the results nearer to float32. With a budget, the
+    layers that harm the results most stay in float32: one, two, four and so on until every score is good enough, and
+    then no more than that needs.
 
     Args:
         calibration: (N, H, W, 3) uint8, fitted to the network's input; not what `score` is measured on.
@@ -53,26 +55,27 @@ def quantise(
     from mnv2_tasks.deploy.onnx import to_onnx
 
     _check_calibration(calibration)
-    chosen = np.linspace(0, len(calibration) - 1, min(SIMULATED, len(calibration))).astype(int)
-    images = torch.from_numpy(calibration[chosen]).permute(0, 3, 1, 2).contiguous()
+    fitted, held_out = (_some(calibration[start::2]) for start in (0, 1 % len(calibration)))
     plain = fold_batch_norms(network)
-    equal = equalise(plain, images)
-    noise = {id(candidate): _whole_sqnr(candidate, images) for candidate in (plain, equal)}
-    best = max((plain, equal), key=lambda candidate: noise[id(candidate)])
-    errors = layer_errors(best, images, input_ranges(best, images))
-    exact = to_onnx(Graph(best), torch.from_numpy(np.concatenate([calibration[:1]] * 2)))
+    candidates = [
+        _Candidate(candidate, fitted, held_out, equalised=candidate is not plain, corrected=corrected)
+        for candidate in (plain, equalise(plain, fitted))
+        for corrected in (False, True)
+    ]
+    best = max(candidates, key=lambda candidate: candidate.sqnr)
+    errors = layer_errors(best.network, fitted, best.ranges)
+    exact = to_onnx(Graph(best.network), torch.from_numpy(np.concatenate([calibration[:1]] * 2)))
     for key, value in (metadata or {}).items():
         exact.metadata_props.add(key=key, value=value)
 
     with tempfile.TemporaryDirectory() as folder:
-        search = _Search(exact, calibration, [error.name for error in errors], Path(folder))
+        search = _Search(exact, calibration, [error.name for error in errors], best.biases, Path(folder))
         keep_float = search.names[: 0 if score is None or budget is None else search.within(budget, score)]
         report = Report(
             layers=errors,
             keep_float=keep_float,
-            equalised=best is equal,
-            plain_sqnr=noise[id(plain)],
-            equalised_sqnr=noise[id(equal)],
+            sqnr={candidate.title: candidate.sqnr for candidate in candidates},
+            chosen=best.title,
             exact_scores=search.exact_scores,
             trials=tuple(search.trials),
             slowdown=search.slowdown(len(keep_float)),
@@ -87,19 +90,48 @@ def _check_calibration(images: np.ndarray) -> None:
         raise ConfigError("calibration: no images to measure ranges on, say calibration=<folder or glob>")
 
 
-def _whole_sqnr(network: Network, images: torch.Tensor) -> float:
-    """Of the results if every layer is rounded."""
-    ranges = input_ranges(network, images)
-    exact = head_outputs(network, images)
-    with rounded(network, ranges, [name for name in layers_of(network) if name in ranges]):
-        return sqnr(exact, head_outputs(network, images))
+def _some(images: np.ndarray) -> torch.Tensor:
+    """(B, 3, H, W), evenly spread over (N, H, W, 3)."""
+    chosen = np.linspace(0, len(images) - 1, min(SIMULATED, len(images))).astype(int)
+    return torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).contiguous()
+
+
+class _Candidate:
+    """A way to int8, simulated: `sqnr` is that of the results if every layer is rounded, on images not fitted to."""
+
+    def __init__(
+        self, network: Network, fitted: torch.Tensor, held_out: torch.Tensor, *, equalised: bool, corrected: bool
+    ):
+        self.network, self.fitted, self.corrected = network, fitted, corrected
+        self.title = " and ".join(["equalised"] * equalised + ["corrected"] * corrected) or "as it is"
+        self.ranges = input_ranges(network, fitted)
+        exact, names = head_outputs(network, held_out), list(self.ranges)
+        biases = self.biases(names)
+        with rounded(network, self.ranges, names), biased(network, biases):
+            self.sqnr = sqnr(exact, head_outputs(network, held_out))
+
+    def biases(self, names: Collection[str]) -> dict[str, torch.Tensor]:
+        """{layer: bias} where it changes if these layers are int8."""
+        return corrected_biases(self.network, self.fitted, self.ranges, names) if self.corrected else {}
 
 
 class _Search:
-    """How many of the layers, the most harmful first, must stay in float32; files lie in a folder."""
+    """How many of the layers, the most harmful first, must stay in float32; files lie in a folder.
 
-    def __init__(self, exact: Any, calibration: np.ndarray, names: list[str], folder: Path):
-        self.exact, self.calibration, self.names, self.folder = exact, calibration, names, folder
+    Args:
+        exact: the float32 model.
+        biases: of the layers that change theirs, for the names of those in int8.
+    """
+
+    def __init__(
+        self,
+        exact: Any,
+        calibration: np.ndarray,
+        names: list[str],
+        biases: Callable[[Collection[str]], dict[str, torch.Tensor]],
+        folder: Path,
+    ):
+        self.exact, self.calibration, self.names, self.biases, self.folder = exact, calibration, names, biases, folder
         self.exact_scores: dict[str, float] = {}
         self.trials: list[Trial] = []
 
@@ -107,7 +139,8 @@ class _Search:
         """With the first `count` layers in float32."""
         path = self.folder / f"{count}.onnx"
         if not path.exists():
-            to_int8(self.exact, self.calibration, path, keep_float=self.names[:count], ranges=self.folder / "ranges")
+            model = with_biases(self.exact, self.biases(self.names[count:]))
+            to_int8(model, self.calibration, path, keep_float=self.names[:count], ranges=self.folder / "ranges")
         return path
 
     def within(self, budget: float, score: Score) -> int:

@@ -22,8 +22,8 @@ class Report:
     Args:
         layers: of the whole network, the most harmful first.
         keep_float: names of those that stayed in float32.
-        equalised: whether the layers were equalised first.
-        plain, equalised_sqnr: dB of the heads' results with all layers in int8, without and with that.
+        sqnr: dB of the heads' results with all layers in int8, for each way that was tried.
+        chosen: the way that was taken.
         exact_scores: of the float32 file by task; empty if nothing was scored.
         trials: every int8 file that was scored, in that order.
         slowdown: latency of the file over that of the one with all layers in int8; 1 if they are the same.
@@ -31,9 +31,8 @@ class Report:
 
     layers: list[LayerError]
     keep_float: list[str]
-    equalised: bool
-    plain_sqnr: float
-    equalised_sqnr: float
+    sqnr: Mapping[str, float]
+    chosen: str
     exact_scores: Mapping[str, float] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     slowdown: float = 1.0
@@ -51,8 +50,10 @@ class Report:
         notes = [
             "Signal to quantisation noise in dB, 6 to a bit. Weights: of the rounded weights. Output: of what "
             "the layer makes of exact inputs. Results: of what the heads return if this layer alone is int8.",
-            f"All layers in int8: {self.plain_sqnr:.1f} dB; equalised {self.equalised_sqnr:.1f} dB. "
-            f"The file is {'' if self.equalised else 'not '}equalised.",
+            "All layers in int8: "
+            + ", ".join(f"{way} {decibels:.1f} dB" for way, decibels in self.sqnr.items())
+            + f". The file is {self.chosen}. Equalised: channels rescaled from layer to layer; corrected: biases that "
+            "take back the shift that rounding gives each channel's mean.",
         ]
         if self.exact_scores:
             tried = ", ".join(f"{spelled(t.scores)} with {t.float_layers} layers in float32" for t in self.trials)

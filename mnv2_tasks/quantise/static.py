@@ -6,11 +6,12 @@ then gives the same answers everywhere.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 COMPUTED = ("Conv", "Gemm", "MatMul")  # what holds weights
 QUANTISED = (*COMPUTED, "Add", "Clip", "Relu")  # and what stands between two of those
@@ -61,6 +62,19 @@ def to_int8(
         calibrate_method=CalibrationMethod.MinMax,
         calibration_cache_path=ranges,
     )
+
+
+def with_biases(model: Any, biases: Mapping[str, torch.Tensor]) -> Any:
+    """A copy of a `onnx.ModelProto`, in which these modules of the network have other biases."""
+    from onnx import numpy_helper
+
+    copied = type(model)()
+    copied.CopyFrom(model)
+    places = {tensor.name: tensor for tensor in copied.graph.initializer}
+    for name, bias in biases.items():
+        place = places[f"network.{name}.bias"]
+        place.CopyFrom(numpy_helper.from_array(bias.numpy(), place.name))
+    return copied
 
 
 def layer_of(node: Any) -> str | None:
