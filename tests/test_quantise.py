@@ -12,12 +12,14 @@ from mnv2_tasks.build import load_network
 from mnv2_tasks.config import compose
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.deploy.fold import fold_batch_norms
+from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network import Network
 from mnv2_tasks.quantise.correct import biased, corrected_biases
 from mnv2_tasks.quantise.equalise import equalise, find_pairs
 from mnv2_tasks.quantise.layer_errors import layer_errors
 from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, layers_of, rounded, sqnr
+from mnv2_tasks.quantise.static import to_int8
 from mnv2_tasks.quantise.training import train_rounded
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.training import train
@@ -197,6 +199,24 @@ def test_a_file_in_int8_recognises_what_the_network_does(quantise, uneven, scene
     assert session.metadata["precision"] == "int8"
     exact = uneven(images)["classification"].softmax(1).detach().numpy()
     assert np.abs(session(scenes)[0] - exact).max() < 0.05
+
+
+def test_no_optimisation_of_the_runtime_rounds_a_layer_that_stays_in_float(quantise, uneven, scenes, tmp_path):
+    import onnx
+    import onnxruntime
+
+    from mnv2_tasks.deploy.onnx import to_onnx
+
+    exact = to_onnx(Graph(uneven), torch.from_numpy(scenes[:2]))
+    to_int8(exact, scenes, tmp_path / "mixed.onnx", keep_float=["backbone.blocks.1.depthwise.0"])
+    assert len(integer_layers(onnx.load(tmp_path / "mixed.onnx"))) == len(layers_of(uneven)) - 1
+    results = []
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(tmp_path / "mixed.onnx", options, providers=["CPUExecutionProvider"])
+        results.append(session.run(None, {"images": scenes})[0])
+    np.testing.assert_allclose(*results, atol=0.01)
 
 
 def score_by_layers(path):

@@ -47,6 +47,7 @@ def to_int8(
     copied = type(model)()
     copied.CopyFrom(model)  # it is changed
     copied.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # by the exporter, that is
+    _shield(copied, keep_float)
     nodes = [n for n in model.graph.node if n.op_type in QUANTISED and _in_network(n) and layer_of(n) not in keep_float]
     quantize_static(
         copied,
@@ -62,6 +63,25 @@ def to_int8(
         calibrate_method=CalibrationMethod.MinMax,
         calibration_cache_path=ranges,
     )
+
+
+def _shield(model: Any, layers: Collection[str]) -> None:
+    """Put an identity behind these layers, in place.
+
+    Where integers come in and integers go out, ONNX Runtime (its WeightBiasQuantization, since 1.21) would round the
+    weights itself, with one scale for the whole tensor. It keeps this identity, and computes it within the convolution.
+    """
+    from onnx import helper
+
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        if layer_of(node) in layers:
+            name = node.output[0]
+            node.output[0] = f"{name}_in_float"
+            nodes.append(helper.make_node("LeakyRelu", [node.output[0]], [name], alpha=1.0))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def with_biases(model: Any, biases: Mapping[str, torch.Tensor]) -> Any:
