@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 
 from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.network import Network
-from mnv2_tasks.quantise import quantise
+from mnv2_tasks.quantise import Convert, Score, quantise
 from mnv2_tasks.quantise.report import Report
 
 OPSET = 18
@@ -25,19 +24,22 @@ def write(
     precision: str,
     *,
     budget: float | None = None,
-    score: Callable[[Path], dict[str, float]] | None = None,
+    score: Score | None = None,
+    convert: Convert = lambda file: file,
 ) -> Report | None:
     """One file, for any number of images at once; of any height and width where the graph takes them.
 
     Args:
         example: (B, H, W, 3) uint8, B > 1; of int8, all calibration images.
-        budget, score: of int8, see `quantise.quantise`, whose report is returned.
+        budget, score, convert: of int8, see `quantise.quantise`, whose report is returned.
     """
     import onnx
 
     report = None
     if precision == "int8":
-        model, report = quantise(network, example.numpy(), metadata=metadata, budget=budget, score=score)
+        model, report = quantise(
+            network, example.numpy(), metadata=metadata, budget=budget, score=score, convert=convert
+        )
     else:
         model = to_onnx(Graph(network), example)
     if precision == "fp16":

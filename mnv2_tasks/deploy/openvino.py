@@ -1,12 +1,12 @@
 """OpenVINO's IR: an .xml and, beside it, a .bin with the weights; converted from ONNX."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mnv2_tasks.network import Network
+from mnv2_tasks.quantise import Score
 from mnv2_tasks.quantise.report import Report
 
 
@@ -18,29 +18,38 @@ def write(
     precision: str,
     *,
     budget: float | None = None,
-    score: Callable[[Path], dict[str, float]] | None = None,
+    score: Score | None = None,
 ) -> Report | None:
     """fp16 stores the weights in half and computes in float32 where the processor has no half; bf16 is computed in.
 
     Args:
-        budget, score: of int8, see `quantise.quantise`; it scores the ONNX file that this one is made from.
+        budget, score: of int8, see `quantise.quantise`.
     """
-    import openvino
-
     from mnv2_tasks.deploy import onnx
+
+    def convert(source: Path) -> Path:
+        _convert(source, metadata, source.with_suffix(".xml"), "fp32")
+        return source.with_suffix(".xml")
 
     source = path.with_suffix(".onnx.part")
     try:
         exact = "int8" if precision == "int8" else "fp32"
-        report = onnx.write(network, example, metadata, source, exact, budget=budget, score=score)
-        model = openvino.convert_model(source)
+        report = onnx.write(network, example, metadata, source, exact, budget=budget, score=score, convert=convert)
+        _convert(source, metadata, path, precision)
     finally:
         source.unlink(missing_ok=True)
+    return report
+
+
+def _convert(source: Path, metadata: dict[str, str], path: Path, precision: str) -> None:
+    """From a .onnx file."""
+    import openvino
+
+    model = openvino.convert_model(source)
     for key, value in metadata.items():
         model.set_rt_info(value, ["mnv2_tasks", key])
     model.set_rt_info({"bf16": "bf16"}.get(precision, "f32"), ["mnv2_tasks", "computed_in"])
     openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
-    return report
 
 
 class Session:

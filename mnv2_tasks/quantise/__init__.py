@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mnv2_tasks.deploy.fold import fold_batch_norms
+from mnv2_tasks.deploy.formats import format_module, format_of
 from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.latency import measure_alternately
@@ -25,6 +26,7 @@ SIMULATED = 16  # of the calibration images: as many to measure errors on, and o
 MOST_IN_FLOAT = 0.5  # of the layers; a file beyond is hardly int8
 
 Score = Callable[[Path], dict[str, float]]
+Convert = Callable[[Path], Path]
 
 
 def quantise(
@@ -34,6 +36,7 @@ def quantise(
     metadata: dict[str, str] | None = None,
     budget: float | None = None,
     score: Score | None = None,
+    convert: Convert = lambda file: file,
 ) -> tuple[Any, Report]:
     """The network as an int8 `onnx.ModelProto`, and why it is as it is.
 
@@ -45,7 +48,8 @@ def quantise(
         calibration: (N, H, W, 3) uint8, fitted to the network's input; not what `score` is measured on.
         metadata: goes into the model, and into the files that are scored.
         budget: what each score may lose; needs `score`.
-        score: {task: what it scores} of a .onnx file, higher is better.
+        score: {task: what it scores} of a file, higher is better.
+        convert: makes of a .onnx file the one that is scored and timed, beside it.
 
     Raises:
         ConfigError: there is nothing to calibrate on, or the budget asks for half of the layers in float32 or more.
@@ -69,7 +73,7 @@ def quantise(
         exact.metadata_props.add(key=key, value=value)
 
     with tempfile.TemporaryDirectory() as folder:
-        search = _Search(exact, calibration, [error.name for error in errors], best.biases, Path(folder))
+        search = _Search(exact, calibration, [error.name for error in errors], best.biases, convert, Path(folder))
         keep_float = search.names[: 0 if score is None or budget is None else search.within(budget, score)]
         report = Report(
             layers=errors,
@@ -129,9 +133,11 @@ class _Search:
         calibration: np.ndarray,
         names: list[str],
         biases: Callable[[Collection[str]], dict[str, torch.Tensor]],
+        convert: Convert,
         folder: Path,
     ):
-        self.exact, self.calibration, self.names, self.biases, self.folder = exact, calibration, names, biases, folder
+        self.exact, self.calibration, self.names, self.folder = exact, calibration, names, folder
+        self.biases, self.convert = biases, convert
         self.exact_scores: dict[str, float] = {}
         self.trials: list[Trial] = []
 
@@ -146,10 +152,10 @@ class _Search:
     def within(self, budget: float, score: Score) -> int:
         """The least number that loses no more than the budget."""
         (self.folder / "exact.onnx").write_bytes(self.exact.SerializeToString())
-        self.exact_scores = score(self.folder / "exact.onnx")
+        self.exact_scores = score(self.convert(self.folder / "exact.onnx"))
 
         def passes(count: int) -> bool:
-            self.trials.append(Trial(count, score(self.file(count))))
+            self.trials.append(Trial(count, score(self.convert(self.file(count)))))
             scores = self.trials[-1].scores
             return all(exact - scores[task] <= budget for task, exact in self.exact_scores.items())
 
@@ -172,9 +178,8 @@ class _Search:
         """Latency with the first `count` layers in float32 over that without."""
         if count == 0:
             return 1.0
-        from mnv2_tasks.deploy.onnx import Session
-
-        image = self.calibration[:1]
-        mixed, whole = (partial(Session(self.file(n), 1), image) for n in (count, 0))
+        files = [self.convert(self.file(n)) for n in (count, 0)]
+        module = format_module(format_of(files[0]) or "onnx")
+        mixed, whole = (partial(module.Session(file, 1), self.calibration[:1]) for file in files)
         times = measure_alternately({"mixed": mixed, "whole": whole}, repeats=15)
         return times["mixed"].p50 / times["whole"].p50
