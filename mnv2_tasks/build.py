@@ -14,6 +14,7 @@ from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.fit import Fit
 from mnv2_tasks.distillation import Distillation
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.mixing import Mixing
 from mnv2_tasks.network import Network
 from mnv2_tasks.norms import give_each_task_norms
@@ -87,6 +88,7 @@ def build_network(
     heads = {name: get_class(task.head._target_) for name, task in config.tasks.items()}
     taps = sorted({tap for head in heads.values() for tap in head.taps})
     backbone = partial_of(config.backbone)(taps=taps)
+    mend_convolutions(backbone)
     tasks = {}
     for name, task in config.tasks.items():
         parts = OmegaConf.to_container(task, resolve=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,7 +37,36 @@ def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> Norm:
     return partial(BatchNorm2d, eps=eps, momentum=momentum)
 
 
-class SameConv2d(nn.Conv2d):
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d, around two faults of oneDNN (3.12, torch 2.14) in bf16 and channels-last: it leaves part of the weight
+    gradient of a depthwise convolution unset, NaN after a few steps, if that is
+
+    strided, on a map of one cell (SSDLite below 130 pixels): every stride gives the same output there, so it is 1;
+    dilated, on a map wider than 28 cells (DeepLab): it is computed in float32.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._convolve(input, self.padding)
+
+    def _convolve(self, input: Tensor, padding: Any) -> Tensor:
+        stride = self.stride
+        if max(stride) > 1 and input.shape[2] * input.shape[3] == 1:
+            stride = (1, 1)
+        if self.groups > 1 and max(self.dilation) > 1 and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                exact = F.conv2d(input.float(), self.weight, self.bias, stride, padding, self.dilation, self.groups)
+            return exact.to(torch.get_autocast_dtype("cpu"))
+        return F.conv2d(input, self.weight, self.bias, stride, padding, self.dilation, self.groups)
+
+
+def mend_convolutions(module: nn.Module) -> None:
+    """Make plain convolutions of others' networks a `Conv2d`, in place; parameters and their names stay."""
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d and layer.groups > 1:
+            layer.__class__ = Conv2d
+
+
+class SameConv2d(Conv2d):
     """TF's "SAME" padding: the odd pixel of a strided convolution goes to the bottom and right.
 
     On even inputs that shifts the sampling grid by one pixel against padding=k//2, so weights trained in TF
@@ -50,19 +81,7 @@ class SameConv2d(nn.Conv2d):
             covered = (input.shape[2 + axis] - 1) % self.stride[axis] + 1 if self.stride[axis] > 1 else 1
             total = reach - covered if reach >= self.stride[axis] else max(0, reach - covered)
             pads += [total // 2, total - total // 2]
-        return F.conv2d(F.pad(input, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-
-
-class StridedConv2d(nn.Conv2d):
-    """A convolution that takes stride 1 on a map of one cell, where every stride gives the same output.
-
-    oneDNN (torch 2.15) leaves part of the weight gradient of a strided depthwise convolution unset there, in bf16 and
-    channels-last: NaN after a few steps of SSDLite on images below 130 pixels.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        stride = self.stride if input.shape[2] * input.shape[3] > 1 else (1, 1)
-        return F.conv2d(input, self.weight, self.bias, stride, self.padding, self.dilation, self.groups)
+        return self._convolve(F.pad(input, pads), 0)
 
 
 def conv2d(in_channels: int, out_channels: int, kernel: int, *, padding: str = "torch", **conv) -> nn.Conv2d:
@@ -72,7 +91,7 @@ def conv2d(in_channels: int, out_channels: int, kernel: int, *, padding: str = "
     if padding != "torch":
         raise ConfigError(f"padding={padding!r}: expected 'torch' (k // 2 on every side) or 'same' (TF)")
     pad = kernel // 2 * conv.get("dilation", 1)
-    kind = StridedConv2d if conv.get("stride", 1) > 1 else nn.Conv2d
+    kind = Conv2d if conv.get("groups", 1) > 1 else nn.Conv2d
     return kind(in_channels, out_channels, kernel, padding=pad, **conv)
 
 
