@@ -85,17 +85,7 @@ class Network(nn.Module):
         """
         if self.active is not None:
             self.active.name = task
-        # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
-        pixels = images.float().contiguous(memory_format=torch.channels_last)
-        # a row of means instead of one for each channel: three numbers at a time are several times slower
-        mean, std = (self._row(values, images.shape[3]) for values in (self.mean, self.std))
-        return self.backbone((pixels - mean).div_(std))
-
-    @staticmethod
-    def _row(values: Tensor, width: int) -> Tensor:
-        if torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
-            return values
-        return values.expand(-1, -1, 1, width).contiguous(memory_format=torch.channels_last)
+        return self.backbone(normalise(images, self.mean, self.std))
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """What each head returns, by task name."""
@@ -141,3 +131,17 @@ class Network(nn.Module):
         features = self.features(view.flip(3) if mirrored else view, task)
         probabilities = self.tasks[task].probabilities(features, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, 3, H, W) of any type -> float32, channels last, with a mean and a deviation of shape (1, 3, 1, 1)."""
+    # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
+    pixels = images.to(torch.float32, memory_format=torch.channels_last, copy=True)  # changed in place from here on
+    if not torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
+        mean, std = _row(mean, images.shape[3]), _row(std, images.shape[3])
+    return pixels.sub_(mean).div_(std)
+
+
+def _row(values: Tensor, width: int) -> Tensor:
+    """A value for each pixel of a row instead of one for each channel: three at a time are several times slower."""
+    return values.expand(-1, -1, 1, width).contiguous(memory_format=torch.channels_last)

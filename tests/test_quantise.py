@@ -19,7 +19,7 @@ from mnv2_tasks.quantise.correct import biased, corrected_biases
 from mnv2_tasks.quantise.equalise import equalise, find_pairs
 from mnv2_tasks.quantise.layer_errors import layer_errors
 from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, layers_of, rounded, sqnr
-from mnv2_tasks.quantise.static import to_int8
+from mnv2_tasks.quantise.static import to_int8, with_biases
 from mnv2_tasks.quantise.training import train_rounded
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.training import train
@@ -199,6 +199,22 @@ def test_a_file_in_int8_recognises_what_the_network_does(quantise, uneven, scene
     assert session.metadata["precision"] == "int8"
     exact = uneven(images)["classification"].softmax(1).detach().numpy()
     assert np.abs(session(scenes)[0] - exact).max() < 0.05
+
+
+def test_a_file_gets_the_bias_of_each_layer_also_where_the_exporter_made_equal_ones_one(
+    quantise, folded, scenes, images, tmp_path
+):
+    from mnv2_tasks.deploy.onnx import Session, to_onnx
+
+    even = copy.deepcopy(folded)
+    for layer in layers_of(even).values():
+        layer.bias.data.zero_()
+    biases = {name: torch.rand(len(layer.bias)) - 0.5 for name, layer in layers_of(even).items()}
+    model = with_biases(to_onnx(Graph(even), torch.from_numpy(scenes[:2])), biases)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with biased(even, biases), torch.no_grad():
+        wanted = even(images)["classification"].softmax(1).numpy()
+    np.testing.assert_allclose(Session(tmp_path / "model.onnx", threads=1)(scenes)[0], wanted, atol=1e-5)
 
 
 def test_no_optimisation_of_the_runtime_rounds_a_layer_that_stays_in_float(quantise, uneven, scenes, tmp_path):

@@ -23,6 +23,8 @@ from mnv2_tasks.data.records import Records, Texts
 from mnv2_tasks.data.shards import shards
 from mnv2_tasks.data.transforms import Augment
 from mnv2_tasks.datamodule import TasksData, TrainingSet
+from mnv2_tasks.memory import keep_freed_memory
+from mnv2_tasks.network import normalise
 from mnv2_tasks.table import Table
 
 FILL = [123.675, 116.28, 103.53]
@@ -52,6 +54,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
 
 
 def _tables(config: DictConfig, folder: Path) -> Iterator[Table]:
+    keep_freed_memory()  # as in training; all pipelines gain by it
     count, rounds = (4, 1) if config.quick else (BATCH, config.repeats or 7)
     if config.root:
         photos = {"photos of root": photos_below(config.root)[: 8 * count]}
@@ -83,7 +86,7 @@ def _rates(photos: dict[str, list[Path]], folder: Path, rounds: int) -> Table:
             if contest.kind == "segmentation" and name != next(iter(photos)):
                 continue  # crops of so many pixels: of a large photo both see a corner
             source = data_set(contest.kind, files, folder / "masks")
-            pipelines = {"ours": _ours(source, contest), "ours, to uint8": _ours(source, contest, normalise=False)}
+            pipelines = {"ours": _ours(source, contest), "ours, to uint8": _ours(source, contest, as_uint8=True)}
             pipelines |= {title: make(source, contest.size) for title, make in contest.others.items()}
             seconds = _by_turns(pipelines, len(files), rounds)
             for title, taken in seconds.items():
@@ -94,17 +97,16 @@ def _rates(photos: dict[str, list[Path]], folder: Path, rounds: int) -> Table:
     return table
 
 
-def _ours(source: FileSource, contest: Contest, *, normalise: bool = True) -> reference.Batch:
+def _ours(source: FileSource, contest: Contest, *, as_uint8: bool = False) -> reference.Batch:
     dataset = TrainingSet(source, Augment(contest.preset, contest.size, FILL), 0, reduced=True)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (reference.MEAN, reference.STD))
 
     def batch(indices: list[int]) -> Any:
         items = collate(source.kind, [dataset[0, i] for i in indices])
-        if not normalise:
+        if as_uint8:
             return items
         masks = items.masks.long() if isinstance(items, SegmentationBatch) else None
-        normalised = (items.images.float() - mean) / std
-        return normalised.contiguous(memory_format=torch.channels_last), masks
+        return normalise(items.images, mean, std), masks
 
     return batch
 

@@ -90,10 +90,12 @@ def with_biases(model: Any, biases: Mapping[str, torch.Tensor]) -> Any:
 
     copied = type(model)()
     copied.CopyFrom(model)
-    places = {tensor.name: tensor for tensor in copied.graph.initializer}
-    for name, bias in biases.items():
-        place = places[f"network.{name}.bias"]
-        place.CopyFrom(numpy_helper.from_array(bias.numpy(), place.name))
+    for node in copied.graph.node:
+        layer = layer_of(node)
+        if layer in biases:  # by the node: equal biases may have been made one
+            name = f"network.{layer}.corrected_bias"
+            copied.graph.initializer.append(numpy_helper.from_array(biases[layer].numpy(), name))
+            node.input[2:] = [name]
     return copied
 
 
