@@ -134,12 +134,13 @@ class Network(nn.Module):
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, 3, H, W) of any type -> float32, channels last, with a mean and a deviation of shape (1, 3, 1, 1)."""
+    """(B, 3, H, W) of any type -> float32, or wider if the (1, 3, 1, 1) mean and deviation are; channels last."""
     # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
-    pixels = images.to(torch.float32, memory_format=torch.channels_last, copy=True)  # changed in place from here on
-    if not torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
-        mean, std = _row(mean, images.shape[3]), _row(std, images.shape[3])
-    return pixels.sub_(mean).div_(std)
+    if torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
+        return (images.float().contiguous(memory_format=torch.channels_last) - mean).div_(std)
+    wide = torch.promote_types(torch.float32, mean.dtype)
+    pixels = images.to(wide, memory_format=torch.channels_last, copy=True)  # what follows is in place
+    return pixels.sub_(_row(mean, images.shape[3])).div_(_row(std, images.shape[3]))
 
 
 def _row(values: Tensor, width: int) -> Tensor:
