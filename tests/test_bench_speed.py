@@ -60,6 +60,11 @@ def test_a_quick_run_fills_a_table(what, tmp_path, monkeypatch):
     assert (tmp_path / f"{what}.md").is_file()
 
 
+def test_a_task_that_is_not_measured_is_an_error_with_those_that_are(tmp_path):
+    with pytest.raises(ConfigError, match="only=ssd: unknown. Did you mean ssdlite"):
+        bench(compose("bench", ["what=infer", "only=ssd", "quick=true", f"out={tmp_path / 'out'}"]))
+
+
 def test_freed_memory_is_kept_for_the_next_step():
     code = """
 import resource, torch
