@@ -134,7 +134,11 @@ class Network(nn.Module):
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, 3, H, W) of any type -> float32, or wider if the (1, 3, 1, 1) mean and deviation are; channels last."""
+    """(B, 3, H, W) pixels in [0, 255] of any type -> float32 (pixels - mean) / std, channels last.
+
+    Args:
+        mean, std: (1, 3, 1, 1), of such pixels; wider numbers than float32 make the result as wide.
+    """
     # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
     if torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
         return (images.float().contiguous(memory_format=torch.channels_last) - mean).div_(std)

@@ -78,7 +78,7 @@ def _rates(photos: dict[str, list[Path]], folder: Path, rounds: int) -> Table:
         notes=[
             "Processor time of one thread, the medians of rounds that alternate. Ours: the loader's batch with "
             "decode=reduced, normalised as the network does it; to uint8: as far as the processor goes where a GPU "
-            "normalises."
+            "normalises. All keep freed memory, as training does: without it all are slower."
         ],
     )
     for contest in CONTESTS:

@@ -53,6 +53,8 @@ class DeepLabV3Head(nn.Module):
     def forward(self, features: dict[str, Tensor]) -> Tensor:
         x = features["c5"]  # (B, C, h, w)
         # (B, channels, h, w); a product, because LiteRT's converter goes wrong at expand()
+        # contiguous: torch's exporter cannot order the strides of a single channel, channels last; and back again,
+        # because cat() makes all of it channels first if one part is
         ones = torch.ones_like(x[:, :1], memory_format=torch.contiguous_format)
         pooled = (self.pool(x.mean((2, 3), keepdim=True)) * ones).contiguous(memory_format=torch.channels_last)
         x = torch.cat([pooled, self.pointwise(x), *(branch(x) for branch in self.atrous)], dim=1)

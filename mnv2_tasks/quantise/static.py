@@ -68,7 +68,7 @@ def to_int8(
 def _shield(model: Any, layers: Collection[str]) -> None:
     """Put an identity behind these layers, in place.
 
-    Where integers come in and integers go out, ONNX Runtime (its WeightBiasQuantization, since 1.21) would round the
+    Where integers come in and integers go out, ONNX Runtime (1.32, its WeightBiasQuantization) would round the
     weights itself, with one scale for the whole tensor. It keeps this identity, and computes it within the convolution.
     """
     from onnx import helper
