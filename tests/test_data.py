@@ -173,3 +173,16 @@ def test_order_of_training_depends_on_seed_and_epoch_alone():
 def test_impossible_loader_settings_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         data(**change).train_dataloader()
+
+
+@pytest.mark.parametrize("side, averages", [(120, False), (400, True)])
+def test_crops_skip_no_pixel_of_the_picture(side, averages):
+    """Stripes one pixel wide: a crop that skipped pixels would see white or black alone."""
+    stripes = np.zeros((side, side, 3), np.uint8)
+    stripes[:, ::2] = 255
+    augment = Augment("imagenet", 64, GREY)
+    augment.compose.transforms[0].scale = (1.0, 1.0)
+    augment.compose.transforms[0].ratio = (1.0, 1.0)
+    image = augment(Sample(stripes, 0, 0, None, None, None), (0,)).image
+    assert abs(image.mean() - 127.5) < 3
+    assert (image.std() < 30) == averages

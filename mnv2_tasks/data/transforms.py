@@ -6,11 +6,13 @@ Functions rather than YAML, because albumentations only warns about an argument 
 import os
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
 
 from mnv2_tasks.contracts import IGNORE, Sample  # noqa: E402
 from mnv2_tasks.data.policies import Policy  # noqa: E402
@@ -19,6 +21,21 @@ from mnv2_tasks.errors import ConfigError  # noqa: E402
 
 Fill = tuple[int, int, int]
 Preset = Callable[[int, Fill], list[A.BasicTransform]]
+
+
+class RandomResizedCrop(A.RandomResizedCrop):
+    """The crop of Szegedy et al. 2015, with as many pixels averaged as its size asks for.
+
+    cv2.INTER_AREA, which `area_for_downscale` takes for every crop that shrinks, costs five times as much as
+    INTER_LINEAR, half as much as decoding the picture; INTER_LINEAR skips pixels from a shrinkage of two on.
+    """
+
+    def apply(self, img: np.ndarray, crop_coords: tuple[int, int, int, int], **params: Any) -> np.ndarray:
+        left, top, right, bottom = crop_coords
+        height, width = self.size
+        skips = max((bottom - top) / height, (right - left) / width) > 2
+        method = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
+        return cv2.resize(img[top:bottom, left:right], (width, height), interpolation=method)
 
 
 def none(size: int, fill: Fill) -> list[A.BasicTransform]:
@@ -35,9 +52,9 @@ def light(size: int, fill: Fill) -> list[A.BasicTransform]:
 
 
 def imagenet(size: int, fill: Fill) -> list[A.BasicTransform]:
-    """The crop of Szegedy et al. 2015, as in torchvision's reference script, and a flip."""
+    """A crop, as in torchvision's reference script, and a flip."""
     return [
-        A.RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"),
+        RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
         A.HorizontalFlip(p=0.5),
     ]
 
@@ -45,7 +62,7 @@ def imagenet(size: int, fill: Fill) -> list[A.BasicTransform]:
 def inception(size: int, fill: Fill) -> list[A.BasicTransform]:
     """Crop, flip and colours in random order, as TF slim trains (research/slim/preprocessing, inception)."""
     return [
-        A.RandomResizedCrop((size, size), scale=(0.05, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"),
+        RandomResizedCrop((size, size), scale=(0.05, 1.0), ratio=(3 / 4, 4 / 3)),
         A.HorizontalFlip(p=0.5),
         A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.2, 0.2), p=1.0),
     ]
