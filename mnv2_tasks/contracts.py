@@ -144,7 +144,11 @@ class Task(Protocol):
         ...
 
     def predict(self, features: dict[str, Tensor], frames: Frames) -> Any:
-        """Results in the pixels of the original images."""
+        """`results` of what the head makes of these features."""
+        ...
+
+    def results(self, output: Any, frames: Frames) -> Any:
+        """What the head returns -> results in the pixels of the original images."""
         ...
 
 
@@ -157,7 +161,7 @@ class Model(Protocol):
     def device(self) -> torch.device: ...
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
-        """(B, 3, H, W) uint8 -> {task name: what its `predict` returns}."""
+        """(B, 3, H, W) uint8 -> {task name: its `results`}."""
         ...
 
 

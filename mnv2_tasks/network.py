@@ -103,7 +103,7 @@ class Network(nn.Module):
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """Results of every task in the pixels of the original images, by task name."""
-        return {name: self.tasks[name].predict(features, frames) for name, features in self._each(images)}
+        return {name: self.tasks[name].results(output, frames) for name, output in self(images).items()}
 
     def predict_views(
         self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool

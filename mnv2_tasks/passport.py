@@ -21,8 +21,10 @@ def make_passport(
     """A passport; with what a training run `started_from`, if it is one."""
     content = OmegaConf.to_container(config, resolve=True)
     kept = {key: content[key] for key in NETWORK_KEYS}
-    training = {"training": {"ema": config.ema, "started_from": started_from}} if started_from else {}
-    return {"config": kept, "class_names": class_names, "command": command, **training}
+    passport = {"config": kept, "class_names": class_names, "command": command}
+    if started_from:
+        passport["training"] = {"ema": config.ema, "qat": config.qat, "started_from": started_from}
+    return passport
 
 
 def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> list[str]:

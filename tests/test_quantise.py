@@ -281,6 +281,14 @@ def test_training_with_rounding_brings_int8_nearer_to_its_aim(network, images, m
     assert sqnr([aim], in_int8(fold_batch_norms(trained), images)) > before + 3
 
 
+def test_a_network_trained_with_rounding_is_rounded_as_it_was_trained(quantise, network, scenes, images, monkeypatch):
+    """Its aim are the rounded results, which corrected biases would take back to those of its weights in float32."""
+    monkeypatch.setattr("mnv2_tasks.quantise.simulate.WEIGHT_LEVELS", 4)  # hard
+    chosen = {qat: quantise(network, scenes, qat=qat)[1] for qat in (False, True)}
+    assert "corrected" in chosen[False].chosen and chosen[True].chosen == "as it is"
+    assert chosen[True].sqnr["as it is"] > chosen[False].sqnr["as it is"] + 6
+
+
 @torch.no_grad()
 def test_rounding_and_folding_norms_commute(network, images):
     training, part = copy.deepcopy(network), images[:4]  # as many as `rounded` takes at once

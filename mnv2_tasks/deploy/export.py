@@ -62,9 +62,11 @@ def export(config: DictConfig) -> Path:
     console = Console(highlight=False, soft_wrap=True)
     try:
         loaders = _loaders(config, sources) if sources else {}
-        judged = _judged(network, loaders) if config.precision == "int8" and config.format in JUDGED else {}
+        ours: dict[str, Any] = {}
+        if config.precision == "int8" and config.format in JUDGED:
+            ours = _judged(network, loaders) | {"qat": weights.passport.get("training", {}).get("qat", False)}
         with console.status(f"writing {config.format}, {config.precision}"):
-            report = module.write(network, torch.from_numpy(example), metadata, part, config.precision, **judged)
+            report = module.write(network, torch.from_numpy(example), metadata, part, config.precision, **ours)
         exported = Exported(part)
         wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
         if loaders:

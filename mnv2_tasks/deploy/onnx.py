@@ -26,19 +26,20 @@ def write(
     budget: float | None = None,
     score: Score | None = None,
     convert: Convert = lambda file: file,
+    qat: bool = False,
 ) -> Report | None:
     """One file, for any number of images at once; of any height and width where the graph takes them.
 
     Args:
         example: (B, H, W, 3) uint8, B > 1; of int8, all calibration images.
-        budget, score, convert: of int8, see `quantise.quantise`, whose report is returned.
+        budget, score, convert, qat: of int8, see `quantise.quantise`, whose report is returned.
     """
     import onnx
 
     report = None
     if precision == "int8":
         model, report = quantise(
-            network, example.numpy(), metadata=metadata, budget=budget, score=score, convert=convert
+            network, example.numpy(), metadata=metadata, budget=budget, score=score, convert=convert, qat=qat
         )
     else:
         model = to_onnx(Graph(network), example)

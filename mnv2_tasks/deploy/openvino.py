@@ -19,11 +19,12 @@ def write(
     *,
     budget: float | None = None,
     score: Score | None = None,
+    qat: bool = False,
 ) -> Report | None:
     """fp16 stores the weights in half and computes in float32 where the processor has no half; bf16 is computed in.
 
     Args:
-        budget, score: of int8, see `quantise.quantise`.
+        budget, score, qat: of int8, see `quantise.quantise`.
     """
     from mnv2_tasks.deploy import onnx
 
@@ -34,7 +35,9 @@ def write(
     source = path.with_suffix(".onnx.part")
     try:
         exact = "int8" if precision == "int8" else "fp32"
-        report = onnx.write(network, example, metadata, source, exact, budget=budget, score=score, convert=convert)
+        report = onnx.write(
+            network, example, metadata, source, exact, budget=budget, score=score, convert=convert, qat=qat
+        )
         _convert(source, metadata, path, precision)
     finally:
         source.unlink(missing_ok=True)

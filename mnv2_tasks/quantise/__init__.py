@@ -1,7 +1,7 @@
 """quantise(network, images): float32 -> int8 after training, with what each layer costs and what was done about it."""
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mnv2_tasks.quantise.layer_errors import layer_errors
 from mnv2_tasks.quantise.report import Report, Trial, spelled
 from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, rounded, sqnr
 from mnv2_tasks.quantise.static import to_int8, with_biases
+from mnv2_tasks.quantise.training import as_trained_rounded
 
 SIMULATED = 16  # of the calibration images: as many to measure errors on, and others to choose by
 MOST_IN_FLOAT = 0.5  # of the layers; a file beyond is hardly int8
@@ -37,10 +38,12 @@ def quantise(
     budget: float | None = None,
     score: Score | None = None,
     convert: Convert = lambda file: file,
+    qat: bool = False,
 ) -> tuple[Any, Report]:
     """The network as an int8 `onnx.ModelProto`, and why it is as it is.
 
-    Layers are equalised and biases corrected, each if it brings the results nearer to float32. With a budget, the
+    Layers are equalised and biases corrected, each if it brings the results nearer to what the network was trained for:
+    its own in float32 or, after `train_rounded`, those with that rounding. With a budget, the
     layers that harm the results most stay in float32: one, two, four and so on until every score is good enough, and
     then no more than that needs.
 
@@ -50,6 +53,7 @@ def quantise(
         budget: what each score may lose; needs `score`.
         score: {task: what it scores} of a file, higher is better.
         convert: makes of a .onnx file the one that is scored and timed, beside it.
+        qat: whether the network was trained by `train_rounded`.
 
     Raises:
         ConfigError: there is nothing to calibrate on, or the budget asks for half of the layers in float32 or more.
@@ -61,8 +65,9 @@ def quantise(
     _check_calibration(calibration)
     fitted, held_out = (_some(calibration[start::2]) for start in (0, 1 % len(calibration)))
     plain = fold_batch_norms(network)
+    aim = head_outputs(as_trained_rounded(network) if qat else plain, held_out)
     candidates = [
-        _Candidate(candidate, fitted, held_out, equalised=candidate is not plain, corrected=corrected)
+        _Candidate(candidate, fitted, held_out, aim, equalised=candidate is not plain, corrected=corrected)
         for candidate in (plain, equalise(plain, fitted))
         for corrected in (False, True)
     ]
@@ -104,15 +109,22 @@ class _Candidate:
     """A way to int8, simulated: `sqnr` is that of the results if every layer is rounded, on images not fitted to."""
 
     def __init__(
-        self, network: Network, fitted: torch.Tensor, held_out: torch.Tensor, *, equalised: bool, corrected: bool
+        self,
+        network: Network,
+        fitted: torch.Tensor,
+        held_out: torch.Tensor,
+        aim: Sequence[torch.Tensor],
+        *,
+        equalised: bool,
+        corrected: bool,
     ):
         self.network, self.fitted, self.corrected = network, fitted, corrected
         self.title = " and ".join(["equalised"] * equalised + ["corrected"] * corrected) or "as it is"
         self.ranges = input_ranges(network, fitted)
-        exact, names = head_outputs(network, held_out), list(self.ranges)
+        names = list(self.ranges)
         biases = self.biases(names)
         with rounded(network, self.ranges, names), biased(network, biases):
-            self.sqnr = sqnr(exact, head_outputs(network, held_out))
+            self.sqnr = sqnr(aim, head_outputs(network, held_out))
 
     def biases(self, names: Collection[str]) -> dict[str, torch.Tensor]:
         """{layer: bias} where it changes if these layers are int8."""

@@ -43,18 +43,18 @@ def input_ranges(network: Network, images: Tensor) -> dict[str, Range]:
 
 
 def round_weight(weight: Tensor) -> Tensor:
-    """Symmetric, with a scale for each output channel."""
-    scale = weight.abs().flatten(1).amax(1).clamp(min=SMALLEST_RANGE) / WEIGHT_LEVELS
-    scale = scale.view(-1, *[1] * (weight.ndim - 1))
-    return (weight / scale).round() * scale
+    """Symmetric, with a scale for each output channel; gradients pass straight through."""
+    scale = weight.detach().abs().flatten(1).amax(1).clamp(min=SMALLEST_RANGE) / WEIGHT_LEVELS
+    return torch.fake_quantize_per_channel_affine(
+        weight, scale.float(), torch.zeros_like(scale, dtype=torch.int32), 0, -WEIGHT_LEVELS, WEIGHT_LEVELS
+    )
 
 
 def round_input(values: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """With one scale and zero point; what lies beyond `low` and `high` becomes those."""
-    low, high = torch.as_tensor(low), torch.as_tensor(high)
+    """With one scale and zero point; what lies beyond `low` and `high` becomes those, and has no gradient."""
+    low, high = (torch.as_tensor(end, dtype=torch.float32, device=values.device) for end in (low, high))
     scale = (high - low).clamp(min=SMALLEST_RANGE) / INPUT_LEVELS
-    zero = (-low / scale).round()
-    return ((values / scale + zero).round().clamp(0, INPUT_LEVELS) - zero) * scale
+    return torch.fake_quantize_per_tensor_affine(values, scale, (-low / scale).round().int(), 0, INPUT_LEVELS)
 
 
 @contextmanager

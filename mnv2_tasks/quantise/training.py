@@ -1,12 +1,12 @@
 """Quantisation-aware training: each step computes as int8 will, so that the weights learn to bear it.
 
-Every layer rounds its weights and its input on the way forward; gradients pass straight through (Jacob et al. 2018,
-arXiv:1712.05877). Ranges are those of the batch, so nothing is kept: parameters, checkpoints and averaged weights have
-the names and shapes that they have without. Batch norms need no folding first: a scale for each output channel makes
-rounding and folding commute.
+Every layer rounds its weights and its input on the way forward with torch's fake quantisation; gradients pass straight
+through (Jacob et al. 2018, arXiv:1712.05877). Ranges are those of the batch, so nothing is kept: parameters,
+checkpoints and averaged weights have the names and shapes that they have without. Batch norms need no folding first: a
+scale for each output channel makes rounding and folding commute.
 """
 
-from collections.abc import Callable
+import copy
 from typing import Any
 
 from torch import Tensor
@@ -22,20 +22,20 @@ def train_rounded(network: Network) -> None:
         layer.register_forward_hook(_restore, always_call=True)
 
 
-def _round(layer: Any, inputs: tuple[Tensor]) -> Tensor:
-    layer.__dict__["weight"] = _pass_gradient(layer.weight, round_weight)  # hides the parameter, which stays as it is
-    return _pass_gradient(inputs[0], _round_batch)
+def as_trained_rounded(network: Network) -> Network:
+    """A copy of a network trained so, that computes as it did then: its weights alone do not say it."""
+    network = copy.deepcopy(network)
+    train_rounded(network)
+    return network.eval()
+
+
+def _round(layer: Any, inputs: tuple[Tensor]) -> Tensor | None:
+    if layer.weight.is_meta:  # cost.py counts; torch rounds numbers alone
+        return None
+    layer.__dict__["weight"] = round_weight(layer.weight)  # hides the parameter, which stays as it is
+    low, high = inputs[0].detach().aminmax()
+    return round_input(inputs[0], low.clamp(max=0), high.clamp(min=0))
 
 
 def _restore(layer: Any, inputs: Any, output: Tensor) -> None:
     layer.__dict__.pop("weight", None)
-
-
-def _round_batch(values: Tensor) -> Tensor:
-    return round_input(values, values.amin().clamp(max=0), values.amax().clamp(min=0))
-
-
-def _pass_gradient(values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
-    """The rounded values, with the gradient of the exact ones."""
-    exact = values.detach()
-    return values + (rounding(exact.float()).to(exact.dtype) - exact)

@@ -30,5 +30,8 @@ class ClassificationTask(nn.Module):
         return {"class": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
 
     def predict(self, features: dict[str, Tensor], frames: Frames) -> Tensor:
+        return self.results(self.head(features), frames)
+
+    def results(self, output: Tensor, frames: Frames) -> Tensor:
         """(B, K) probabilities."""
-        return self.head(features).float().softmax(dim=1)
+        return output.float().softmax(dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mnv2_tasks.boxes.postprocess import detect
-from mnv2_tasks.contracts import DetectionBatch, Detections, Frames, Head
+from mnv2_tasks.contracts import DetectionBatch, Detections, Frames, Head, SSDOutput
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.coco_map import CocoMAP
 
@@ -59,8 +59,10 @@ class DetectionTask(nn.Module):
         return self.multibox_loss(self.head(features), batch.targets)
 
     def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Detections]:
+        return self.results(self.head(features), frames)
+
+    def results(self, output: SSDOutput, frames: Frames) -> list[Detections]:
         """Boxes of each image in its original pixels."""
-        output = self.head(features)
         # pixels of the image per unit of the network's input, of which it may fill a part
         extents = torch.tensor(frames.input_size) / frames.content_sizes.cpu() * frames.original_sizes.cpu()
         return [

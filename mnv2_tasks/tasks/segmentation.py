@@ -32,16 +32,19 @@ class SegmentationTask(nn.Module):
         return {"pixel": total / (batch.masks != IGNORE).sum().clamp(min=1)}
 
     def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Tensor]:
+        return self.results(self.head(features), frames)
+
+    def results(self, output: Tensor, frames: Frames) -> list[Tensor]:
         """Class maps, each (h, w) int64 of its image's original size."""
         # with a pixel's scores side by side the upsampling and the maximum take two thirds of the time
-        return self.class_maps(self.head(features).contiguous(memory_format=torch.channels_last), frames)
+        return self.class_maps(output.contiguous(memory_format=torch.channels_last), frames)
 
     def probabilities(self, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
         """(B, K, *size) of every pixel of the network's input, at any size of it."""
         return _upsample(self.head(features), size).softmax(dim=1)
 
     def class_maps(self, scores: Tensor, frames: Frames) -> list[Tensor]:
-        """(B, K, h, w) scores over the network's input, larger is better -> what `predict` returns."""
+        """(B, K, h, w) scores over the network's input, larger is better -> `results`."""
         maps = []
         for row, content, original in zip(scores, frames.content_sizes.tolist(), frames.original_sizes.tolist()):
             row = row[None]
