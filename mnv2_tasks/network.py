@@ -139,14 +139,15 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     Args:
         mean, std: (1, 3, 1, 1), of such pixels; wider numbers than float32 make the result as wide.
     """
+    mean, std = (_row(values, images.shape[3]) for values in (mean, std))
     # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
-    if torch.compiler.is_compiling():  # compilers and runtimes broadcast well; LiteRT's converter fails at expand()
-        return (images.float().contiguous(memory_format=torch.channels_last) - mean).div_(std)
+    if torch.compiler.is_compiling():  # where operations in place gain nothing, and ExecuTorch has none
+        return (images.float().contiguous(memory_format=torch.channels_last) - mean) / std
     wide = torch.promote_types(torch.float32, mean.dtype)
-    pixels = images.to(wide, memory_format=torch.channels_last, copy=True)  # what follows is in place
-    return pixels.sub_(_row(mean, images.shape[3])).div_(_row(std, images.shape[3]))
+    return images.to(wide, memory_format=torch.channels_last, copy=True).sub_(mean).div_(std)
 
 
 def _row(values: Tensor, width: int) -> Tensor:
     """A value for each pixel of a row instead of one for each channel: three at a time are several times slower."""
-    return values.expand(-1, -1, 1, width).contiguous(memory_format=torch.channels_last)
+    # multiplied, for LiteRT's converter fails at expand()
+    return (values * values.new_ones(1, 1, 1, width)).contiguous(memory_format=torch.channels_last)
