@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 CLASSES = {"classification": 1000, "ssdlite": 80, "mobile_deeplabv3": 21}
 SIZES = {"classification": 224, "ssdlite": 320, "mobile_deeplabv3": 513, "multitask": 513}  # pixels
+TURN = 0.15  # seconds that a turn lasts at least
 CALIBRATION = 8  # images; which ones does not matter for speed
 
 
@@ -56,10 +57,12 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
 
 def _measure(task: str, size: int, batch: int, threads: int, files: dict[str, Path | str], config: DictConfig) -> Table:
     rounds, warmup, calls = (1, 1, 1) if config.quick else (config.repeats or 15, 3, 5 if batch == 1 else 1)
+    seconds = 0.0 if config.quick else TURN
     said = {name: file for name, file in files.items() if isinstance(file, str)}
-    contestants = {name: repeat(prepare, calls) for name, prepare in _torch(task, size, batch, config.quick).items()}
+    prepared = _torch(task, size, batch, config.quick)
+    contestants = {name: repeat(prepare, calls, seconds) for name, prepare in prepared.items()}
     contestants |= {
-        name: repeat(partial(exported, file, size, batch, threads), calls)
+        name: repeat(partial(exported, file, size, batch, threads), calls, seconds)
         for name, file in files.items()
         if isinstance(file, Path)
     }

@@ -110,16 +110,21 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def repeat(prepare: Callable[[], Callable[[], Any]], calls: int) -> Contestant:
-    """A contestant that prepares a call, and makes it so often in each turn."""
-    return partial(_repeat, prepare, calls)
+def repeat(prepare: Callable[[], Callable[[], Any]], calls: int, seconds: float = 0.0) -> Contestant:
+    """A contestant that prepares a call, and makes it at least so often and for so long in each turn.
+
+    A turn's first calls find caches full of what others left there.
+    """
+    return partial(_repeat, prepare, calls, seconds)
 
 
-def _repeat(prepare: Callable[[], Callable[[], Any]], calls: int, turns: Iterator[Lap]) -> None:
+def _repeat(prepare: Callable[[], Callable[[], Any]], calls: int, seconds: float, turns: Iterator[Lap]) -> None:
     call: Callable[[], Any] | None = None
     for lap in turns:
         call = call or prepare()  # in the first turn, so that no two prepare at once
         with torch.inference_mode():
-            for _ in range(calls):
+            done, began = 0, time.perf_counter()
+            while done < calls or time.perf_counter() - began < seconds:
                 call()
                 lap()
+                done += 1
