@@ -1,4 +1,4 @@
-"""Memory that a step of training or evaluation frees is kept for the next one."""
+"""Memory that a step of training, evaluation or prediction frees is kept for the next one."""
 
 import ctypes
 
@@ -9,8 +9,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc's malloc not to hand large freed blocks back to the system; False where malloc is another.
 
     PyTorch allocates every tensor on the CPU anew. Beyond 32 MB, a single layer's output for a batch, glibc asks the
-    system for each, which zeroes page after page as they are first touched: a quarter of a training step, and half of
-    an evaluation's.
+    system for each, which zeroes page after page as they are first touched: a quarter of a training step, half of an
+    evaluation's, and of a batch in prediction.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))

@@ -20,6 +20,7 @@ from mnv2_tasks.data.images import check_image, read_image
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.deploy.runtime import Exported, is_exported
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.pictures import draw_results
 from mnv2_tasks.results import as_json, in_words, make_folder, write_mask, write_picture
 from mnv2_tasks.sources import find_images
@@ -157,6 +158,7 @@ def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Mo
     """
     path = find_weights(weights)
     if not is_exported(path):
+        keep_freed_memory()
         target = choose_device(device)
         network, passport = load_network(weights)
         network.to(target, memory_format=torch.channels_last)

@@ -24,6 +24,7 @@ from mnv2_tasks.deploy.fold import fold_batch_norms
 from mnv2_tasks.deploy.formats import FORMATS, format_module
 from mnv2_tasks.deploy.runtime import Exported
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.network import Network
 from mnv2_tasks.overrides import nearest
 from mnv2_tasks.passport import make_passport
@@ -56,8 +57,11 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
 
 
 def _measure(task: str, size: int, batch: int, threads: int, files: dict[str, Path | str], config: DictConfig) -> Table:
-    rounds, warmup, calls = (1, 1, 1) if config.quick else (config.repeats or 15, 3, 5 if batch == 1 else 1)
-    seconds = 0.0 if config.quick else TURN
+    single = batch == 1
+    rounds, warmup, calls = (15, 3, 5) if single else (7, 1, 1)
+    rounds, seconds = config.repeats or rounds, TURN
+    if config.quick:
+        rounds, warmup, calls, seconds = 1, 1, 1, 0.0
     said = {name: file for name, file in files.items() if isinstance(file, str)}
     prepared = _torch(task, size, batch, config.quick)
     contestants = {name: repeat(prepare, calls, seconds) for name, prepare in prepared.items()}
@@ -116,6 +120,7 @@ def our_network(task: str, size: int) -> Network:
 
 
 def predicting(task: str, size: int, batch: int, how: str) -> Callable[[], Any]:
+    keep_freed_memory()  # as tools/predict.py and tools/eval.py do
     network = our_network(task, size).to(device(), memory_format=torch.channels_last)
     if how == "folded":
         network = fold_batch_norms(network)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.deploy.nms import suppress_looped
+from mnv2_tasks.memory import keep_freed_memory
 from mnv2_tasks.network import Network
 
 METADATA = "metadata.json"
@@ -48,6 +49,7 @@ class InHalf(nn.Module):
 
 class Session:
     def __init__(self, path: Path, threads: int | None = None):
+        keep_freed_memory()
         files = {METADATA: ""}
         self.module = torch.export.load(path, extra_files=files).module()
         self.metadata: dict[str, str] = json.loads(files[METADATA] or "{}")
