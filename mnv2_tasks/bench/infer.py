@@ -35,13 +35,17 @@ log = logging.getLogger(__name__)
 CLASSES = {"classification": 1000, "ssdlite": 80, "mobile_deeplabv3": 21}
 SIZES = {"classification": 224, "ssdlite": 320, "mobile_deeplabv3": 513, "multitask": 513}  # pixels
 TURN = 0.15  # seconds that a turn lasts at least
+TOGETHER = 2**22  # pixels of a batch
 CALIBRATION = 8  # images; which ones does not matter for speed
 
 
 def measure(config: DictConfig, out: Path) -> list[Table]:
     cores = torch.get_num_threads()
-    settings = [(1, 1)] if config.quick else [(batch, threads) for batch in (1, 32) for threads in sorted({1, cores})]
+    batches = (1, 32) if config.batch is None else (config.batch,)
+    settings = [(1, 1)] if config.quick else [(batch, threads) for batch in batches for threads in sorted({1, cores})]
     tables = []
+    if config.batch is not None and config.batch < 1:
+        raise ConfigError(f"batch={config.batch}: expected at least 1 image")
     if config.only is not None and config.only not in SIZES:
         raise ConfigError(f"only={config.only}: unknown. {nearest(config.only, list(SIZES))}")
     for task, size in SIZES.items():
@@ -70,7 +74,13 @@ def _measure(task: str, size: int, batch: int, threads: int, files: dict[str, Pa
         for name, file in files.items()
         if isinstance(file, Path)
     }
-    found = take_turns(contestants, rounds=rounds, warmup=warmup, threads=threads) | said
+    together = [contestants]
+    if batch * size**2 > TOGETHER:  # one after another: each keeps gigabytes, and all at once fill 24 of them
+        together = [{name: contestant} for name, contestant in contestants.items()]
+    found: dict[str, Turns | str] = {}
+    for some in together:
+        found |= take_turns(some, rounds=rounds, warmup=warmup, threads=threads)
+    found |= said
     torch.set_num_threads(threads)
     peaks = {"torch": matmul_peak(), "OpenVINO": openvino_matmul_peak(threads)}
     name, peak = max(((name, peak) for name, peak in peaks.items() if peak), key=lambda pair: pair[1])

@@ -1,6 +1,7 @@
 """Mean intersection over union, from one confusion matrix over the whole split."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mnv2_tasks.contracts import SegmentationBatch
@@ -68,10 +69,11 @@ class MeanIoU:
 def _confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """(K, K) int64 pixels of each class, row, that were predicted as each class, column.
 
-    By NumPy: torch's threads would cost more than these few passes, while the loader needs the processor.
+    By NumPy: torch's threads would cost more than these few passes, while the loader needs the processor. But its
+    bincount would turn 32-bit numbers into 64 bits first.
     """
-    pairs = np.multiply(truth, num_classes, dtype=np.int64)
-    pairs += predicted
+    pairs = np.multiply(truth, num_classes, dtype=np.int32)
+    np.add(pairs, predicted, out=pairs, casting="unsafe")
     # a row for each value of a mask: that of IGNORE lies beyond those of the classes
-    counts = np.bincount(pairs.ravel(), minlength=num_classes**2)[: num_classes**2]
-    return counts.reshape(num_classes, num_classes)
+    counts = torch.bincount(torch.from_numpy(pairs).flatten(), minlength=num_classes**2)[: num_classes**2]
+    return counts.numpy().reshape(num_classes, num_classes)
