@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 CLASSES = {"classification": 1000, "ssdlite": 80, "mobile_deeplabv3": 21}
 SIZES = {"classification": 224, "ssdlite": 320, "mobile_deeplabv3": 513, "multitask": 513}  # pixels
 TURN = 0.15  # seconds that a turn lasts at least
-TOGETHER = 2**22  # pixels of a batch
+TOGETHER = 2**22  # pixels of a batch, up to which all contestants fit into memory at once
 CALIBRATION = 8  # images; which ones does not matter for speed
 
 
@@ -61,8 +61,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
 
 
 def _measure(task: str, size: int, batch: int, threads: int, files: dict[str, Path | str], config: DictConfig) -> Table:
-    single = batch == 1
-    rounds, warmup, calls = (15, 3, 5) if single else (7, 1, 1)
+    rounds, warmup, calls = (15, 3, 5) if batch == 1 else (7, 1, 1)
     rounds, seconds = config.repeats or rounds, TURN
     if config.quick:
         rounds, warmup, calls, seconds = 1, 1, 1, 0.0

@@ -43,9 +43,9 @@ def quantise(
     """The network as an int8 `onnx.ModelProto`, and why it is as it is.
 
     Layers are equalised and biases corrected, each if it brings the results nearer to what the network was trained for:
-    its own in float32 or, after `train_rounded`, those with that rounding. With a budget, the
-    layers that harm the results most stay in float32: one, two, four and so on until every score is good enough, and
-    then no more than that needs.
+    its own in float32 or, after `train_rounded`, those with that rounding. With a budget, the layers that harm the
+    results most stay in float32: one, two, four and so on until every score is good enough, and then no more than that
+    needs.
 
     Args:
         calibration: (N, H, W, 3) uint8, fitted to the network's input; not what `score` is measured on.
