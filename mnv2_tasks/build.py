@@ -9,15 +9,15 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from mnv2_tasks.checkpoint import find_weights, load_weights
 from mnv2_tasks.contracts import DataSource
-from mnv2_tasks.data.fit import Fit
-from mnv2_tasks.distillation import Distillation
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
-from mnv2_tasks.mixing import Mixing
-from mnv2_tasks.network import Network
-from mnv2_tasks.norms import give_each_task_norms
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.task_norms import give_each_task_norms
+from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.mixing import Mixing
+from mnv2_tasks.weights.weight_files import find_weights, load_weights
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import torch
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of, partial_of
-from mnv2_tasks.config import compose
-from mnv2_tasks.data.collate import Item, collate
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.loading.collate import Item, collate
 from mnv2_tasks.optim import parameter_groups
 
 

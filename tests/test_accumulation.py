@@ -2,9 +2,9 @@
 
 import csv
 
-from mnv2_tasks.checkpoint import find_weights, load_weights
-from mnv2_tasks.config import compose
-from mnv2_tasks.training import train
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.weight_files import find_weights, load_weights
 
 
 def trained(tiny, batch, accumulate):

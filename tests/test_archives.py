@@ -10,8 +10,9 @@ import zlib
 import pytest
 from rich.console import Console
 
-from mnv2_tasks.data import archives, download
-from mnv2_tasks.data.archives import extract, extract_tar_of_tars
+from mnv2_tasks.data.download import fetch as download
+from mnv2_tasks.data.download import unpack as archives
+from mnv2_tasks.data.download.unpack import extract, extract_tar_of_tars
 from mnv2_tasks.errors import ConfigError
 
 CONSOLE = Console(file=io.StringIO())

@@ -18,9 +18,9 @@ from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1, shuffle_channels
 from mnv2_tasks.backbones.shufflenet_v2 import ShuffleNetV2
 from mnv2_tasks.backbones.timm import TimmBackbone
 from mnv2_tasks.backbones.vgg import VGG16
-from mnv2_tasks.cost import model_cost
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.heads.linear import LinearHead
+from mnv2_tasks.network.cost import model_cost
 
 TORCHVISION = {  # its name -> our backbone
     "resnet18": partial(ResNet, depth=18),

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from mnv2_tasks.bench import bench
+from mnv2_tasks.bench.bench import bench
 from mnv2_tasks.bench.train import CONTESTS, least_bytes, our_batch
 from mnv2_tasks.bench.turns import repeat, take_turns
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
 
 
@@ -68,7 +68,7 @@ def test_a_task_that_is_not_measured_is_an_error_with_those_that_are(tmp_path):
 def test_freed_memory_is_kept_for_the_next_step():
     code = """
 import resource, torch
-from mnv2_tasks.memory import keep_freed_memory
+from mnv2_tasks.network.allocator import keep_freed_memory
 if not keep_freed_memory():
     raise SystemExit(3)
 for _ in range(20):

@@ -9,8 +9,8 @@ from mnv2_tasks.bench import startup
 UNNEEDED = [
     "tensorflow", "ai_edge_litert", "onnx", "onnxruntime", "openvino", "executorch", "webdataset", "timm",
     "pycocotools", "hotcoco", "pandas", "sklearn", "scipy.io", "torchvision.transforms.v2",
-    "mnv2_tasks.bench", "mnv2_tasks.comparison", "mnv2_tasks.doctor", "mnv2_tasks.quantise", "mnv2_tasks.scorecard",
-    "mnv2_tasks.study", "mnv2_tasks.tasks.detection", "mnv2_tasks.tasks.segmentation", "mnv2_tasks.data.coco_json",
+    "mnv2_tasks.bench", "mnv2_tasks.studies", "mnv2_tasks.data_tool", "mnv2_tasks.export", "mnv2_tasks.scorecard",
+    "mnv2_tasks.tasks.detection", "mnv2_tasks.tasks.segmentation", "mnv2_tasks.data.reading.coco_json",
 ]  # fmt: skip
 
 
@@ -23,9 +23,11 @@ def modules_of(arguments, tmp_path):
 
 
 def test_help_is_told_without_torch(tmp_path):
-    loaded = modules_of(["-c", "from mnv2_tasks.config import launch; launch('train', None)", "--help"], tmp_path)
-    assert "mnv2_tasks.config" in loaded
-    assert not loaded & {"torch", "torchvision", "lightning", "numpy", "cv2", "mnv2_tasks.training"}
+    loaded = modules_of(
+        ["-c", "from mnv2_tasks.config.compose import launch; launch('train', None)", "--help"], tmp_path
+    )
+    assert "mnv2_tasks.config.compose" in loaded
+    assert not loaded & {"torch", "torchvision", "lightning", "numpy", "cv2", "mnv2_tasks.training.train"}
 
 
 def test_a_training_run_imports_nothing_that_it_does_not_need(tmp_path):

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.coco_map import KEYS, CocoMAP
 

@@ -10,15 +10,15 @@ import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from mnv2_tasks.comparison import compare
-from mnv2_tasks.comparison.bootstrap import draw_images, interval, mean_of, resample, spread
-from mnv2_tasks.comparison.figures import front
-from mnv2_tasks.comparison.groups import differences, labels
-from mnv2_tasks.comparison.labels import place_labels
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
-from mnv2_tasks.run_folder import write_json
+from mnv2_tasks.runs.folder import write_json
+from mnv2_tasks.studies.compare.bootstrap import draw_images, interval, mean_of, resample, spread
+from mnv2_tasks.studies.compare.compare import compare
+from mnv2_tasks.studies.compare.figures import front
+from mnv2_tasks.studies.compare.groups import differences, labels
+from mnv2_tasks.studies.compare.labels import place_labels
 
 NAMES = ["disc", "ring", "star"]
 
@@ -264,7 +264,7 @@ def test_damaged_outcomes_are_stated(tmp_path):
 
 def test_page_of_trained_runs_stands_alone(tiny, tmp_path):
     """A task alone and with others: one page, nothing outside it."""
-    from mnv2_tasks.training import train
+    from mnv2_tasks.training.train import train
 
     alone = train(compose("train", ["task=ssdlite", *tiny]))
     together = train(compose("train", ["task=multitask", *tiny]))

@@ -7,12 +7,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mnv2_tasks.build import build_network
-from mnv2_tasks.checkpoint import load_weights
-from mnv2_tasks.compiling import check_compiler, compiled_for_prediction
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.predict import load_model
-from mnv2_tasks.training import train
+from mnv2_tasks.network.compiled import check_compiler, compiled_for_prediction
+from mnv2_tasks.prediction.predictor import load_model
+from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.weight_files import load_weights
 
 NAMES = {task: ["one", "two"] for task in ("classification", "ssdlite", "mobile_deeplabv3")}
 
@@ -36,7 +36,7 @@ def graphs(monkeypatch):
 
 def test_a_compiled_run_learns_the_same_under_the_same_names(tiny, graphs, monkeypatch):
     for name in ("plot_curves", "report.save_samples", "report.print_metrics", "_banner", "check_compiler"):
-        monkeypatch.setattr(f"mnv2_tasks.training.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
     words = ["task=multitask", "norm_statistics=per_task", "backbone=mobilenet_v1", *tiny, "data.source.train_size=8"]
     words += ["width=0.25", "imgsz=48"]
     eager, compiled = (train(compose("train", [*words, f"trainer.compile={wish}"])) for wish in ("false", "true"))

@@ -6,9 +6,9 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of, partial_of, task_kinds
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.overrides import CONF
 
 
 def options(group):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from mnv2_tasks.cost import model_cost
+from mnv2_tasks.network.cost import model_cost
 
 FLOAT = 4  # bytes
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from mnv2_tasks.contracts import IGNORE, Sample
-from mnv2_tasks.data.collate import Item, collate
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images.augment import PRESETS, Augment
+from mnv2_tasks.data.images.fit import Fit
+from mnv2_tasks.data.images.ssd_crop import SSDCrop, _cut
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.data.shapes import Shapes
-from mnv2_tasks.data.ssd_crop import SSDCrop, _cut
-from mnv2_tasks.data.transforms import PRESETS, Augment
-from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.samplers import TrainingSampler, ValidationSampler
+from mnv2_tasks.loading.collate import Item, collate
+from mnv2_tasks.loading.loaders import TasksData
+from mnv2_tasks.loading.samplers import TrainingSampler, ValidationSampler
 
 KINDS = {"cls": "classification", "det": "detection", "seg": "segmentation"}
 SOURCES = {name: Shapes(kind=kind, train_size=24, val_size=10, image_size=64, seed=0) for name, kind in KINDS.items()}

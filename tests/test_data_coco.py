@@ -14,9 +14,9 @@ from pycocotools.cocoeval import COCOeval
 
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, coco_categories
 from mnv2_tasks.data.coco import coco
-from mnv2_tasks.data.coco_json import read_coco_json
-from mnv2_tasks.data.outlines import compressed_outline, outline_mask
-from mnv2_tasks.data.records import Texts
+from mnv2_tasks.data.reading.coco_json import read_coco_json
+from mnv2_tasks.data.reading.outlines import compressed_outline, outline_mask
+from mnv2_tasks.data.reading.records import Texts
 from mnv2_tasks.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent

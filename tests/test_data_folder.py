@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnv2_tasks.config.words import CONF
 from mnv2_tasks.data.folder import folder
-from mnv2_tasks.data.yolo import read_labels
+from mnv2_tasks.data.layouts.yolo import read_labels
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.overrides import CONF
 
 BCCD = CONF.parent.parent / "shared" / "assets" / "BCCD"
 

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from mnv2_tasks.config.words import CONF
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
 from mnv2_tasks.data.imagenet import imagenet
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.overrides import CONF
 
 GENUINE = CONF.parent.parent / "shared" / "assets" / "imagenet_val"
 TENCH, OSTRICH, TISSUE = "n01440764", "n01518878", "n15075141"  # classes 0, 9 and 999

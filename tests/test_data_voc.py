@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from mnv2_tasks.data.class_lists import VOC_OBJECTS, VOC_SEGMENTATION
+from mnv2_tasks.data.reading.voc_xml import corners_are_one_based, pixel_box, read_voc_xml
 from mnv2_tasks.data.voc import voc
-from mnv2_tasks.data.voc_xml import corners_are_one_based, pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parent.parent

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from mnv2_tasks.build import build_distillation, build_network, build_sources, class_names_of
-from mnv2_tasks.checkpoint import load_weights, save_weights
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.distillation import Distillation
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.lightning_parts import build_data, build_module
-from mnv2_tasks.passport import make_passport
-from mnv2_tasks.training import train
+from mnv2_tasks.training.assemble import build_data, build_module
+from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.weight_files import load_weights, save_weights
 
 SMALL = ["width=0.35", "imgsz=64", "batch=4", "workers=0", "data.source.train_size=8"]
 

@@ -19,7 +19,7 @@ KINDS = ("classification", "detection", "segmentation")
 RECORDING = """
 import os
 from pathlib import Path
-from mnv2_tasks.datamodule import ValidationSet
+from mnv2_tasks.loading.loaders import ValidationSet
 
 def recorded(self, key, read=ValidationSet.__getitem__):
     with (Path(os.environ["RECORDS"]) / os.environ.get("LOCAL_RANK", "0")).open("a") as file:

@@ -8,15 +8,15 @@ from PIL import Image
 from rich.console import Console
 from torchvision.ops import box_iou
 
-from mnv2_tasks.anchor_recall import anchor_fit, best_overlaps, ssd_grids
 from mnv2_tasks.boxes.anchors import ssd_anchors
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.data.folder import folder
-from mnv2_tasks.data.problems import Problem
-from mnv2_tasks.doctor import examine, kind_of
-from mnv2_tasks.doctor_pictures import draw_annotations, plot_classes, write_samples
-from mnv2_tasks.doctor_repair import write_repaired
-from mnv2_tasks.doctor_report import print_examination, verdict, write_bad_files, write_classes
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data_tool.anchor_recall import anchor_fit, best_overlaps, ssd_grids
+from mnv2_tasks.data_tool.examine import examine, kind_of
+from mnv2_tasks.data_tool.pages import draw_annotations, plot_classes, write_samples
+from mnv2_tasks.data_tool.repaired_copy import write_repaired
+from mnv2_tasks.data_tool.tables import print_examination, verdict, write_bad_files, write_classes
 from mnv2_tasks.errors import ConfigError, DataError
 
 WIDTH, HEIGHT = 64, 48

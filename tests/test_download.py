@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from test_archives import entry, files_below, tar_bytes, zip_bytes
 
-from mnv2_tasks.data import download as downloading
-from mnv2_tasks.data import published
-from mnv2_tasks.data.download import fetch
-from mnv2_tasks.data.published import PublishedFile, download, how_to_get, unpack_imagenet
+from mnv2_tasks.data.download import fetch as downloading
+from mnv2_tasks.data.download import published
+from mnv2_tasks.data.download.fetch import fetch
+from mnv2_tasks.data.download.published import PublishedFile, download, how_to_get, unpack_imagenet
 from mnv2_tasks.errors import ConfigError
 
 BODY = bytes(range(256)) * 400

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mnv2_tasks import callbacks
-from mnv2_tasks.callbacks import EpochLog, EpochPlan
-from mnv2_tasks.duration import duration
+from mnv2_tasks.training import callbacks
+from mnv2_tasks.training.callbacks import EpochLog, EpochPlan
+from mnv2_tasks.wording import duration
 
 
 @pytest.mark.parametrize(

@@ -10,22 +10,22 @@ import torch
 from mnv2_tasks.boxes.anchors import ssd_anchors
 from mnv2_tasks.boxes.postprocess import detect
 from mnv2_tasks.build import load_network
-from mnv2_tasks.checkpoint import find_weights, load_weights, save_weights
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Detections, Frames, SSDOutput
-from mnv2_tasks.data.collate import images_tensor
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
-from mnv2_tasks.deploy import formats, onnx
-from mnv2_tasks.deploy.differences import compare_detections, differences
-from mnv2_tasks.deploy.export import export
-from mnv2_tasks.deploy.fold import fold_batch_norms
-from mnv2_tasks.deploy.graph import Graph, detect_batch
-from mnv2_tasks.deploy.nms import suppress, suppress_unrolled
-from mnv2_tasks.deploy.runtime import Exported
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.evaluation import evaluate
-from mnv2_tasks.predict import load_model, predict_images
+from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.export.differences import compare_detections, differences
+from mnv2_tasks.export.export import export
+from mnv2_tasks.export.graph import Graph, detect_batch
+from mnv2_tasks.export.nms import suppress, suppress_unrolled
+from mnv2_tasks.loading.collate import images_tensor
+from mnv2_tasks.network.fold import fold_batch_norms
+from mnv2_tasks.prediction.predictor import load_model, predict_images
+from mnv2_tasks.runtimes import formats, onnx
+from mnv2_tasks.runtimes.exported import Exported
+from mnv2_tasks.weights.weight_files import find_weights, load_weights, save_weights
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")

@@ -12,14 +12,14 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import FeatureSpec
-from mnv2_tasks.deploy.formats import FORMATS, format_module
-from mnv2_tasks.deploy.graph import Graph
-from mnv2_tasks.deploy.nms import suppress, suppress_looped, suppress_unrolled
-from mnv2_tasks.deploy.runtime import Exported
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.export.graph import Graph
+from mnv2_tasks.export.nms import suppress, suppress_looped, suppress_unrolled
 from mnv2_tasks.layers import batch_norm, conv_norm_act
+from mnv2_tasks.runtimes.exported import Exported
+from mnv2_tasks.runtimes.formats import FORMATS, format_module
 
 SIZE = 64
 MINE = ["torch", "executorch", "litert"]
@@ -80,7 +80,7 @@ def written(folder, name, network, precision="fp32", example=None):
         "tasks": json.dumps({task: found.kind for task, found in network.tasks.items()}),
     }
     example = torch.from_numpy(pixels(4) if example is None else example)
-    importlib.import_module(f"mnv2_tasks.deploy.{module}").write(network, example, metadata, path, precision)
+    importlib.import_module(f"mnv2_tasks.runtimes.{module}").write(network, example, metadata, path, precision)
     return path
 
 
@@ -198,7 +198,7 @@ def test_torch_file_leaves_the_number_of_threads_as_it_was(classifier, tmp_path)
 
 def test_litert_files_are_run_without_the_converter(monkeypatch):
     pytest.importorskip("ai_edge_litert")
-    monkeypatch.setattr("mnv2_tasks.deploy.formats.find_spec", lambda name: None if name == "litert_torch" else name)
+    monkeypatch.setattr("mnv2_tasks.runtimes.formats.find_spec", lambda name: None if name == "litert_torch" else name)
     format_module("litert")
     with pytest.raises(ConfigError, match=r'format=litert: needs litert_torch: pip install -e "\.\[litert\]"'):
         format_module("litert", to_write=True)

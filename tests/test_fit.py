@@ -5,7 +5,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from mnv2_tasks.contracts import Frames
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
 from mnv2_tasks.tasks.segmentation import SegmentationTask

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv2_tasks.data.images import check_image, read_image, read_mask
+from mnv2_tasks.data.images.decode import check_image, read_image, read_mask
 from mnv2_tasks.errors import DataError
 
 

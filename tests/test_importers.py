@@ -8,11 +8,11 @@ from torch import nn
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.build import build_network, load_strictly
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, imagenet_names
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.importers.folded import read_npz
-from mnv2_tasks.importers.recognise import families, recognise
+from mnv2_tasks.weights.importers.npz import read_npz
+from mnv2_tasks.weights.importers.recognise import families, recognise
 
 MEAN, STD = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1), torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 

@@ -12,11 +12,11 @@ from tf_networks import TFNetwork
 
 from mnv2_tasks.boxes.coding import decode_boxes
 from mnv2_tasks.build import build_network, load_strictly
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, coco_categories, imagenet_names
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.importers.tensorflow import convert, read_tensorflow
-from mnv2_tasks.importers.tf_names import SSDLITE, place
+from mnv2_tasks.weights.importers.tensorflow import convert, read_tensorflow
+from mnv2_tasks.weights.importers.tensorflow_names import SSDLITE, place
 
 ORACLE = Path(__file__).parent.parent.parent / "shared/assets/ssd_oracle/ssdlite_mobilenet_v2_coco_tensors.csv"
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")

@@ -11,10 +11,10 @@ import torch
 from tf_networks import TFNetwork
 
 from mnv2_tasks.build import build_network, load_strictly
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, imagenet_names
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.importers.tflite import read_tflite
+from mnv2_tasks.weights.importers.tflite import read_tflite
 
 SSD_V1 = Path(__file__).parent.parent.parent / "shared/assets/ssd_oracle/ssd_mobilenet_v1_quant_detect.tflite"
 

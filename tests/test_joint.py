@@ -14,19 +14,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of, load_network
-from mnv2_tasks.config import compose
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.data.images.augment import Augment
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.shapes import Shapes
-from mnv2_tasks.data.transforms import Augment
-from mnv2_tasks.datamodule import TasksData
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.evaluation import evaluate
-from mnv2_tasks.module import TasksModule
+from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.loading.loaders import TasksData
+from mnv2_tasks.loading.samplers import TrainingSampler
 from mnv2_tasks.optim import parameter_groups
-from mnv2_tasks.run_folder import write_config
-from mnv2_tasks.samplers import TrainingSampler
-from mnv2_tasks.task_weights import FixedWeights, UncertaintyWeights
-from mnv2_tasks.training import train
+from mnv2_tasks.runs.folder import write_config
+from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.training.task_weights import FixedWeights, UncertaintyWeights
+from mnv2_tasks.training.train import train
 
 TASKS = ["classification", "ssdlite", "mobile_deeplabv3"]
 KINDS = {"cls": "classification", "det": "detection", "seg": "segmentation"}

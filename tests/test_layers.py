@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.layers import Conv2d, conv2d
-from mnv2_tasks.memory import keep_freed_memory
+from mnv2_tasks.network.allocator import keep_freed_memory
 
 
 def weight_gradient(conv, images, dtype):

@@ -6,9 +6,9 @@ from overfit import overfit
 
 from mnv2_tasks.build import load_network
 from mnv2_tasks.contracts import BoxTargets
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.shapes import Shapes
-from mnv2_tasks.datamodule import TasksData
+from mnv2_tasks.loading.loaders import TasksData
 
 PRIMARY = {
     "classification": "top1", "ssdlite": "AP", "ssd": "AP", "deeplabv3": "mIoU", "mobile_deeplabv3": "mIoU"

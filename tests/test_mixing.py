@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 
 from mnv2_tasks.build import build_mixing, build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import ClassificationBatch, Frames
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.mixing import Mixing
+from mnv2_tasks.training.mixing import Mixing
 
 
 def batch(size=6, classes=5):

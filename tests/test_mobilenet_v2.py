@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import mobilenet_v2
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
-from mnv2_tasks.cost import model_cost
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import SameConv2d, conv2d, make_divisible
+from mnv2_tasks.network.cost import model_cost
 
 WIDTHS = {  # channels of the stem, of the rows of table 2, of the last convolution
     1.4: [48, 24, 32, 48, 88, 136, 224, 448, 1792],

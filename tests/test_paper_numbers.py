@@ -13,12 +13,12 @@ from torchvision.models.detection import ssd300_vgg16
 
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
-from mnv2_tasks.cost import model_cost
-from mnv2_tasks.scorecard import Row, classifier, detector, head_cost, multi_scale_sides, prints_as, segmenter
+from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.scorecard.comparison_networks import ResNet101Beta
 from mnv2_tasks.scorecard.counting import padded_madds, plain_madds
-from mnv2_tasks.scorecard.detection import vgg_ssd
-from mnv2_tasks.scorecard.published import ResNet101Beta
-from mnv2_tasks.scorecard.segmentation import BETA, OS_8, OS_16, PADS
+from mnv2_tasks.scorecard.scorecard import Row, classifier, detector, head_cost, multi_scale_sides, prints_as, segmenter
+from mnv2_tasks.scorecard.table_7 import BETA, OS_8, OS_16, PADS
+from mnv2_tasks.scorecard.tables_5_6 import vgg_ssd
 from mnv2_tasks.scorecard.writing import to_json, to_markdown
 
 DIFFERENT = {  # (row, quantity) where the print is not reproduced; each line of the card says why

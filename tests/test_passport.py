@@ -7,11 +7,11 @@ import torchvision
 from PIL import Image
 
 from mnv2_tasks.build import build_network, load_network, load_strictly
-from mnv2_tasks.checkpoint import load_weights, save_weights
-from mnv2_tasks.config import compose
-from mnv2_tasks.evaluation import evaluate
-from mnv2_tasks.passport import make_passport
-from mnv2_tasks.training import train
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.weight_files import load_weights, save_weights
 
 
 @pytest.fixture

@@ -203,9 +203,9 @@ def test_file_returns_what_was_written(tmp_path):
 def test_training_and_evaluation_leave_the_outcomes_of_each_image(tiny):
     from pathlib import Path
 
-    from mnv2_tasks.config import compose
-    from mnv2_tasks.evaluation import evaluate
-    from mnv2_tasks.training import train
+    from mnv2_tasks.config.compose import compose
+    from mnv2_tasks.evaluation.evaluate import evaluate
+    from mnv2_tasks.training.train import train
 
     run = train(compose("train", ["task=multitask", *tiny]))
     evaluate(compose("eval", [f"run={run}"]))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mnv2_tasks import pictures
-from mnv2_tasks.canvas import MAX_SIDE, MIN_SIDE, Canvas, class_colours
 from mnv2_tasks.contracts import IGNORE, Detections
-from mnv2_tasks.pictures import draw_detections, draw_mask, draw_results, draw_scores, sheet
+from mnv2_tasks.drawing import results as pictures
+from mnv2_tasks.drawing.canvas import MAX_SIDE, MIN_SIDE, Canvas, class_colours
+from mnv2_tasks.drawing.results import draw_detections, draw_mask, draw_results, draw_scores, sheet
 
 NAMES = ["person", "a class with a name so long that nobody would ever type it twice", "Blutkörperchen", "x"]
 SIZES = [(1, 1), (9, 700), (700, 9), (96, 96), (320, 200), (720, 1280), (2500, 4000)]

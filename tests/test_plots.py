@@ -3,8 +3,8 @@ import csv
 import cv2
 import pytest
 
+from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.plots import plot_curves
 
 
 def write_csv(path, rows):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Sample
-from mnv2_tasks.data.transforms import CLASSIFICATION_ONLY, Augment, check_preset
+from mnv2_tasks.data.images.augment import CLASSIFICATION_ONLY, Augment, check_preset
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.training import train
+from mnv2_tasks.training.train import train
 
 GREY = [127.0] * 3
 

@@ -10,20 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
-from mnv2_tasks import predict as predict_module
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Detections
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
 from mnv2_tasks.heads.linear import LinearHead
 from mnv2_tasks.heads.ssd import SSDHead
 from mnv2_tasks.losses.multibox import MultiBoxLoss
-from mnv2_tasks.network import Network
-from mnv2_tasks.predict import Predictor, choose_device, find_inputs, predict_images
-from mnv2_tasks.results import as_json, in_words, make_folder, write_mask
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.prediction import predictor as predict_module
+from mnv2_tasks.prediction.predictor import Predictor, choose_device, find_inputs, predict_images
+from mnv2_tasks.prediction.results import as_json, in_words, make_folder, write_mask
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask
 from mnv2_tasks.tasks.segmentation import SegmentationTask
@@ -77,7 +77,7 @@ def network():
 def tool(network, monkeypatch):
     """The tool's run(), with our network in place of a file of weights."""
     loaded = lambda weights: (network, {"config": PASSPORT})  # noqa: E731
-    monkeypatch.setattr("mnv2_tasks.predict.load_network", loaded)
+    monkeypatch.setattr("mnv2_tasks.prediction.predictor.load_network", loaded)
     spec = importlib.util.spec_from_file_location("predict_tool", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -273,5 +273,5 @@ def test_min_score_is_checked_before_a_folder_is_made(network, tmp_path):
 
 
 def test_lightning_is_not_imported():
-    code = "import sys, mnv2_tasks.build, mnv2_tasks.predict; sys.exit('lightning' in sys.modules)"
+    code = "import sys, mnv2_tasks.build, mnv2_tasks.prediction.predictor; sys.exit('lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

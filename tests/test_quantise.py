@@ -9,20 +9,20 @@ from torch import nn
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.build import load_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.scenes import draw_scene
-from mnv2_tasks.deploy.fold import fold_batch_norms
-from mnv2_tasks.deploy.graph import Graph
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.network import Network
-from mnv2_tasks.quantise.correct import biased, corrected_biases
-from mnv2_tasks.quantise.equalise import equalise, find_pairs
-from mnv2_tasks.quantise.layer_errors import layer_errors
-from mnv2_tasks.quantise.simulate import head_outputs, input_ranges, layers_of, rounded, sqnr
-from mnv2_tasks.quantise.static import to_int8, with_biases
-from mnv2_tasks.quantise.training import train_rounded
+from mnv2_tasks.export.graph import Graph
+from mnv2_tasks.export.int8.correct_biases import biased, corrected_biases
+from mnv2_tasks.export.int8.equalise import equalise, find_pairs
+from mnv2_tasks.export.int8.layer_errors import layer_errors
+from mnv2_tasks.export.int8.onnx_qdq import to_int8, with_biases
+from mnv2_tasks.network.fold import fold_batch_norms
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.rounding import head_outputs, input_ranges, layers_of, rounded, sqnr
+from mnv2_tasks.network.rounding_training import train_rounded
 from mnv2_tasks.tasks.classification import ClassificationTask
-from mnv2_tasks.training import train
+from mnv2_tasks.training.train import train
 
 SIDE = 64
 
@@ -108,7 +108,7 @@ def test_equalisation_saves_a_network_whose_channels_differ_much(uneven, images)
 
 
 def test_corrected_biases_take_back_the_shift_of_every_channel(folded, images, monkeypatch):
-    monkeypatch.setattr("mnv2_tasks.quantise.simulate.WEIGHT_LEVELS", 4)  # hard
+    monkeypatch.setattr("mnv2_tasks.network.rounding.WEIGHT_LEVELS", 4)  # hard
     ranges, means = input_ranges(folded, images[:4]), {}
     biases = corrected_biases(folded, images[:4], ranges, list(ranges))
     assert set(biases) == set(layers_of(folded))
@@ -172,7 +172,7 @@ def test_the_layer_with_a_spoilt_range_is_named_first(folded, images):
 def quantise():
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from mnv2_tasks.quantise import quantise
+    from mnv2_tasks.export.int8.quantise import quantise
 
     return quantise
 
@@ -187,7 +187,7 @@ def integer_layers(model):
 
 
 def test_a_file_in_int8_recognises_what_the_network_does(quantise, uneven, scenes, images, tmp_path):
-    from mnv2_tasks.deploy.onnx import Session
+    from mnv2_tasks.runtimes.onnx import Session
 
     model, report = quantise(uneven, scenes, metadata={"precision": "int8"})
     assert integer_layers(model) == set(layers_of(uneven)) == {error.name for error in report.layers}
@@ -204,7 +204,7 @@ def test_a_file_in_int8_recognises_what_the_network_does(quantise, uneven, scene
 def test_a_file_gets_the_bias_of_each_layer_also_where_the_exporter_made_equal_ones_one(
     quantise, folded, scenes, images, tmp_path
 ):
-    from mnv2_tasks.deploy.onnx import Session, to_onnx
+    from mnv2_tasks.runtimes.onnx import Session, to_onnx
 
     even = copy.deepcopy(folded)
     for layer in layers_of(even).values():
@@ -221,7 +221,7 @@ def test_no_optimisation_of_the_runtime_rounds_a_layer_that_stays_in_float(quant
     import onnx
     import onnxruntime
 
-    from mnv2_tasks.deploy.onnx import to_onnx
+    from mnv2_tasks.runtimes.onnx import to_onnx
 
     exact = to_onnx(Graph(uneven), torch.from_numpy(scenes[:2]))
     to_int8(exact, scenes, tmp_path / "mixed.onnx", keep_float=["backbone.blocks.1.depthwise.0"])
@@ -265,7 +265,7 @@ def test_without_images_nothing_is_calibrated(quantise, network):
 
 
 def test_training_with_rounding_brings_int8_nearer_to_its_aim(network, images, monkeypatch):
-    monkeypatch.setattr("mnv2_tasks.quantise.simulate.WEIGHT_LEVELS", 4)  # hard
+    monkeypatch.setattr("mnv2_tasks.network.rounding.WEIGHT_LEVELS", 4)  # hard
     aim = network(images)["classification"].detach()
     student = copy.deepcopy(network)
     before = sqnr([aim], in_int8(fold_batch_norms(student), images))
@@ -283,7 +283,7 @@ def test_training_with_rounding_brings_int8_nearer_to_its_aim(network, images, m
 
 def test_a_network_trained_with_rounding_is_rounded_as_it_was_trained(quantise, network, scenes, images, monkeypatch):
     """Its aim are the rounded results, which corrected biases would take back to those of its weights in float32."""
-    monkeypatch.setattr("mnv2_tasks.quantise.simulate.WEIGHT_LEVELS", 4)  # hard
+    monkeypatch.setattr("mnv2_tasks.network.rounding.WEIGHT_LEVELS", 4)  # hard
     chosen = {qat: quantise(network, scenes, qat=qat)[1] for qat in (False, True)}
     assert "corrected" in chosen[False].chosen and chosen[True].chosen == "as it is"
     assert chosen[True].sqnr["as it is"] > chosen[False].sqnr["as it is"] + 6

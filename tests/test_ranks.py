@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.ranks import decide
-from mnv2_tasks.run_folder import run_folder_of
+from mnv2_tasks.runs.folder import run_folder_of
+from mnv2_tasks.runs.processes import decide
 
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from mnv2_tasks.ranks import decide
+from mnv2_tasks.runs.processes import decide
 rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
 answers = [decide(lambda: f"{rank} decided {number}", Path(sys.argv[1]), patience=60) for number in range(2)]
 (Path(sys.argv[1]) / f"heard-{rank}").write_text(str(answers))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mnv2_tasks.config import compose
-from mnv2_tasks.evaluation import evaluate
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.evaluation.evaluate import evaluate
 
 ASSETS = Path(__file__).parent.parent.parent / "shared" / "assets"
 TORCHVISION = ASSETS / "weights" / "torchvision_mobilenet_v2_qat_float.pth"

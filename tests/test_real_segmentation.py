@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from mnv2_tasks.build import build_network, load_strictly
-from mnv2_tasks.checkpoint import load_weights
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION
-from mnv2_tasks.evaluation import evaluate
+from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.weights.weight_files import load_weights
 
 ASSETS = Path(__file__).parent.parent.parent / "shared" / "assets"
 VOC = ASSETS / "VOCdevkit" / "VOC2012"

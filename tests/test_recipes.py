@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mnv2_tasks.build import build_distillation, build_mixing, build_network, data_config, partial_of, task_kinds
-from mnv2_tasks.config import compose
-from mnv2_tasks.data.transforms import Augment, check_preset
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import CONF
+from mnv2_tasks.data.images.augment import Augment, check_preset
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.overrides import CONF
 
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
 TASKS = sorted((path.stem for path in (CONF / "task").glob("*.yaml")), key=len, reverse=True)

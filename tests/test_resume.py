@@ -14,14 +14,14 @@ from conftest import TINY
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.evaluation import evaluate
-from mnv2_tasks.module import TasksModule
-from mnv2_tasks.overrides import CONF
-from mnv2_tasks.run_folder import written_whole
-from mnv2_tasks.saving import StepRandomness
-from mnv2_tasks.training import train
+from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.runs.folder import written_whole
+from mnv2_tasks.training.checkpoints import StepRandomness
+from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.training.train import train
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 SMALL = [*TINY, "epochs=4", "imgsz=33", "data.source.train_size=8", "data.source.val_size=4"]  # two steps an epoch
@@ -41,7 +41,7 @@ class PowerCut(Exception):
 def lean(monkeypatch):
     """Without what a run draws, prints and counts beside training."""
     for name in ("plot_curves", "report.save_samples", "report.print_metrics", "_banner"):
-        monkeypatch.setattr(f"mnv2_tasks.training.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ KILLED = """
 import io, os, signal, sys
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 save = torch.save
 
 def killed(content, file):
@@ -192,7 +192,7 @@ def killed(content, file):
     file.write(bytes.getvalue())
 
 def run(config):
-    from mnv2_tasks.training import train
+    from mnv2_tasks.training.train import train
     torch.set_num_threads(1)
     torch.save = killed
     train(config)
@@ -223,7 +223,7 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before_and_the_run_
 def test_run_stopped_after_its_last_epoch_is_finished_by_resuming(runs, whole, monkeypatch):
     folder = runs / "unfinished"
     with monkeypatch.context() as patch:
-        patch.setattr("mnv2_tasks.training.validate", lambda *_: cut_power())
+        patch.setattr("mnv2_tasks.training.train.validate", lambda *_: cut_power())
         with pytest.raises(PowerCut):
             start("classification", folder)
     run = only_run(folder)

@@ -3,9 +3,9 @@ import torch
 from frames import filling
 
 from mnv2_tasks.contracts import FeatureSpec, SegmentationBatch
-from mnv2_tasks.cost import LiveBytes
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
-from mnv2_tasks.network import Network
+from mnv2_tasks.network.cost import LiveBytes
+from mnv2_tasks.network.network import Network
 from mnv2_tasks.tasks.segmentation import SegmentationTask
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.members import content_of
-from mnv2_tasks.data.records import Recorder
+from mnv2_tasks.data.images.file_bytes import content_of
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.records import Recorder
 from mnv2_tasks.data.shards import shards
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.samplers import WINDOW, TrainingSampler
+from mnv2_tasks.loading.samplers import WINDOW, TrainingSampler
 
 pytest.importorskip("webdataset")
 from mnv2_tasks.data.packing import pack  # noqa: E402

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.sources import find_images
+from mnv2_tasks.prediction.inputs import find_images
 
 
 def write_files(folder, *names):

@@ -16,13 +16,13 @@ import pytest
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.overrides import CONF
-from mnv2_tasks.study import run_study
-from mnv2_tasks.study.figures import Point, plot_variants, plot_widths, summary_of
-from mnv2_tasks.study.jobs import device_slots, locked
-from mnv2_tasks.study.plan import merge, plan, study_from
+from mnv2_tasks.studies.study.figures import Point, plot_variants, plot_widths, summary_of
+from mnv2_tasks.studies.study.jobs import device_slots, locked
+from mnv2_tasks.studies.study.plan import merge, plan, study_from
+from mnv2_tasks.studies.study.study import run_study
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 PLANNED = {}  # see plan_once
@@ -89,8 +89,8 @@ def tools(tmp_path, monkeypatch):
         (folder / "compared").write_text(json.dumps(noted))
         return out / "compare.html"
 
-    monkeypatch.setattr("mnv2_tasks.study.report.compare", compare)
-    monkeypatch.setattr("mnv2_tasks.study.plan", plan_once)
+    monkeypatch.setattr("mnv2_tasks.studies.study.report.compare", compare)
+    monkeypatch.setattr("mnv2_tasks.studies.study.plan", plan_once)
     return folder
 
 
@@ -321,7 +321,7 @@ def test_dry_lists_every_run_and_its_command_and_runs_none(tmp_path, tools):
 
 def test_two_jobs_run_side_by_side_and_share_the_cores(tmp_path, tools, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("mnv2_tasks.study._cuda_devices", lambda: [])
+    monkeypatch.setattr("mnv2_tasks.studies.study.study._cuda_devices", lambda: [])
     behave(tools, classification__seed0="meet classification-seed1", classification__seed1="meet classification-seed0")
     assert study(tmp_path, tools, {**SEEDS, "seeds": [0, 1]}, "jobs=2")[0]
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
@@ -344,7 +344,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_study import SEEDS, settings
-from mnv2_tasks.study import run_study
+from mnv2_tasks.studies.study.study import run_study
 run_study(settings(Path({tmp!r}), SEEDS), tools=Path({tools!r}))
 """
 

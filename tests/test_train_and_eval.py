@@ -12,15 +12,15 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from mnv2_tasks.build import build_network
-from mnv2_tasks.checkpoint import load_weights
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.evaluation import evaluate
-from mnv2_tasks.lightning_parts import build_module
-from mnv2_tasks.module import TasksModule
-from mnv2_tasks.network import Network
-from mnv2_tasks.overrides import CONF
-from mnv2_tasks.training import train
+from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.training.assemble import build_module
+from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.weight_files import load_weights
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 KEYS = {
@@ -192,7 +192,7 @@ def test_corrupt_and_malicious_checkpoints_are_refused(tmp_path, capsys):
 
 
 def test_full_or_read_only_run_folder_is_refused_before_training(tiny, tmp_path, monkeypatch):
-    from mnv2_tasks import run_folder
+    from mnv2_tasks.runs import folder as run_folder
 
     with pytest.raises(ConfigError, match=r"cannot make a run folder there.*runs=<folder>"):
         run_of(tiny, "ssdlite", "runs=/proc/nowhere")

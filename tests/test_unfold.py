@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.unfold import is_folded, unfold
+from mnv2_tasks.network.unfold import is_folded, unfold
 
 CLASS_NAMES = {"classification": ["a", "b", "c"], "mobile_deeplabv3": ["background", "a", "b"]}
 

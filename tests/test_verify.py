@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv2_tasks.data import verify
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.records import Recorder
+from mnv2_tasks.data.reading import verify
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.records import Recorder
 from mnv2_tasks.errors import DataError
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torchvision
 
-from mnv2_tasks import checkpoint
 from mnv2_tasks.build import build_network, build_sources, class_names_of, load_network
-from mnv2_tasks.checkpoint import find_weights, load_weights, manifest, sha256
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.transfer import start_from_weights
+from mnv2_tasks.training.initial_weights import start_from_weights
+from mnv2_tasks.weights import weight_files as checkpoint
+from mnv2_tasks.weights.weight_files import find_weights, load_weights, manifest, sha256
 
 
 def network_of(*overrides):
@@ -95,7 +95,7 @@ def published(tmp_path, monkeypatch):
              "sha256": sha256(tmp_path / "site" / "net.pth")[:8], "backbone": "mobilenet_v2",
              "width": 1.0, "start_for": ["folder"]}  # fmt: skip
     monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
-    monkeypatch.setattr("mnv2_tasks.transfer.manifest", checkpoint.manifest)
+    monkeypatch.setattr("mnv2_tasks.training.initial_weights.manifest", checkpoint.manifest)
     yield entry, requests
     server.shutdown()
     server.server_close()

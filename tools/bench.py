@@ -1,10 +1,10 @@
 """python tools/bench.py what=train|data|eval|infer|startup|scale [quick=true] [key=value ...]"""
 
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 
 
 def run(config):
-    from mnv2_tasks.bench import bench  # after the command line was found to be right
+    from mnv2_tasks.bench.bench import bench  # after the command line was found to be right
 
     bench(config)
 

@@ -25,9 +25,9 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         return print(__doc__)
 
-    from mnv2_tasks.comparison import compare
     from mnv2_tasks.errors import ConfigError, DataError
-    from mnv2_tasks.results import make_folder
+    from mnv2_tasks.prediction.results import make_folder
+    from mnv2_tasks.studies.compare.compare import compare
 
     options, folders = {}, []
     try:

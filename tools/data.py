@@ -2,7 +2,7 @@
 
 import sys
 
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 
 USAGE = """error: say what to do:
   python tools/data.py download data=coco data.root=<folder>      fetch, verify and unpack: coco, voc, imagenet
@@ -15,7 +15,7 @@ USAGE = """error: say what to do:
 def download(config):
     from pathlib import Path
 
-    from mnv2_tasks.data import published
+    from mnv2_tasks.data.download import published
     from mnv2_tasks.errors import ConfigError
 
     name, root = config.choices.data, config.data.get("root")
@@ -29,11 +29,11 @@ def download(config):
 
 def check(config):
 
-    from mnv2_tasks.data.files import FileSource
-    from mnv2_tasks.doctor import examine
-    from mnv2_tasks.doctor_pictures import plot_classes, write_samples
-    from mnv2_tasks.doctor_repair import write_repaired
-    from mnv2_tasks.doctor_report import COUNTED, print_examination, verdict, write_bad_files, write_classes
+    from mnv2_tasks.data.reading.file_source import FileSource
+    from mnv2_tasks.data_tool.examine import examine
+    from mnv2_tasks.data_tool.pages import plot_classes, write_samples
+    from mnv2_tasks.data_tool.repaired_copy import write_repaired
+    from mnv2_tasks.data_tool.tables import COUNTED, print_examination, verdict, write_bad_files, write_classes
     from mnv2_tasks.errors import ConfigError, DataError
 
     console = _console()
@@ -72,7 +72,7 @@ def check(config):
 
 
 def show(config):
-    from mnv2_tasks.doctor_pictures import write_samples
+    from mnv2_tasks.data_tool.pages import write_samples
 
     console = _console()
     sources, out = _sources(config, console), _out(config)
@@ -90,9 +90,9 @@ def pack(config):
 
     from rich.filesize import decimal
 
-    from mnv2_tasks.data.files import FileSource
-    from mnv2_tasks.data.listing import counted
     from mnv2_tasks.data.packing import pack as write_shards
+    from mnv2_tasks.data.reading.file_source import FileSource
+    from mnv2_tasks.data.reading.folders import counted
     from mnv2_tasks.errors import ConfigError
 
     console = _console()
@@ -151,7 +151,7 @@ def _check_values(config):
 def _out(config):
     from pathlib import Path
 
-    from mnv2_tasks.results import make_folder
+    from mnv2_tasks.prediction.results import make_folder
 
     return make_folder(config.out, parent=Path("runs/data"))
 

@@ -1,10 +1,10 @@
 """python tools/eval.py run=<run folder>, or: task=<task> data=<data> weights=<name or path>"""
 
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 
 
 def run(config):
-    from mnv2_tasks.evaluation import evaluate
+    from mnv2_tasks.evaluation.evaluate import evaluate
 
     evaluate(config)
 

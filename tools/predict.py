@@ -1,6 +1,6 @@
 """python tools/predict.py [weights=<name or path>] [source=<image, folder or glob>] [key=value ...]"""
 
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 
 
 def run(config):
@@ -9,10 +9,10 @@ def run(config):
     from rich.progress import Progress
 
     from mnv2_tasks.build import build_fit
+    from mnv2_tasks.drawing.results import sheet
     from mnv2_tasks.errors import ConfigError, DataError
-    from mnv2_tasks.pictures import sheet
-    from mnv2_tasks.predict import DEMO, Predictor, find_inputs, load_model
-    from mnv2_tasks.results import write_entries, write_picture
+    from mnv2_tasks.prediction.predictor import DEMO, Predictor, find_inputs, load_model
+    from mnv2_tasks.prediction.results import write_entries, write_picture
 
     if config.batch < 1:
         raise ConfigError(f"batch={config.batch}: expected at least 1")

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mnv2_tasks.scorecard import rows
+from mnv2_tasks.scorecard.scorecard import rows
 from mnv2_tasks.scorecard.writing import VERDICTS, ours, tally, to_json, to_markdown
 
 OUT = Path("runs/scorecard")

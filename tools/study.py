@@ -2,7 +2,7 @@
 
 import sys
 
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 
 AXES = ("tasks", "backbones", "widths", "sizes", "seeds")
 OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "debug")
@@ -26,7 +26,7 @@ def main():
     sys.argv[1:] = own
 
     def run(config):
-        from mnv2_tasks.study import run_study  # after the command line was found to be right
+        from mnv2_tasks.studies.study.study import run_study  # after the command line was found to be right
 
         if not run_study(config, passed, narrowed=narrowed):
             sys.exit(1)  # so that a script can rely on it

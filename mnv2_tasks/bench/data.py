@@ -15,17 +15,17 @@ from omegaconf import DictConfig
 from mnv2_tasks.bench import data_reference as reference
 from mnv2_tasks.bench.data_sets import CLASSES, OBJECTS, data_set, drawn_photos, photos_below
 from mnv2_tasks.contracts import SegmentationBatch
-from mnv2_tasks.data.collate import collate
-from mnv2_tasks.data.files import FileSource, Packed
-from mnv2_tasks.data.fit import Fit
+from mnv2_tasks.data.images.augment import Augment
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.packing import pack
-from mnv2_tasks.data.records import Records, Texts
+from mnv2_tasks.data.reading.file_source import FileSource, Packed
+from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.shards import shards
-from mnv2_tasks.data.transforms import Augment
-from mnv2_tasks.datamodule import TasksData, TrainingSet
-from mnv2_tasks.memory import keep_freed_memory
-from mnv2_tasks.network import normalise
-from mnv2_tasks.table import Table
+from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.loading.collate import collate
+from mnv2_tasks.loading.loaders import TasksData, TrainingSet
+from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.network.network import normalise
 
 FILL = [123.675, 116.28, 103.53]
 BATCH = 16
@@ -171,7 +171,7 @@ def _trusted(kind: str, records: Records, sizes: np.ndarray) -> FileSource:
 def _waiting(photos: list[Path], folder: Path, *, quick: bool) -> Table:
     """A training step as the task has it, without Lightning."""
     from mnv2_tasks.build import build_network
-    from mnv2_tasks.config import compose
+    from mnv2_tasks.config.compose import compose
 
     steps, processes, batch_size = (1, (1,), 2) if quick else (20, (0, 1, 2), BATCH)
     table = Table(

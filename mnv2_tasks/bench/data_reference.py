@@ -16,7 +16,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.data.files import FileSource
+from mnv2_tasks.data.reading.file_source import FileSource
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 Batch = Callable[[list[int]], Any]  # indices -> what goes into the network

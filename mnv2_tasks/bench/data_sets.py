@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.images import read_image
-from mnv2_tasks.data.listing import pictures_below
-from mnv2_tasks.data.records import Recorder
+from mnv2_tasks.data.images.decode import read_image
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.folders import pictures_below
+from mnv2_tasks.data.reading.records import Recorder
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
 

@@ -13,11 +13,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from mnv2_tasks.bench.eval_coco import coco
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import IGNORE, Frames, SegmentationBatch
-from mnv2_tasks.cost import LiveBytes
+from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.metrics.mean_iou import MeanIoU
-from mnv2_tasks.table import Table
+from mnv2_tasks.network.cost import LiveBytes
 from mnv2_tasks.tasks.segmentation import SegmentationTask
 
 SIDE, CLASSES = 513, 21

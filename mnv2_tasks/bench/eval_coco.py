@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.metrics.coco_map import KEYS, CocoMAP
-from mnv2_tasks.table import Table
 
 DETECTIONS, CLASSES, OBJECTS = 100, 80, 7.2  # detections and objects of an image
 

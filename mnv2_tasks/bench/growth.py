@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from mnv2_tasks.table import Table
+from mnv2_tasks.drawing.table import Table
 
 MEGA = 1e6
 STEEP = 1.2  # a fitted slope above this is worse than linear; below, it may be the caches that large work outgrows

@@ -16,19 +16,19 @@ from mnv2_tasks.bench.infer_reference import OTHER_NETWORKS, PEERS
 from mnv2_tasks.bench.peaks import device, matmul_peak, openvino_matmul_peak
 from mnv2_tasks.bench.turns import Turns, repeat, take_turns
 from mnv2_tasks.build import build_network
-from mnv2_tasks.compiling import compiled_for_prediction
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import nearest
 from mnv2_tasks.contracts import Frames
-from mnv2_tasks.cost import model_cost
-from mnv2_tasks.deploy.fold import fold_batch_norms
-from mnv2_tasks.deploy.formats import FORMATS, format_module
-from mnv2_tasks.deploy.runtime import Exported
+from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.memory import keep_freed_memory
-from mnv2_tasks.network import Network
-from mnv2_tasks.overrides import nearest
-from mnv2_tasks.passport import make_passport
-from mnv2_tasks.table import Table
+from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.network.compiled import compiled_for_prediction
+from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.fold import fold_batch_norms
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.runtimes.exported import Exported
+from mnv2_tasks.runtimes.formats import FORMATS, format_module
+from mnv2_tasks.weights.passport import make_passport
 
 log = logging.getLogger(__name__)
 

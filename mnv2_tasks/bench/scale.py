@@ -15,7 +15,7 @@ from mnv2_tasks.bench.scale_annotations import annotations
 from mnv2_tasks.boxes.matching import match_anchors
 from mnv2_tasks.boxes.postprocess import detect
 from mnv2_tasks.build import build_network
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import (
     Batch,
     BoxTargets,
@@ -25,11 +25,11 @@ from mnv2_tasks.contracts import (
     Sample,
     SegmentationBatch,
 )
-from mnv2_tasks.cost import model_cost
-from mnv2_tasks.data.transforms import Augment
-from mnv2_tasks.memory import keep_freed_memory
-from mnv2_tasks.network import Network
-from mnv2_tasks.table import Table
+from mnv2_tasks.data.images.augment import Augment
+from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.network import Network
 
 TASKS = ("classification", "ssdlite", "mobile_deeplabv3")
 

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from mnv2_tasks.bench.growth import MEGA, Growth, grow
-from mnv2_tasks.data.coco_json import read_coco_json
-from mnv2_tasks.data.records import Records
-from mnv2_tasks.data.verify import verify_files
+from mnv2_tasks.data.reading.coco_json import read_coco_json
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data.reading.verify import verify_files
+from mnv2_tasks.loading.samplers import TrainingSampler
 from mnv2_tasks.metrics.coco_map import CocoMAP
-from mnv2_tasks.samplers import TrainingSampler
 
 PER_IMAGE = 7  # objects, as COCO has on average
 SIDE, OBJECT = 64, 16  # of the pictures that annotations are for and of their objects, in pixels

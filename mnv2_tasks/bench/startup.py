@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.table import Table
 
 TOOL = Path(__file__).parent.parent.parent / "tools" / "train.py"
 IMPORTS = "import torch, torchvision, lightning, hydra"
@@ -24,14 +24,14 @@ TINY = [
 ]  # fmt: skip
 # what tools/train.py does, up to the moment at which its first step has changed the weights
 TO_FIRST_STEP = f"""
-from mnv2_tasks.config import launch
+from mnv2_tasks.config.compose import launch
 
 def first_step(*_):
     {END}
 
 def run(config):
-    from mnv2_tasks.training import train
-    from mnv2_tasks.callbacks import EpochPlan
+    from mnv2_tasks.training.train import train
+    from mnv2_tasks.training.callbacks import EpochPlan
     EpochPlan.on_train_batch_end = first_step
     train(config)
 

@@ -16,8 +16,7 @@ from mnv2_tasks.bench import train_reference as reference
 from mnv2_tasks.bench.peaks import bandwidth, device, matmul_peak
 from mnv2_tasks.bench.turns import Contestant, Lap, Turns, take_turns
 from mnv2_tasks.build import build_network
-from mnv2_tasks.callbacks import CompiledTraining, EpochLog
-from mnv2_tasks.config import compose
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import (
     Batch,
     BoxTargets,
@@ -26,12 +25,13 @@ from mnv2_tasks.contracts import (
     Frames,
     SegmentationBatch,
 )
-from mnv2_tasks.cost import model_cost
-from mnv2_tasks.lightning_parts import build_module, build_trainer, choose_precision
-from mnv2_tasks.memory import keep_freed_memory
-from mnv2_tasks.network import Network
-from mnv2_tasks.saving import Checkpoints, StepRandomness
-from mnv2_tasks.table import Table
+from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.training.assemble import build_module, build_trainer, choose_precision
+from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog
+from mnv2_tasks.training.checkpoints import Checkpoints, StepRandomness
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.class_lists import COCO_NAME_OF_VOC, VOC_OBJECTS, VOC_SEGMENTATION, coco_categories
-from mnv2_tasks.data.coco_json import CocoJson, read_coco_json
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.layout import data_root, not_found
-from mnv2_tasks.data.listing import some
-from mnv2_tasks.data.problems import Problem
-from mnv2_tasks.data.records import Records
+from mnv2_tasks.data.reading.coco_json import CocoJson, read_coco_json
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.folders import some
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
 
 TREE = """

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from mnv2_tasks.data.coco_folder import COCO_FOLDER
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.formats import Format, Part
-from mnv2_tasks.data.image_folder import IMAGE_FOLDER
-from mnv2_tasks.data.layout import data_root, listing
-from mnv2_tasks.data.listing import counted, folders
-from mnv2_tasks.data.mask_folder import MASK_FOLDER
-from mnv2_tasks.data.problems import Problem
-from mnv2_tasks.data.records import Records
-from mnv2_tasks.data.splits import WHOLE, Chosen, choose_splits, hold_out, plain
-from mnv2_tasks.data.voc_folder import VOC_FOLDER
-from mnv2_tasks.data.yolo import YOLO
+from mnv2_tasks.data.layouts.coco import COCO_FOLDER
+from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
+from mnv2_tasks.data.layouts.layout import Format, Part
+from mnv2_tasks.data.layouts.masks import MASK_FOLDER
+from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, plain
+from mnv2_tasks.data.layouts.voc import VOC_FOLDER
+from mnv2_tasks.data.layouts.yolo import YOLO
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.folders import counted, folders
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
 
 FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO, MASK_FOLDER)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.image_folder import labelled
-from mnv2_tasks.data.layout import data_root, not_found
-from mnv2_tasks.data.listing import PICTURES, counted, some
-from mnv2_tasks.data.problems import Problem
-from mnv2_tasks.data.records import Records
+from mnv2_tasks.data.layouts.image_folder import labelled
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.folders import PICTURES, counted, some
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
 
 PLACES = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # the second and third as Kaggle packs it

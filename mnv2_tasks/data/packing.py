@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from mnv2_tasks.data.download import require_space
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.members import content_of, size_of
-from mnv2_tasks.data.records import Records
+from mnv2_tasks.data.download.fetch import require_space
+from mnv2_tasks.data.images.file_bytes import content_of, size_of
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.shards import FORMAT, INDEX, PLACES, to_arrays
 from mnv2_tasks.errors import ConfigError
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from mnv2_tasks.data.files import FileSource, Packed
-from mnv2_tasks.data.layout import data_root, listing
-from mnv2_tasks.data.listing import counted
-from mnv2_tasks.data.members import fetch, is_remote
-from mnv2_tasks.data.records import Records, Texts
+from mnv2_tasks.data.images.file_bytes import fetch, is_remote
+from mnv2_tasks.data.reading.file_source import FileSource, Packed
+from mnv2_tasks.data.reading.folders import counted
+from mnv2_tasks.data.reading.records import Records, Texts
+from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
 
 INDEX = "index.json"

@@ -5,12 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 from mnv2_tasks.data.class_lists import VOC_OBJECTS, VOC_SEGMENTATION
-from mnv2_tasks.data.files import FileSource
-from mnv2_tasks.data.layout import data_root, not_found
-from mnv2_tasks.data.listing import some
-from mnv2_tasks.data.problems import Problem
-from mnv2_tasks.data.records import Recorder, Records
-from mnv2_tasks.data.voc_xml import pixel_box, read_voc_xml
+from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data.reading.folders import some
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Recorder, Records
+from mnv2_tasks.data.reading.root import data_root, not_found
+from mnv2_tasks.data.reading.voc_xml import pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
 
 TREE = """

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from mnv2_tasks.cost import Cost, model_cost
+from mnv2_tasks.network.cost import Cost, model_cost
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the input, table 7's "MF"; each also flipped
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from itertools import groupby
 
-from mnv2_tasks.scorecard.row import Row, apart
+from mnv2_tasks.scorecard.figure import Row, apart
 
 VERDICTS = {True: "agrees", False: "differs", None: "quoted"}
 

@@ -1,0 +1,58 @@
+"""bench(config): what is fast, measured beside what people would use instead, in one run and by turns.
+
+Each part is a module of this package, `measure(config) -> list[Table]`; its name is `what=`.
+"""
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from mnv2_tasks.bench.machine import machine
+from mnv2_tasks.config.words import nearest
+from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.prediction.results import make_folder
+from mnv2_tasks.runs.folder import write_json
+
+log = logging.getLogger(__name__)
+
+PARTS = {
+    "train": "images per second of a training step, and of the whole loop",
+    "data": "images per second from files to batches, the loader's memory, streaming",
+    "eval": "COCO's numbers, mean IoU, several scales",
+    "infer": "latency and memory of every task in every runtime",
+    "startup": "seconds to --help and to the first training step",
+    "scale": "time and memory as images, batches, classes, objects and data sets grow",
+}
+
+
+def bench(config: DictConfig) -> list[Table]:
+    """Measure one part, print its tables, and write them beside its plots into a folder.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    if config.what is None:
+        raise ConfigError(f"say what to measure: {', '.join(f'what={name} ({what})' for name, what in PARTS.items())}")
+    if config.what not in PARTS:
+        raise ConfigError(f"what={config.what}: unknown. {nearest(str(config.what), list(PARTS))}")
+    if config.threads is not None:
+        if config.threads < 1:
+            raise ConfigError(f"threads={config.threads}: expected at least 1")
+        torch.set_num_threads(config.threads)
+    out = make_folder(config.out, Path("runs/bench"))
+    heading = f"{machine()}; {'quick: shows that it runs, not how fast' if config.quick else PARTS[config.what]}"
+    console = Console()
+    console.print(heading, highlight=False)
+    tables = import_module(f"mnv2_tasks.bench.bench.{config.what}").measure(config, out)
+    for table in tables:
+        table.show(console)
+    text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])
+    (out / f"{config.what}.md").write_text(text, encoding="utf-8")
+    write_json(out / f"{config.what}.json", {"machine": machine(), "tables": [table.to_json() for table in tables]})
+    log.info("written to %s: %s", out, ", ".join(sorted(file.name for file in out.iterdir())))
+    return tables

@@ -1,0 +1,175 @@
+"""The command line -> one resolved config, with errors that name the nearest right word."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnv2_tasks.config.stored import stored_config, update
+from mnv2_tasks.config.words import (
+    CONF,
+    GROUPS,
+    check_value,
+    data_of_tasks,
+    is_data_of_task,
+    nearest,
+    options_of,
+    quoted,
+)
+from mnv2_tasks.errors import ConfigError, DataError
+
+
+def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
+    """Entry of every tool. Hydra's own flags (-m, --cfg ...) go to Hydra, everything else is composed here."""
+    argv = [quoted(arg) for arg in sys.argv[1:]]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    debug = any(arg in ("debug=true", "debug=True") for arg in argv)
+    if {"-h", "--help"} & set(argv):
+        return print(_help(config_name))
+    try:
+        if any(arg.startswith("-") for arg in argv):
+            plain = [arg for arg in argv if not arg.startswith("-") and "=" in arg]  # not the job of --cfg job
+            brought = _brought(plain, config_name)
+            if {"-m", "--multirun"} & set(argv):
+                _check(plain, config_name, brought)
+            sys.argv[1:] = data_of_tasks([*brought, *argv])
+            hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(_job(run, config_name))()
+        else:
+            run(compose(config_name, argv))
+    except (ConfigError, DataError, HydraException, OmegaConfBaseException, OSError) as error:
+        if debug:
+            raise
+        sys.exit(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)")
+
+
+def _job(run: Callable[[DictConfig], None], config_name: str) -> Callable[[DictConfig], None]:
+    """`run` with the config of one of a sweep's jobs, composed anew: its task's recipe brings groups of its own."""
+
+    def job(config: DictConfig) -> None:
+        run(compose(config_name, list(HydraConfig.get().overrides.task)))
+
+    return job
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Hydra on conf/, beside the one that runs the jobs of a sweep, if there is one."""
+    state = GlobalHydra.instance()
+    outer, state.hydra = state.hydra, None
+    try:
+        with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            yield
+    finally:
+        state.hydra = outer
+
+
+def _help(config_name: str) -> str:
+    """The tool's config file, whose comments explain each key, and what there is to choose from."""
+    text = (CONF / f"{config_name}.yaml").read_text().split("\nhydra:")[0]
+    kept = [line for line in text.splitlines() if "override hydra" not in line]
+    groups = [group for group in GROUPS if config_name in ("eval", "export") or f"\n  - {group}: " in text]
+    groups += ["recipe"] if groups else []
+    choices = [f"#   {group}={' | '.join(options_of(group))}" for group in groups]
+    return "\n".join([*kept, "", "# Choices", *choices] if choices else kept)
+
+
+def compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """The config of a tool with these overrides, resolved.
+
+    `resume=<run>` and `run=<run>` start from that run's own config.yaml instead of from conf/, `repeat=<run>` from its
+    run.json. `weights=` brings what belongs to them, such as their padding and input normalisation; what the user says
+    wins.
+
+    Raises:
+        ConfigError: an unknown key or choice, a value of the wrong type, or a folder that is not a run.
+    """
+    overrides = [quoted(override) for override in overrides]
+    stored = stored_config(overrides)
+    if stored is not None:
+        return update(stored, overrides)
+    brought = _brought(overrides, config_name)
+    _check(overrides, config_name, brought)
+    with _own_hydra():
+        config = hydra.compose(config_name, data_of_tasks([*brought, *overrides]), return_hydra_config=True)
+    outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
+    HydraConfig.instance().set_config(config)
+    resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    OmegaConf.resolve(resolved)
+    HydraConfig.instance().cfg = outer
+    OmegaConf.set_struct(resolved, True)
+    return resolved
+
+
+def _brought(overrides: list[str], config_name: str) -> list[str]:
+    """Overrides that stand before the user's: what the weights bring, and the groups of the recipe."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override() and o.package is None}
+    if config_name not in ("train", "eval", "export"):
+        return []
+    brought = _brought_by_weights(given, config_name)
+    chosen = {"data": "shapes", **dict(line.split("=", 1) for line in brought), **given}
+    name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")
+    recipe = CONF / "recipe" / f"{name}.yaml"
+    groups = (OmegaConf.load(recipe).get("groups") or {}) if recipe.is_file() else {}
+    return [*brought, *(f"{group}={option}" for group, option in groups.items() if group not in given)]
+
+
+def _brought_by_weights(given: dict[str, str], config_name: str) -> list[str]:
+    weights = given.get("weights", "auto")
+    if weights in ("auto", "none"):
+        return []
+    from mnv2_tasks.weights.passport import evaluation_overrides, training_overrides
+    from mnv2_tasks.weights.weight_files import find_weights, read_passport  # torch, which --help can do without
+
+    backbone = given.get("backbone", "mobilenet_v2")
+    passport = read_passport(find_weights(weights, backbone))
+    return training_overrides(passport, backbone) if config_name == "train" else evaluation_overrides(passport, given)
+
+
+def _check(overrides: list[str], config_name: str, brought: Iterable[str] = ()) -> None:
+    """Raise a ConfigError for the first override that names nothing, or has the wrong type.
+
+    Args:
+        brought: overrides that are not the user's, whose groups decide which keys there are.
+    """
+    parsed = OverridesParser.create().parse_overrides(data_of_tasks(overrides))
+    choices = [o for o in parsed if o.key_or_group in (*GROUPS, "recipe")]
+    tasks = [str(o.value()) for o in choices if o.key_or_group == "task" and not o.is_sweep_override()]
+    for override in choices:
+        options = options_of(override.key_or_group)
+        if override.key_or_group == "recipe" and tasks:
+            options = [name for name in options if name.startswith(f"{tasks[0]}_")]
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+        for value in values:
+            if value not in options:
+                raise ConfigError(
+                    f"{override.key_or_group}={value}: unknown {override.key_or_group}. {nearest(str(value), options)}"
+                )
+    if any(o.is_sweep_override() for o in choices):
+        return  # each job of the sweep is composed, and so checked, on its own
+    with _own_hydra():
+        groups = [line for line in brought if line.split("=")[0] in GROUPS or is_data_of_task(line.split("=")[0])]
+        groups = data_of_tasks(groups)
+        config = hydra.compose(config_name, [*groups, *(o.input_line for o in choices)])
+    for override in parsed:
+        if override not in choices and not override.is_add() and not override.is_sweep_override():
+            if not override.key_or_group.startswith("hydra"):
+                check_value(override, config)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost message that is ours, else the outermost."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConfigError | DataError):
+            return str(cause)
+        cause = cause.__cause__
+    return f"{error}"

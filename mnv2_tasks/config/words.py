@@ -1,0 +1,103 @@
+"""The words of a command line: which there are, of which type, and the nearest right one."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnv2_tasks.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
+PATHS = ("source", "out", "weights", "run", "resume", "repeat", "runs")  # a file may have any name, see quoted
+
+
+def options_of(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def quoted(argument: str) -> str:
+    """Hydra's grammar refuses spaces, commas and brackets in a bare value; file names have them."""
+    key, sign, value = argument.partition("=")
+    path = key in PATHS or (key.startswith("data.") and key.endswith(".root"))
+    if not sign or not path or value[:1] in ("", "'", '"') or value == "null":
+        return argument
+    escaped = value.replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def data_of_tasks(arguments: list[str]) -> list[str]:
+    """`data.<task>=<data>`, the data set of one task, as Hydra says it: that group once more, at that key.
+
+    Raises:
+        ConfigError: an unknown data set, or several as in a sweep.
+    """
+    rest, chosen = [], {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if not is_data_of_task(key):
+            rest.append(argument)
+        elif value not in options_of("data"):
+            sweep = "a sweep over it is not possible, start one run for each. " if "," in value else ""
+            raise ConfigError(f"{argument}: unknown data. {sweep}{nearest(value, options_of('data'))}")
+        else:
+            chosen[key] = value
+    groups = [f"+data@{key}={value}" for key, value in chosen.items()]
+    names = [f"+choices.datasets.{key.removeprefix('data.')}={value}" for key, value in chosen.items()]
+    return [*groups, *names, *rest]
+
+
+def is_data_of_task(key: str) -> bool:
+    return key.startswith("data.") and key.removeprefix("data.") in options_of("task")
+
+
+def check_value(override: Override, config: DictConfig) -> None:
+    key, parent = override.key_or_group, config
+    *path, last = key.split(".")
+    for i, part in enumerate([*path, last]):
+        if not OmegaConf.is_dict(parent) or part not in parent:
+            offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
+            if i == 0 and "tasks" in config:  # predict's config has no groups
+                offered += set(GROUPS) - {"study"}
+            where = f" in {'.'.join(path[:i])}" if i else ""
+            raise ConfigError(f"{override.input_line}: there is no key {part!r}{where}. {nearest(part, offered)}")
+        if i < len(path):
+            parent = parent[part]
+    if OmegaConf.is_missing(parent, last) or override.is_delete():
+        return
+    try:
+        before = parent[last]
+    except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
+        return
+    after = override.value()
+    if not _same_type(before, after):
+        raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
+
+
+def _same_type(before: object, after: object) -> bool:
+    if before is None or after is None:
+        return True
+    if isinstance(before, bool) or isinstance(after, bool):
+        return isinstance(before, bool) and isinstance(after, bool)
+    if isinstance(before, float):
+        return isinstance(after, int | float)
+    if isinstance(before, int):
+        return isinstance(after, int)
+    if isinstance(before, str):
+        return not isinstance(after, list | dict)
+    return isinstance(after, list if OmegaConf.is_list(before) else dict)
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return names.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of keys")
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    options = sorted(set(options))
+    close = difflib.get_close_matches(word, options, n=2, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}There are: {', '.join(options)}"

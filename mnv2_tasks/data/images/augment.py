@@ -1,0 +1,173 @@
+"""Augmentation presets: what happens at random to a training picture, its boxes and its mask, up to the network's size.
+
+Functions rather than YAML, because albumentations only warns about an argument it does not know.
+"""
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
+
+from mnv2_tasks.contracts import IGNORE, Sample  # noqa: E402
+from mnv2_tasks.data.images.policies import Policy  # noqa: E402
+from mnv2_tasks.data.images.ssd_crop import SSDCrop  # noqa: E402
+from mnv2_tasks.errors import ConfigError  # noqa: E402
+
+Fill = tuple[int, int, int]
+Preset = Callable[[int, Fill], list[A.BasicTransform]]
+
+
+class RandomResizedCrop(A.RandomResizedCrop):
+    """The crop of Szegedy et al. 2015, with as many pixels averaged as its size asks for.
+
+    cv2.INTER_AREA, which `area_for_downscale` takes for every crop that shrinks, costs five times as much as
+    INTER_LINEAR, half as much as decoding the picture; INTER_LINEAR skips pixels from a shrinkage of two on.
+    """
+
+    def apply(self, img: np.ndarray, crop_coords: tuple[int, int, int, int], **params: Any) -> np.ndarray:
+        left, top, right, bottom = crop_coords
+        height, width = self.size
+        skips = max((bottom - top) / height, (right - left) / width) > 2
+        method = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
+        return cv2.resize(img[top:bottom, left:right], (width, height), interpolation=method)
+
+
+def none(size: int, fill: Fill) -> list[A.BasicTransform]:
+    return [A.Resize(size, size)]
+
+
+def light(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """For scenes that are drawn afresh every epoch, turned, stretched and coloured at random already."""
+    return [
+        A.HorizontalFlip(p=0.5),
+        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
+        A.Resize(size, size),
+    ]
+
+
+def imagenet(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """A crop, as in torchvision's reference script, and a flip."""
+    return [
+        RandomResizedCrop((size, size), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
+        A.HorizontalFlip(p=0.5),
+    ]
+
+
+def inception(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Crop, flip and colours in random order, as TF slim trains (research/slim/preprocessing, inception)."""
+    return [
+        RandomResizedCrop((size, size), scale=(0.05, 1.0), ratio=(3 / 4, 4 / 3)),
+        A.HorizontalFlip(p=0.5),
+        A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.2, 0.2), p=1.0),
+    ]
+
+
+def imagenet_trivial(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """torchvision's second recipe: TrivialAugment, and a tenth of the pictures with an erased rectangle."""
+    return [*imagenet(size, fill), Policy("trivial", fill=fill), A.Erasing(fill=fill, p=0.1)]
+
+
+def imagenet_rand(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """As the EfficientNets are trained: two operations of RandAugment, and a fifth with a rectangle of noise."""
+    return [*imagenet(size, fill), Policy("rand", fill=fill), A.Erasing(fill="random", p=0.2)]
+
+
+def ssd_crop(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """SSD's crops and a flip, without colours and zoom: TF's SSDLite, and torchvision's `ssdlite`."""
+    return [SSDCrop(zoom_out=1.0, fill=fill), A.HorizontalFlip(p=0.5), A.Resize(size, size)]
+
+
+def ssd(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Colours, zoom out or crop, flip (SSD paper, sections 2.2 and 3.6)."""
+    return [
+        A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.5),
+        SSDCrop(zoom_out=4.0, fill=fill),
+        A.HorizontalFlip(p=0.5),
+        A.Resize(size, size),
+    ]
+
+
+def deeplab(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Scale by 0.5 to 2, crop, flip; what lies outside the picture has no class (as TF's DeepLab trains)."""
+    return [
+        A.RandomScale((-0.5, 1.0), p=1.0),
+        A.PadIfNeeded(size, size, fill=fill, fill_mask=IGNORE, position="random"),
+        A.RandomCrop(size, size),
+        A.HorizontalFlip(p=0.5),
+    ]
+
+
+PRESETS: dict[str, Preset] = {
+    "none": none,
+    "light": light,
+    "imagenet": imagenet,
+    "inception": inception,
+    "imagenet_trivial": imagenet_trivial,
+    "imagenet_rand": imagenet_rand,
+    "ssd": ssd,
+    "ssd_crop": ssd_crop,
+    "deeplab": deeplab,
+}
+IN_PIXELS = {"deeplab"}  # cut out a part of so many pixels, not a share of the picture
+CLASSIFICATION_ONLY = {"imagenet_trivial", "imagenet_rand"}  # move pixels, and neither boxes nor masks
+
+
+def check_preset(preset: str, kind: str) -> None:
+    """Raise a ConfigError for a preset that there is not, or that spoils the annotations of this kind of task."""
+    if preset not in PRESETS:
+        raise ConfigError(f"data.augmentation.{kind}={preset}: is unknown; there are {', '.join(PRESETS)}")
+    if preset in CLASSIFICATION_ONLY and kind != "classification":
+        fit = [name for name in PRESETS if name not in CLASSIFICATION_ONLY]
+        raise ConfigError(
+            f"data.augmentation.{kind}={preset}: moves the picture without its boxes and masks, it is for "
+            f"classification alone; for {kind} there are {', '.join(fit)}"
+        )
+
+
+class Augment:
+    """A preset, drawn from the key given with each sample and from nothing else.
+
+    So a sample looks the same in every worker process and after a resumed run. (Compose(seed=) gives each of its
+    transforms the same stream: their decisions would be perfectly correlated.)
+
+    Args:
+        preset: a name in PRESETS.
+        size: side of the network's square input, in pixels.
+        fill: RGB of what lies outside the picture.
+
+    Attributes:
+        least: pixels of a picture's shorter side beyond which more would hardly be seen: the smallest crops, a third
+            of a side, come from two thirds of the input's pixels. None: every pixel counts.
+    """
+
+    def __init__(self, preset: str, size: int, fill: list[float]):
+        if preset not in PRESETS:
+            raise ConfigError(f"data.augmentation: {preset!r} is unknown; there are {', '.join(PRESETS)}")
+        self.least = None if preset in IN_PIXELS else 2 * size
+        boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
+        red, green, blue = (round(value) for value in fill)
+        self.compose = A.Compose(PRESETS[preset](size, (red, green, blue)), bbox_params=boxes, mask_interpolation=0)
+
+    def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
+        rng = np.random.default_rng(key)
+        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**32))))
+        has_boxes = sample.boxes is not None
+        fields = {
+            "image": sample.image,
+            "bboxes": sample.boxes if has_boxes else np.zeros((0, 4), np.float32),
+            "box_labels": sample.box_labels if has_boxes else [],
+            **({"mask": sample.mask} if sample.mask is not None else {}),
+        }
+        out = self.compose(**fields)
+        return sample._replace(
+            image=out["image"],
+            boxes=np.asarray(out["bboxes"], np.float32).reshape(-1, 4) if has_boxes else None,
+            box_labels=np.asarray(out["box_labels"], np.int64) if has_boxes else None,
+            mask=out.get("mask"),
+        )

@@ -1,0 +1,114 @@
+"""ImageFolder: one folder of pictures for each class."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mnv2_tasks.data.layouts.layout import Format, Opened, Part
+from mnv2_tasks.data.layouts.splits import WHOLE, is_split
+from mnv2_tasks.data.reading.folders import PICTURES, counted, folders, has, pictures_below, some, told
+from mnv2_tasks.data.reading.records import Records, Texts
+from mnv2_tasks.errors import ConfigError
+
+# folders of pictures that belong to other layouts: they are no classes
+NO_CLASSES = (
+    "images",
+    "imgs",
+    "jpegimages",
+    "masks",
+    "labels",
+    "annotations",
+    "segmentationclass",
+    "segmentationobject",
+)
+
+ClassFolders = dict[str, list[str]]  # class -> sorted paths of its pictures
+
+
+def labelled(files: Sequence[str], labels: np.ndarray) -> Records:
+    """Records of a classification set; labels (n,) int64. Lean enough for the 1.28 million of ImageNet."""
+    return Records(
+        files=Texts(files),
+        ids=np.arange(len(files), dtype=np.int64),
+        sizes=np.zeros((len(files), 2), np.int32),
+        labels=labels,
+        masks=Texts(),
+        starts=np.zeros(len(files) + 1, np.int64),
+        boxes=np.zeros((0, 4)),
+        box_labels=np.zeros(0, np.int64),
+        box_ids=np.zeros(0, np.int64),
+        areas=np.zeros(0),
+        crowd=np.zeros(0, bool),
+        outlines=Texts(),
+    )
+
+
+def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+    splits = [folder for folder in folders(root) if is_split(folder.name, wanted)]
+    parts = {folder.name: Part(folder, folder) for folder in splits if _classes(folder, least=1)}
+    return parts or ({WHOLE: Part(root, root)} if _classes(root, least=2) else {})
+
+
+def _classes(folder: Path, least: int) -> bool:
+    """Whether it holds that many class folders. A single one below the root is rather a folder around the data."""
+    full = [inside for inside in folders(folder) if has(inside, PICTURES)]
+    inner = [inside.name for outer in full for inside in folders(outer)]
+    return (
+        len(full) >= least
+        and not all(inside.name.lower() in NO_CLASSES or is_split(inside.name, ()) for inside in full)
+        and not any(name.lower() in NO_CLASSES or is_split(name, ()) for name in inner)
+    )
+
+
+def _open(root: Path, parts: dict[str, Part]) -> Opened:
+    trees: dict[str, ClassFolders] = {}
+    others: Counter[str] = Counter()
+    loose = 0
+    for split, part in parts.items():
+        trees[split] = {}
+        loose += sum(file.suffix.lower() in PICTURES for file in part.images.glob("[!.]*"))
+        for folder in folders(part.images):
+            trees[split][folder.name], no_images = pictures_below(folder)
+            others += no_images
+    first, *rest = trees
+    names = list(trees[first])
+    for split in rest:
+        _check_classes(parts[first].images, names, parts[split].images, trees[split])
+    empty = [name for name in names if not trees[first][name]]
+    notes = [
+        *told(others),
+        *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
+        *([f"{counted(len(empty), 'class')} without images: {some(empty)}"] if empty else []),
+    ]
+
+    def read(split: str):
+        files = [file for name in names for file in trees[split].get(name, [])]
+        counts = [len(trees[split].get(name, [])) for name in names]
+        return labelled(files, np.repeat(np.arange(len(names)), counts)), []
+
+    return Opened(names, read, notes)
+
+
+def _check_classes(train: Path, names: list[str], val: Path, tree: ClassFolders) -> None:
+    strange = [name for name, files in tree.items() if name not in names and files]
+    if strange:
+        missing = [name for name in names if name not in tree]
+        also = f"; of those in {train}, it lacks {some(missing)}" if missing else ""
+        raise ConfigError(
+            f"{val}: has {counted(len(strange), 'class')} that {train} does not have: {some(strange)}{also}. "
+            f"Rename the folders to match, or add images of these classes to both"
+        )
+
+
+IMAGE_FOLDER = Format(
+    title="ImageFolder",
+    kind="classification",
+    tree="""
+train/<class>/*.jpg
+val/<class>/*.jpg          or <class>/*.jpg alone: every fifth image validates
+""",
+    find=_find,
+    open=_open,
+)

@@ -1,0 +1,71 @@
+"""What the layouts that `data=folder` recognises have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mnv2_tasks.data.layouts.splits import WHOLE, is_split
+from mnv2_tasks.data.reading.folders import child, folders
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+
+
+class Part(NamedTuple):
+    """Where the files of one split lie."""
+
+    images: Path
+    labels: Path  # a folder, or the one file that holds all annotations
+    listed: Path | None = None  # a text file with the names of the split's images; None: all that lie there
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A user's data, understood."""
+
+    class_names: list[str]
+    read: Callable[[str], tuple[Records, list[Problem]]]  # by the data's own name of a split
+    notes: list[str] = field(default_factory=list)  # what people should know of how it was understood
+    category_ids: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One layout.
+
+    Args:
+        title: for people, such as "YOLO txt".
+        kind: of the tasks that it serves.
+        tree: its layout below the root, for people.
+        find: the root, and names of splits that the user gave -> the splits there, or nothing if this is another
+            layout. It is quick, and never refuses.
+        open: the root and the chosen splits, that to train on first -> the data. It refuses what it cannot understand.
+    """
+
+    title: str
+    kind: str
+    tree: str
+    find: Callable[[Path, tuple[str, ...]], dict[str, Part]]
+    open: Callable[[Path, dict[str, Part]], Opened]
+
+
+def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]) -> dict[str, Part]:
+    """`images/<split>` + `labels/<split>`, `<split>/images` + `<split>/labels`, or unsplit `images` + `labels`."""
+    image_folder, label_folder = child(root, images), child(root, labels)
+    if image_folder and label_folder:
+        names = [folder.name for folder in folders(image_folder) if is_split(folder.name, wanted)]
+        parts = {name: Part(image_folder / name, label_folder / name) for name in names}
+        return {name: part for name, part in parts.items() if part.labels.is_dir()} or {
+            WHOLE: Part(image_folder, label_folder)
+        }
+    return {
+        folder.name: Part(inside, beside)
+        for folder in folders(root)
+        if is_split(folder.name, wanted) and (inside := child(folder, images)) and (beside := child(folder, labels))
+    }
+
+
+def listed_names(file: Path) -> list[str]:
+    """The lines of a text file, without empty ones. A name in another encoding than UTF-8 will be missed as a file."""
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,98 @@
+"""Which images train and which validate, in a user's own data."""
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.errors import ConfigError
+
+TRAIN = ("train", "training", "trainval")
+VAL = ("val", "valid", "validation", "test", "testing")
+WHOLE = ""  # the one split of data that are not split
+HELD_OUT = 5  # without a split to validate on, one image in so many
+
+
+class Chosen(NamedTuple):
+    train: str | None  # None: there is nothing to train on
+    val: str | None  # None: a part of train is held out
+
+
+def is_split(name: str, wanted: Collection[str]) -> bool:
+    """Whether a folder's or file's name is a split's: a usual one, or one of those that the user named."""
+    return name in wanted or plain(name) in (*TRAIN, *VAL)
+
+
+def choose_splits(there: Collection[str], train: str | None, val: str | None) -> Chosen:
+    """By the user's word, or else by the usual names: val, valid, validation or test validates, in this order.
+
+    Args:
+        there: the data's own names of its splits.
+
+    Raises:
+        ConfigError: a split that the user named is not there, or the names do not tell.
+    """
+    for key, name in (("train", train), ("val", val)):
+        if name is not None and name not in there:
+            close = difflib.get_close_matches(name, there, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ConfigError(f"data.{key}={name}: there is no such split{hint}; there {_listed(there)}")
+    train = train or _first(there, TRAIN, "train")
+    val = val or _first([name for name in there if name != train], VAL, "val")
+    if train is None:
+        rest = [name for name in there if name != val and plain(name) not in VAL]
+        train = rest[0] if len(rest) == 1 else None
+    if train is None and val is None:
+        raise ConfigError(f"which split is to train on? There {_listed(there)}: data.train=<name> data.val=<name>")
+    return Chosen(train, val)
+
+
+def hold_out(records: Records, problems: list[Problem], split: str, root: Path) -> tuple[Records, list[Problem]]:
+    """The part of unsplit data that trains, or that validates: every fifth image, by a hash of its path below `root`.
+
+    An image's side depends on nothing else: more data, or another order, move none from val to train.
+    """
+    names = [Path(os.path.relpath(file, root)).as_posix() for file in records.files]
+    hashes = np.array([int.from_bytes(hashlib.sha256(n.encode()).digest()[:7]) for n in names], np.int64)
+    images = hashes % HELD_OUT == 0
+    if len(images) and not images.any():
+        images[hashes.argmin()] = True  # a handful of images: one must validate
+    if split == "train":
+        images = ~images
+    boxes = images[records.image_of_box()]
+    place, box_place = np.cumsum(images) - 1, np.cumsum(boxes) - 1
+    moved = []
+    for problem in problems:
+        if problem.image is None:
+            moved.append(problem)
+        elif images[problem.image]:
+            box = None if problem.box is None else int(box_place[problem.box])
+            moved.append(problem._replace(image=int(place[problem.image]), box=box))
+    return records.keep(images, boxes), moved
+
+
+def _first(there: Collection[str], usual: tuple[str, ...], key: str) -> str | None:
+    for name in usual:
+        found = sorted(split for split in there if plain(split) == name)
+        if len(found) > 1:
+            raise ConfigError(f"{' and '.join(found)} are both splits to {key} with: choose one, data.{key}=<name>")
+        if found:
+            return found[0]
+    return None
+
+
+def plain(name: str) -> str:
+    """Train2017 -> train"""
+    return re.sub(r"[-_]?(19|20)\d\d$", "", name.lower())
+
+
+def _listed(there: Collection[str]) -> str:
+    names = [name for name in sorted(there) if name != WHOLE]
+    return "are " + ", ".join(names) if names else "is one heap, without splits"

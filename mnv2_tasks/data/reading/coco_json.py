@@ -1,0 +1,232 @@
+"""An annotation file in COCO's format -> records."""
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records, Texts
+from mnv2_tasks.errors import ConfigError, DataError
+
+SECTIONS = ("images", "annotations", "categories")
+OTHER_FILE = "Is this the file of another split or release?"
+
+
+class CocoJson(NamedTuple):
+    records: Records
+    problems: list[Problem]
+    categories: dict[int, str]  # {id: name} as the file lists them, in the order of ids
+
+
+def read_coco_json(path: Path, pictures: Path, *, outlines: bool, labels: Mapping[int, int] | None = None) -> CocoJson:
+    """Images, boxes and, if asked for, outlines. Images without objects are kept.
+
+    A missing `iscrowd` is 0, a missing `area` is that of the box. An annotation that cannot become a box of an image is
+    a problem and not in the records. Where outlines are read, boxes are theirs, and it is the whole image that is bad:
+    the pixels of an object that is left out would pass for background.
+
+    Args:
+        path: such as instances_val2017.json.
+        pictures: the folder that `file_name` starts from.
+        outlines: read `segmentation`, which takes most of the file; the records' sizes are those of their pixels.
+        labels: {category id: label}; objects of other categories are left out. By default the file's categories are
+            numbered in the order of their ids.
+
+    Raises:
+        DataError: the file is not in COCO's format, is cut short, lists an image or a category twice, or has no
+            annotations or, where they are asked for, outlines.
+        ConfigError: none of its pictures is there.
+    """
+    content = _parse(path, outlines=outlines, labels=labels)
+    categories = _categories(path, content["categories"])
+    label_of = labels if labels is not None else {number: label for label, number in enumerate(categories)}
+    files, ids, sizes, problems = _images(path, content["images"])
+    if not any((pictures / file).is_file() for file in files):  # ends with the first that is
+        raise ConfigError(f"{path}: none of its {len(files):,} pictures lies in {pictures}; the first is {files[0]}")
+    boxes = _Boxes(path, ids, sizes, set(categories), label_of, outlines=outlines)
+    for number, annotation in enumerate(content["annotations"], start=1):
+        boxes.add(number, annotation)
+    if outlines and boxes.without_outline and not boxes.outlines:
+        raise DataError(
+            f"{path}: none of its {boxes.without_outline:,} objects has an outline ('segmentation'): "
+            f"it was made for boxes, segmentation cannot be learned from it"
+        )
+    records = boxes.records(Texts(str(pictures / file) for file in files))
+    return CocoJson(records, [*problems, *boxes.problems], categories)
+
+
+def _parse(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> dict[str, list]:
+    """The file's sections, without the outlines that nobody asked for: they would fill the memory."""
+    wanted = None if labels is None else tuple(labels)
+
+    def lean(record: dict[str, Any]) -> dict[str, Any]:
+        if "segmentation" in record and not (outlines and (wanted is None or record.get("category_id") in wanted)):
+            del record["segmentation"]
+        return record
+
+    try:
+        with path.open(encoding="utf-8-sig") as file:  # some tools begin it with a byte order mark
+            content = json.load(file, object_hook=lean)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is not valid JSON ({error}); was it cut short?") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: is a {type(content).__name__}, COCO's format is an object with {list(SECTIONS)}")
+    missing = [section for section in SECTIONS if not isinstance(content.get(section), list)]
+    if missing == ["annotations"]:
+        raise DataError(f"{path}: has images but no 'annotations'; a test split is published without labels")
+    if missing:
+        raise DataError(f"{path}: is not in COCO's format, it lacks the lists {missing}; it has {sorted(content)[:10]}")
+    for section in SECTIONS:
+        if not content[section]:
+            raise DataError(f"{path}: its list of {section} is empty, there is nothing to learn or to evaluate")
+    return content
+
+
+def _categories(path: Path, rows: list) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get("id"), int) or not isinstance(row.get("name"), str):
+            raise DataError(f"{path}: a category needs an id, a whole number, and a name: {str(row)[:80]}")
+        if row["id"] in names or row["name"] in names.values():
+            raise DataError(f"{path}: category {row['id']} ({row['name']}) is listed twice, by its id or its name")
+        names[row["id"]] = row["name"]
+    return dict(sorted(names.items()))
+
+
+def _images(path: Path, rows: list) -> tuple[list[str], list[int], list[tuple[int, int]], list[Problem]]:
+    """File names, ids, (height, width), and a problem for each file that is listed again."""
+    files, ids, sizes, problems = [], [], [], []
+    place_of_file: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        try:
+            file, number, size = row["file_name"], row["id"], (row.get("height") or 0, row.get("width") or 0)
+        except (TypeError, KeyError, AttributeError):
+            raise DataError(f"{path}: image number {place + 1} needs an id and a file_name: {str(row)[:120]}") from None
+        if not isinstance(file, str) or not all(isinstance(value, int) for value in (number, *size)):
+            raise DataError(
+                f"{path}: image number {place + 1} needs a text as file_name and "
+                f"whole numbers as id, height and width: {str(row)[:120]}"
+            )
+        first = place_of_file.setdefault(file, place)
+        if first != place:
+            what = f"images {ids[first]} and {number} are the same file, {file}"
+            problems.append(Problem(str(path), what, "Give all its annotations to one of them", place))
+        files.append(file)
+        ids.append(number)
+        sizes.append(size)
+    twice = [number for number, times in Counter(ids).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"{path}: lists image ids more than once, so their annotations cannot be told apart: {twice[:5]}; "
+            f"were two files merged without giving new ids?"
+        )
+    return files, ids, sizes, problems
+
+
+class _Boxes:
+    """Annotations, collected column by column: a Python object for each of a million would take a gigabyte."""
+
+    def __init__(
+        self,
+        path: Path,
+        ids: list[int],
+        sizes: list[tuple[int, int]],
+        categories: set[int],
+        label_of: Mapping[int, int],
+        *,
+        outlines: bool,
+    ):
+        self.path, self.ids, self.sizes = path, ids, sizes
+        self.place_of = {number: place for place, number in enumerate(ids)}
+        self.categories, self.label_of, self.with_outlines = categories, label_of, outlines
+        self.owner, self.label, self.number = array("q"), array("q"), array("q")
+        self.corners, self.area, self.crowd = array("d"), array("d"), array("b")
+        self.outlines: list[str] = []
+        self.without_outline = 0
+        self.problems: list[Problem] = []
+
+    def add(self, number: int, annotation: Any) -> None:
+        """`number` counts the annotations, for those that have no id."""
+        try:
+            place, category = self.place_of[annotation["image_id"]], annotation["category_id"]
+            if category not in self.categories:
+                raise KeyError(category)
+            if category not in self.label_of:
+                return
+            outline = self._outline(annotation, place) if self.with_outlines else None
+            bbox = outline_box(outline, self.sizes[place]) if outline is not None else annotation["bbox"]
+            x, y, width, height = (float(value) for value in bbox)
+            area, crowd = annotation.get("area"), int(annotation.get("iscrowd") or 0)
+            area = width * height if area is None else float(area)
+            box_id = int(annotation.get("id", number))
+        except DataError as error:
+            self._report(number, annotation, str(error), "Correct or delete it")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._report(number, annotation, *self._fault(annotation))
+        else:
+            self.owner.append(place)
+            self.label.append(self.label_of[category])
+            self.number.append(box_id)
+            self.corners.extend((x, y, x + width, y + height))
+            self.area.append(area)
+            self.crowd.append(crowd != 0)
+            if outline is not None:
+                self.outlines.append(outline)
+
+    def _outline(self, annotation: dict[str, Any], place: int) -> str:
+        if not annotation.get("segmentation"):
+            self.without_outline += 1
+        if 0 in self.sizes[place]:
+            raise DataError("has an outline, and its image no height and width")
+        return compressed_outline(annotation.get("segmentation"), self.sizes[place])
+
+    def _report(self, number: int, annotation: Any, what: str, remedy: str) -> None:
+        known = isinstance(annotation, dict)
+        name = annotation.get("id", f"number {number}") if known else f"number {number}"
+        image = annotation.get("image_id") if self.with_outlines and known else None
+        place = self.place_of.get(image) if isinstance(image, int) else None
+        self.problems.append(Problem(str(self.path), f"annotation {name} {what}", remedy, place))
+
+    def _fault(self, annotation: Any) -> tuple[str, str]:
+        """(what, remedy) of an annotation that could not be read."""
+        correct = "Correct or delete it"
+        if not isinstance(annotation, dict):
+            return f"is {str(annotation)[:40]}", correct
+        for key in ("image_id", "category_id", "bbox"):
+            if annotation.get(key) is None:
+                return f"has no {key}", correct
+        image, category = annotation["image_id"], annotation["category_id"]
+        if not isinstance(image, int) or image not in self.place_of:
+            return f"belongs to image {image}, absent from 'images'", OTHER_FILE
+        if not isinstance(category, int) or category not in self.categories:
+            return f"has category {category}, absent from 'categories'", OTHER_FILE
+        shown = {key: annotation.get(key) for key in ("id", "bbox", "area", "iscrowd")}
+        return f"needs numbers, and as bbox x, y, width, height: {shown}", correct
+
+    def records(self, files: Texts) -> Records:
+        """Boxes in the order of their images."""
+        owner = np.array(self.owner, np.int64)
+        order = np.argsort(owner, kind="stable")
+        counts = np.bincount(owner, minlength=len(self.ids))
+        return Records(
+            files=files,
+            ids=np.array(self.ids, np.int64),
+            sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
+            labels=np.zeros(0, np.int64),
+            masks=Texts(),
+            starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            boxes=np.array(self.corners, np.float64).reshape(-1, 4)[order],
+            box_labels=np.array(self.label, np.int64)[order],
+            box_ids=np.array(self.number, np.int64)[order],
+            areas=np.array(self.area, np.float64)[order],
+            crowd=np.array(self.crowd, bool)[order],
+            outlines=Texts(self.outlines[i] for i in order) if self.with_outlines else Texts(),
+        )

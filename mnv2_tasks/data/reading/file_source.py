@@ -1,0 +1,238 @@
+"""A data set in files, behind the `DataSource` contract: what imagenet, coco, voc and folder have in common."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mnv2_tasks.contracts import IGNORE, Sample
+from mnv2_tasks.data.images.decode import read_image, read_mask
+from mnv2_tasks.data.images.file_bytes import content_of, size_of
+from mnv2_tasks.data.reading.outlines import outline_mask
+from mnv2_tasks.data.reading.problems import Problem, apply_policy, box_problems, check_policy, clip_boxes
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data.reading.verify import verify_files
+from mnv2_tasks.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+
+class Packed(NamedTuple):
+    sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels the annotations are
+    shards: list[np.ndarray]  # (n_i,) int64 indices of the samples of each shard, as they lie in it
+
+
+class FileSource:
+    """Reads samples of one kind of task.
+
+    Args:
+        kind: "classification", "detection" or "segmentation".
+        class_names: index i is label i; of segmentation, mask value i.
+        read: split, "train" or "val" -> its records and the problems that reading its annotations showed.
+        found: what was recognised, for people, such as "COCO json, 3 classes".
+        category_ids: the data set's own number of each class, in label order; for COCO's results format.
+        on_bad: "refuse" or "skip", see `problems.apply_policy`.
+        packed: split -> how it was packed into shards, once it had been verified; None: it lies in files of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        class_names: Sequence[str],
+        read: Callable[[str], tuple[Records, list[Problem]]],
+        found: str,
+        on_bad: str,
+        category_ids: Sequence[int] | None = None,
+        packed: Callable[[str], Packed] | None = None,
+    ):
+        check_policy(on_bad)
+        self.kind, self.class_names = kind, list(class_names)
+        self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
+        self.found, self.on_bad = found, on_bad
+        self.read, self.packed = read, packed
+        self._splits: dict[str, Records] = {}
+        self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
+        self.skipped: list[str] = []  # a line for each split that lost something
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a loader process needs, where processes are spawned: the records, not their readers."""
+        return {**self.__dict__, "read": None, "packed": None}
+
+    def prepare(self, splits: Sequence[str]) -> None:
+        """Read and verify these splits.
+
+        Raises:
+            DataError: something is bad and the policy is to refuse; a split is empty; images of val are in train.
+        """
+        for split in splits:
+            self.verified(split)
+        if len(splits) > 1 and self.packed is None:
+            self._check_leakage()
+
+    def describe(self) -> str:
+        """Such as "COCO json, 3 classes, 205 / 87 images"."""
+        counts = " / ".join(f"{len(records):,}" for records in self._splits.values())
+        empty = (
+            sum(int((np.diff(r.starts) == 0).sum()) for r in self._splits.values()) if self.kind == "detection" else 0
+        )
+        return f"{self.found}, {counts} images" + (f" ({empty:,} without objects)" if empty else "")
+
+    def length(self, split: str) -> int:
+        return len(self.verified(split)[0])
+
+    def largest(self, split: str) -> int:
+        return int(self.verified(split)[1].max())
+
+    def shards(self, split: str) -> list[np.ndarray] | None:
+        return self.packed(split).shards if self.packed else None
+
+    def sample(self, split: str, epoch: int, index: int, least: int | None = None) -> Sample:
+        """An image with its annotations; boxes of crowds are left out. With a mask it keeps its size.
+
+        Raises:
+            DataError: the file has become unreadable since it was verified.
+        """
+        records, sizes = self.verified(split)
+        height, width = sizes[index].tolist()
+        image = read_image(records.files[index], (height, width), least=None if self.kind == "segmentation" else least)
+        sample = Sample(image=image, image_id=int(records.ids[index]))
+        if self.kind == "classification":
+            return sample._replace(label=int(records.labels[index]))
+        rows = records.boxes_of(index)
+        if self.kind == "segmentation":
+            return sample._replace(mask=self.mask(records, index, (height, width)))
+        real = ~records.crowd[rows]
+        boxes = records.boxes[rows][real].astype(np.float32)
+        if image.shape[:2] != (height, width):
+            boxes *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
+        return sample._replace(boxes=boxes, box_labels=records.box_labels[rows][real])
+
+    def mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
+        if len(records.masks):
+            return read_mask(records.masks[index])
+        mask = np.zeros(size, np.uint8)
+        covered = np.zeros(size, np.uint8)
+        rows = records.boxes_of(index)
+        for i in range(rows.start, rows.stop):
+            inside = outline_mask(records.outlines[i], size)
+            mask[inside] = IGNORE if records.crowd[i] else records.box_labels[i]
+            covered += inside
+        mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
+        return mask
+
+    def fingerprint(self) -> str:
+        """Hash of the annotations and of the names and sizes of the files: equal data, equal string."""
+        digest = hashlib.sha256(f"{self.kind} {self.class_names}".encode())
+        for split, records in sorted(self._splits.items()):
+            digest.update(split.encode())
+            for array in (
+                records.ids,
+                records.labels,
+                records.starts,
+                records.boxes,
+                records.box_labels,
+                records.crowd,
+                records.outlines.content,
+            ):
+                digest.update(array.tobytes())
+            for file in (*records.files, *records.masks):
+                digest.update(f"{Path(file).name} {size_of(file)}\n".encode())
+        return digest.hexdigest()
+
+    def coco_ground_truth(self) -> dict[str, Any]:
+        """The boxes of the validation split in COCO's format, with the data set's own ids."""
+        records, sizes = self.verified("val")
+        images = [
+            {"id": int(i), "height": int(h), "width": int(w), "file_name": Path(file).name}
+            for i, (h, w), file in zip(records.ids, sizes, records.files)
+        ]
+        x0, y0, x1, y1 = records.boxes.T
+        rows = zip(
+            records.ids[records.image_of_box()].tolist(),
+            records.box_labels.tolist(),
+            np.stack([x0, y0, x1 - x0, y1 - y0], axis=1).tolist(),
+            records.areas.tolist(),
+            records.crowd.tolist(),
+        )
+        annotations = [
+            {
+                "id": number,  # numbered anew: pycocotools takes an annotation with id 0 for a miss
+                "image_id": image_id,
+                "category_id": self.category_ids[label],
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(crowd),
+            }
+            for number, (image_id, label, box, area, crowd) in enumerate(rows, start=1)
+        ]
+        categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.class_names)]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def problems(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
+        """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
+        records, found = self.read(split)
+        if not len(records):
+            raise ConfigError(f"{self.found}: the {split} split has no images")
+        if self.packed is not None:
+            return records, found, self.packed(split).sizes
+        in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
+        found = [*found, *in_files]
+        if self.kind == "detection":
+            broken = {problem.image for problem in in_files}
+            found += [p for p in box_problems(records, len(self.class_names), sizes) if p.image not in broken]
+        return records, found, sizes
+
+    def verified(self, split: str) -> tuple[Records, np.ndarray]:
+        """What is usable of a split, and (n, 2) int32 height and width of its pictures."""
+        if split not in self._splits:
+            records, found, sizes = self.problems(split)
+            kept, line = apply_policy(records, found, self.on_bad, split)
+            if line:
+                self.skipped.append(line)
+            if not len(kept):
+                raise DataError(f"{self.found}: no image of the {split} split is usable")
+            sizes = sizes[np.isin(records.ids, kept.ids)]
+            clip_boxes(kept, sizes)
+            self._splits[split], self._sizes[split] = kept, sizes
+        return self._splits[split], self._sizes[split]
+
+    def _check_leakage(self) -> None:
+        """Refuse, or under `skip` drop from train, training images that are also validated on."""
+        train, val = self._splits["train"], self._splits["val"]
+        twins = shared_images(train, val)
+        problems = [
+            Problem(train.files[i], f"this training image is also in val, as {val.files[j]}",
+                    "Remove it from one of the two: a score on images trained on means nothing", i)
+            for i, j in twins
+        ]  # fmt: skip
+        kept, line = apply_policy(train, problems, self.on_bad, "train")
+        if line:
+            self.skipped.append(line)
+            self._sizes["train"] = self._sizes["train"][np.isin(train.ids, kept.ids)]
+            self._splits["train"] = kept
+
+
+def shared_images(train: Records, val: Records) -> list[tuple[int, int]]:
+    """(index in train, index in val) of files with equal bytes; only files of equal length are read."""
+    lengths: dict[int, list[int]] = {}
+    for j, file in enumerate(val.files):
+        lengths.setdefault(size_of(file), []).append(j)
+    hashes: dict[str, str] = {}
+
+    def content(file: str) -> str:
+        if file not in hashes:
+            hashes[file] = hashlib.sha256(content_of(file)).hexdigest()
+        return hashes[file]
+
+    found = []
+    for i, file in enumerate(train.files):
+        for j in lengths.get(size_of(file), []):
+            if content(file) == content(val.files[j]):
+                found.append((i, j))
+                break
+    return found

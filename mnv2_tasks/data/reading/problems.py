@@ -1,0 +1,106 @@
+"""What is wrong with a data set, and the one policy for it: refuse at the start, or go on without and count it."""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+POLICIES = ("refuse", "skip")
+SHOWN = 10
+SLACK = 1.0  # pixels that a box may reach past its image: rounding, and VOC's one-based corners; clipped in silence
+
+
+class Problem(NamedTuple):
+    """One record that cannot be used. Without `box` the whole image goes; without `image` there is nothing to drop."""
+
+    file: str  # the file to look at: annotation file or picture
+    what: str  # such as "annotation 17 has no area: (3.0, 4.0, 3.0, 9.0)"
+    remedy: str
+    image: int | None  # index in the split's records; None: an annotation that could not become a box of any image
+    box: int | None = None  # index in the split's boxes
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}. {self.remedy}"
+
+
+def check_policy(on_bad: str) -> None:
+    if on_bad not in POLICIES:
+        raise ConfigError(f"data.on_bad={on_bad}: expected {' or '.join(POLICIES)}")
+
+
+def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[Problem]:
+    """Boxes that no detector can learn from, or that contradict their picture.
+
+    Args:
+        sizes: (n, 2) height and width of the pictures in whose pixels the boxes are; rows of 0 are not known.
+    """
+    boxes, owner = records.boxes, records.image_of_box()
+    height, width = (sizes[owner].T if len(owner) else np.zeros((2, 0))).astype(float)
+    known = height > 0
+    x0, y0, x1, y1 = boxes.T
+    with np.errstate(invalid="ignore"):
+        faults = [
+            (~np.isfinite(boxes).all(axis=1), "is not a number"),
+            ((x1 < x0) | (y1 < y0), "has its corners reversed"),
+            ((x1 == x0) | (y1 == y0), "has no area"),
+            (known & ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)), "lies outside its image"),
+            (
+                known & ((x0 < -SLACK) | (y0 < -SLACK) | (x1 > width + SLACK) | (y1 > height + SLACK)),
+                "reaches out of its image",
+            ),
+            ((records.box_labels < 0) | (records.box_labels >= num_classes), "has a class that does not exist"),
+        ]
+    found, seen = [], np.zeros(len(boxes), bool)
+    for fault, what in faults:
+        for i in np.flatnonzero(fault & ~seen):
+            image = int(owner[i])
+            size = f", the image has {int(width[i])} x {int(height[i])} pixels" if known[i] else ""
+            corners = ", ".join(f"{side:.6g}" for side in boxes[i])
+            text = f"box {records.box_ids[i]} {what}: corners ({corners}){size}"
+            found.append(Problem(records.files[image], text, "Correct or delete this box", image, int(i)))
+        seen |= fault
+    return sorted(found, key=lambda problem: (problem.image, problem.box))
+
+
+def apply_policy(records: Records, problems: Sequence[Problem], on_bad: str, split: str) -> tuple[Records, str | None]:
+    """The records without what is bad, and a line that says what was left out.
+
+    Raises:
+        DataError: the policy is to refuse; the first problems are named, with the ways out.
+    """
+    if not problems:
+        return records, None
+    listed = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
+    more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    if on_bad == "refuse":
+        raise DataError(
+            f"{len(problems)} bad records in {split}:\n{listed}{more}\n"
+            f"Mend them, or go on without them: data.on_bad=skip. "
+            f"`python tools/data.py check` with the same data=... data.root=... lists all of them in bad_files.txt"
+        )
+    images, boxes = np.ones(len(records), bool), np.ones(len(records.boxes), bool)
+    for problem in problems:
+        if problem.box is not None:
+            boxes[problem.box] = False
+        elif problem.image is not None:
+            images[problem.image] = False
+    kept = records.keep(images, boxes)
+    lost = len(records.boxes) - len(kept.boxes)
+    line = f"skipped in {split}: {(~images).sum()} of {len(records)} images, {lost} of {len(records.boxes)} boxes"
+    stray = sum(problem.image is None for problem in problems)
+    line += f", {stray} annotations without a place" if stray else ""
+    log.warning("%s\n%s%s", line, listed, more)
+    return kept, line
+
+
+def clip_boxes(records: Records, sizes: np.ndarray) -> None:
+    """Cut the slack off, in place: (n, 2) sizes as above."""
+    limit = np.tile(sizes[records.image_of_box()][:, ::-1], 2).astype(float)  # width, height, width, height
+    limit[limit == 0] = np.inf
+    np.clip(records.boxes, 0, limit, out=records.boxes)

@@ -1,0 +1,103 @@
+"""Decode every file of a split once, in parallel, before a long run; what it finds is kept until a file changes."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from mnv2_tasks.contracts import IGNORE
+from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.data.images.decode import check_image, read_mask
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.errors import DataError
+
+VERSION = 1  # of what is checked: another number forgets what was remembered
+
+
+def verify_files(records: Records, *, class_names: list[str], split: str) -> tuple[list[Problem], np.ndarray]:
+    """Problems of pictures and masks, and the size in whose pixels each picture's annotations are.
+
+    Returns:
+        The problems, and (n, 2) int32 height and width; rows of 0 for pictures that cannot be read.
+    """
+    memory = cache_folder() / "verified" / f"{_state(records, class_names)}.json"
+    if memory.is_file():
+        found = json.loads(memory.read_text())
+    else:
+        check = _checker(records, class_names)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
+            rows = pool.map(check, range(len(records)))
+            shown = track(rows, f"checking {split} (once)", total=len(records), transient=True, disable=not _terminal())
+            found = list(shown)
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(found))
+        partial.replace(memory)  # another process may be checking the same data
+    problems = [
+        Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
+    ]
+    return problems, np.array([size for size, _ in found], np.int32).reshape(-1, 2)
+
+
+def _terminal() -> bool:
+    return os.isatty(1)
+
+
+def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]:
+    """index -> ((height, width), [(file, what, remedy)])"""
+
+    def check(index: int) -> tuple:
+        file = records.files[index]
+        annotated = tuple(int(side) for side in records.sizes[index])
+        try:
+            header = check_image(Path(file))
+        except DataError as error:
+            what = str(error).removeprefix(f"{file}: ")
+            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")]
+        stored, upright = header.size, header.size[::-1] if header.turned else header.size
+        if len(records.masks):
+            return _check_mask(Path(records.masks[index]), (stored, upright), class_names)
+        size = upright if annotated == (0, 0) else annotated
+        if size not in (stored, upright):
+            what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
+            return (0, 0), [(file, what, "It was resized after it was annotated: restore it, or annotate it anew")]
+        return size, []
+
+    return check
+
+
+def _check_mask(path: Path, sizes: tuple[tuple[int, int], ...], class_names: list[str]) -> tuple:
+    """The mask's size tells whether it was drawn on the stored picture or on the upright one."""
+    try:
+        mask = read_mask(path)
+    except DataError as error:
+        return sizes[0], [(str(path), str(error).removeprefix(f"{path}: "), "Export the mask again")]
+    if mask.shape not in sizes:
+        what = f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {sizes[0][1]} x {sizes[0][0]}"
+        return sizes[0], [(str(path), what, "Export it at the image's size, without interpolation")]
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    stray = [value for value in values if value >= len(class_names) and value != IGNORE]
+    if not stray:
+        return mask.shape, []
+    what = f"the mask holds the values {stray[:8]}; there are {len(class_names)} classes, 0 to {len(class_names) - 1}"
+    return mask.shape, [(str(path), what, "Correct the mask or the class list; 255 marks pixels without a class")]
+
+
+def _state(records: Records, class_names: list[str]) -> str:
+    """Changes when a file, an annotated size or the class list does."""
+    digest = hashlib.sha256(f"{VERSION} {class_names}".encode())
+    digest.update(records.sizes.tobytes())
+    for texts in (records.files, records.masks):
+        for name in texts:
+            try:
+                status = os.stat(name)
+                digest.update(f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            except OSError:
+                digest.update(f"{name} is missing\n".encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,204 @@
+"""What is in a data set, and what is wrong with it: nothing is refused, everything is counted."""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mnv2_tasks.contracts import IGNORE, Sample
+from mnv2_tasks.data.images.decode import read_image
+from mnv2_tasks.data.reading.file_source import FileSource, shared_images
+from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data_tool.anchor_recall import AnchorFit, anchor_fit
+from mnv2_tasks.errors import ConfigError, DataError
+
+TINY = 0.01  # of the image's side: 3 pixels of an input of 320, a fifth of the finest map's cell
+
+
+class Counts(NamedTuple):
+    """How often each class occurs."""
+
+    amount: np.ndarray  # (K,) int64 images of a class, boxes (without crowds), or pixels
+    images: np.ndarray  # (K,) int64 images that hold it
+    ignored: int  # pixels of masks that have no class (IGNORE)
+    stray: int  # pixels of masks with values beyond the class list
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, examined."""
+
+    name: str
+    records: Records  # as read, with all that is bad
+    sizes: np.ndarray  # (n, 2) height and width of the pictures, see verify_files
+    problems: list[Problem]  # what training refuses
+    duplicates: list[Problem]  # boxes given twice: training goes on with them, each teaches the same object again
+    counts: Counts
+    tiny: int  # boxes whose shorter side is less than TINY of the image's
+    anchors: list[AnchorFit]  # of detection only
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A data set for one kind of task, examined."""
+
+    source: FileSource
+    splits: list[Split]
+    unread: dict[str, str]  # {split: why it could not be read}
+    twins: list[tuple[int, int]]  # (index in train, index in val) of equal files; also among train's problems
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all that was asked for could be read, and training would refuse nothing."""
+        return not self.unread and not any(split.problems for split in self.splits)
+
+
+def examine(source: FileSource, splits: Sequence[str], image_size: int) -> Examination:
+    """Read, decode and count these splits.
+
+    Args:
+        image_size: side of a detector's square input in pixels.
+
+    Raises:
+        ConfigError, DataError: no split can be read at all; what the first of them says.
+    """
+    examined, unread, errors = [], {}, []
+    for name in splits:
+        try:
+            records, problems, sizes = source.problems(name)
+        except (ConfigError, DataError) as error:
+            unread[name] = str(error)
+            errors.append(error)
+            continue
+        examined.append(_examine_split(source, name, records, problems, sizes, image_size))
+    if not examined:
+        raise errors[0]
+    by_name = {split.name: split for split in examined}
+    twins = _twins(by_name["train"], by_name["val"]) if {"train", "val"} <= by_name.keys() else []
+    return Examination(source, examined, unread, twins)
+
+
+def _examine_split(
+    source: FileSource, name: str, records: Records, problems: list[Problem], sizes: np.ndarray, image_size: int
+) -> Split:
+    bad_boxes = [problem.box for problem in problems if problem.box is not None]
+    owner = records.image_of_box()
+    usable = np.ones(len(records.boxes), bool)
+    usable[bad_boxes] = False
+    if len(owner):
+        usable &= ~records.crowd & (sizes[owner] > 0).all(axis=1)
+    scale = np.tile(sizes[owner[usable]][:, ::-1], 2).astype(float)  # width, height, width, height
+    fractions = (records.boxes[usable] / scale).clip(0, 1).reshape(-1, 4)
+    tiny = (fractions[:, 2:] - fractions[:, :2]).min(axis=1, initial=1) < TINY
+    detection = source.kind == "detection"
+    return Split(
+        name=name,
+        records=records,
+        sizes=sizes,
+        problems=problems,
+        duplicates=_duplicates(source, records) if detection else [],
+        counts=_count(source, records),
+        tiny=int(tiny.sum()),
+        anchors=anchor_fit(fractions, image_size) if detection else [],
+    )
+
+
+def _duplicates(source: FileSource, records: Records) -> list[Problem]:
+    """Every box but the first of those with the same image, class and corners."""
+    rows = np.column_stack([records.image_of_box(), records.box_labels, records.boxes])
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    original = first[inverse.reshape(-1)]  # NumPy 2.0 shaped the inverse like the input
+    found = []
+    for i in np.flatnonzero(original != np.arange(len(rows))):
+        image, label = int(rows[i, 0]), int(records.box_labels[i])
+        name = source.class_names[label] if 0 <= label < len(source.class_names) else f"class {label}"
+        what = f"box {records.box_ids[i]} is the same as box {records.box_ids[original[i]]} ({name})"
+        found.append(Problem(records.files[image], what, "Delete one of the two", image, int(i)))
+    return found
+
+
+def _twins(train: Split, val: Split) -> list[tuple[int, int]]:
+    """Images of train that are also in val; each becomes a problem of train."""
+    here, there = (np.array([Path(file).is_file() for file in split.records.files]) for split in (train, val))
+    places, other_places = np.flatnonzero(here), np.flatnonzero(there)
+    readable = [
+        split.records.keep(kept, np.ones(len(split.records.boxes), bool))
+        for split, kept in ((train, here), (val, there))
+    ]
+    twins = [(int(places[i]), int(other_places[j])) for i, j in shared_images(*readable)]
+    for i, j in twins:
+        what = f"this training image is also in val: {val.records.files[j]}"
+        remedy = "Remove it from one of the two: a score on images trained on means nothing"
+        train.problems.append(Problem(train.records.files[i], what, remedy, i))
+    return twins
+
+
+def _count(source: FileSource, records: Records) -> Counts:
+    num_classes = len(source.class_names)
+    if source.kind == "classification":
+        amount = np.bincount(records.labels, minlength=num_classes)
+        return Counts(amount, amount, 0, 0)
+    if source.kind == "detection":
+        known = (records.box_labels >= 0) & (records.box_labels < num_classes) & ~records.crowd
+        labels, owner = records.box_labels[known], records.image_of_box()[known]
+        pairs = np.unique(np.column_stack([owner, labels]), axis=0)
+        return Counts(np.bincount(labels, minlength=num_classes), np.bincount(pairs[:, 1], minlength=num_classes), 0, 0)
+
+    def values(index: int) -> np.ndarray:
+        try:
+            return np.bincount(mask_of(source, records, index).ravel(), minlength=256)
+        except DataError:  # one of the problems
+            return np.zeros(256, np.int64)
+
+    pixels, images = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    with ThreadPoolExecutor() as pool:  # decoders release the interpreter's lock
+        for histogram in pool.map(values, range(len(records))):
+            pixels += histogram
+            images += histogram > 0
+    ignored = int(pixels[IGNORE])
+    return Counts(
+        pixels[:num_classes], images[:num_classes], ignored, int(pixels.sum() - pixels[:num_classes].sum()) - ignored
+    )
+
+
+def mask_of(source: FileSource, records: Records, index: int) -> np.ndarray:
+    """(H, W) uint8 class indices, from a mask file or from outlines."""
+    height, width = records.sizes[index].tolist()
+    return source.mask(records, index, (height, width))
+
+
+def read_records(source: FileSource, split: str) -> Records:
+    """A split as it is annotated; its pictures are not opened."""
+    return source.read(split)[0]
+
+
+def sample_of(source: FileSource, records: Records, index: int) -> Sample:
+    """An image with all of its annotations, crowds and bad boxes too.
+
+    Raises:
+        DataError: the picture or its mask cannot be read.
+    """
+    mask = mask_of(source, records, index) if source.kind == "segmentation" else None
+    height, width = records.sizes[index].tolist() if mask is None else mask.shape
+    rows = records.boxes_of(index)
+    return Sample(
+        image=read_image(Path(records.files[index]), (height, width)),
+        image_id=int(records.ids[index]),
+        label=int(records.labels[index]) if source.kind == "classification" else None,
+        boxes=records.boxes[rows] if source.kind == "detection" else None,
+        box_labels=records.box_labels[rows] if source.kind == "detection" else None,
+        mask=mask,
+    )
+
+
+def kind_of(problem: Problem) -> str:
+    """What a problem has in common with others: its text without names, numbers and particulars."""
+    text = re.sub(r"\s*\((?:[^()]|\([^()]*\))*\)|\s*\[[^\]]*\]", "", problem.what)
+    text = re.split(r":\s|; ", text)[0]
+    text = re.sub(r"'[^']*'|\"[^\"]*\"|\S+\.[A-Za-z]\w{1,4}\b", "…", text)
+    return re.sub(r"-?\d[\d.,]*", "N", text)

@@ -1,0 +1,114 @@
+"""evaluate(config): a run, or a file of weights -> tables and metrics.json."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
+from torch.utils.data import DataLoader
+
+from mnv2_tasks.build import build_sources, class_names_of, load_tasks
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.evaluation.score import score
+from mnv2_tasks.metrics.outcomes import save_outcomes
+from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.prediction import report
+from mnv2_tasks.runs.folder import run_folder_of, write_json
+from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.training.assemble import build_data, build_module, build_tasks_network, choose_precision, validate
+from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: DictConfig) -> dict[str, Any]:
+    """Validate a run, or weights, print the tables and write metrics.json.
+
+    The network's own settings (padding, input normalisation and size, heads) are in `config` already: the command line
+    takes them from the weights' passport, see `config.compose`.
+    """
+    keep_freed_memory()
+    run = Path(config.run) if config.get("run") else None
+    path = _weights_of(run) if run else _weights_named(config)
+    exported = Exported(path) if is_exported(path) else None
+    weights = Weights({}, exported.passport, str(exported), {}) if exported else load_weights(path)
+    sources = build_sources(config)
+    _check_tasks(path, weights.passport, class_names_of(sources))
+    for source in sources.values():
+        source.prepare(("val",))
+    network = build_tasks_network(config, sources)
+    module = build_module(config, network, weights.passport)
+    data = build_data(config, sources)
+    if exported:
+        _check_unchanged(config, weights.passport, path)
+        precision, writes = exported.precision, True
+        module.metrics = _score(exported, module, dict(zip(sources, data.val_dataloader())))
+    else:
+        load_tasks(network, weights.state, str(path))
+        precision = choose_precision(config.trainer.precision)
+        writes = validate(config, precision, module, data).is_global_zero
+    if writes:
+        out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "metrics.json", module.metrics)
+        save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
+        for name, task in network.tasks.items():
+            if task.kind == "detection":  # the data set's own image and category ids, as COCO's server takes them
+                write_json(out / f"{name}_results.json", task.metric.coco_results())
+        report.print_metrics(network, module.metrics)
+        for line in report.conditions(config, path, weights, sources, precision):
+            log.info("%s", line)
+        log.info("written: %s", out / "metrics.json")
+    return module.metrics
+
+
+def _score(exported: Exported, module: TasksModule, loaders: dict[str, DataLoader]) -> dict[str, Any]:
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        values = score(exported, dict(module.network.tasks.items()), loaders, progress)
+    return {module.key(task, key): value for task, of_task in values.items() for key, value in of_task.items()}
+
+
+def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -> None:
+    """Refuse what was fixed when the file was written."""
+    if config.flip or list(config.scales) != [1.0]:
+        raise ConfigError(f"{path}: an exported network sees each image once; scales= and flip= need its weights")
+    stored, composed = passport["config"], OmegaConf.to_container(config, resolve=True)
+    for key in ("imgsz", "output_stride", "width", "input", "backbone", *(f"tasks.{task}" for task in config.tasks)):
+        fixed, asked = (OmegaConf.select(OmegaConf.create(tree), key) for tree in (stored, composed))
+        if fixed != asked:
+            raise ConfigError(f"{path}: has its own {key}; to change it, export the weights again")
+
+
+def _weights_of(run: Path) -> Path:
+    files = [run / "weights.safetensors", run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt"]
+    path = next((file for file in files if file.is_file()), None)
+    if path is None:
+        raise ConfigError(f"run={run}: has no weights yet, neither {' nor '.join(str(f) for f in files)}")
+    return path
+
+
+def _weights_named(config: DictConfig) -> Path:
+    if config.weights in ("auto", "none"):
+        raise ConfigError("say what to evaluate: run=<run folder>, or weights=<name or path> with task=<task>")
+    return find_weights(config.weights, config.choices.backbone)
+
+
+def _check_tasks(path: Path, passport: dict[str, Any], names: dict[str, list[str]]) -> None:
+    """Refuse weights that lack a task, or whose classes differ from the data's."""
+    offered = passport["class_names"]
+    for task, wanted in names.items():
+        if task not in offered:
+            raise ConfigError(f"{path}: holds {', '.join(offered)}; you asked for task {task}")
+        if offered[task] == wanted:
+            continue
+        only_there = [n for n in offered[task] if n not in wanted]
+        only_here = [n for n in wanted if n not in offered[task]]
+        order = "" if only_there or only_here else ". They are the same, in another order"
+        raise ConfigError(
+            f"{path}: {task} knows {len(offered[task])} classes, the data has {len(wanted)}. "
+            f"Only in the weights: {only_there}; only in the data: {only_here}{order}"
+        )

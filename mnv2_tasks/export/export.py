@@ -1,0 +1,192 @@
+"""export(config): weights -> one file that was run against PyTorch before it took its name."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+from torch.utils.data import DataLoader
+
+from mnv2_tasks.build import build_fit, build_network, load_tasks
+from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.evaluation.score import score
+from mnv2_tasks.export.differences import Difference, differences
+from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.prediction.results import make_folder
+from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
+from mnv2_tasks.training.assemble import build_data
+from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.weight_files import find_weights, load_weights
+
+log = logging.getLogger(__name__)
+
+COMPARED = 16  # images whose results are compared one by one
+LOSS = 0.01  # of the primary score, that a file may cost
+JUDGED = ("onnx", "openvino")  # whose int8 files leave layers in float32 until they cost no more
+
+
+def export(config: DictConfig) -> Path:
+    """Write the network, run the file beside PyTorch, and keep it if they agree.
+
+    Raises:
+        ConfigError: what is asked for does not exist, lacks a package, or the file's results differ; then there is no
+            file.
+    """
+    module, path = _checked(config)
+    weights = load_weights(path)
+    names = {task: weights.passport["class_names"][task] for task in config.tasks}
+    fit, sources = build_fit(config), available_sources(config, names)
+    truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
+    network = build_network(config, names, truths)
+    load_tasks(network, weights.state, str(path))
+    network.eval()
+    pictures = comparison_images(config.images, sources, fit, COMPARED)
+    example = np.concatenate([pictures, pictures])[:2]
+    if config.precision == "int8":
+        example = calibration_images(config.calibration, sources, fit, config.calibration_images)
+    passport = make_passport(config, names, f"exported from {path}") | {"exported": True}
+    metadata = _metadata(config, network, passport)
+
+    out = _place(config)
+    part = out.with_name(f"unproven-{out.name}")
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        loaders = _loaders(config, sources) if sources else {}
+        ours: dict[str, Any] = {}
+        if config.precision == "int8" and config.format in JUDGED:
+            ours = _judged(network, loaders) | {"qat": weights.passport.get("training", {}).get("qat", False)}
+        with console.status(f"writing {config.format}, {config.precision}"):
+            report = module.write(network, torch.from_numpy(example), metadata, part, config.precision, **ours)
+        exported = Exported(part)
+        wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
+        if loaders:
+            wrong += _show_scores(console, network, exported, loaders)
+        if wrong:
+            raise ConfigError(f"{out}: not written, its results are not PyTorch's: {'; '.join(wrong)}")
+        for file in _files(part):
+            file.replace(out.with_suffix(file.suffix))
+        if report is not None:
+            report.table().show(console)
+            _report_of(out).write_text(report.table().to_markdown(), encoding="utf-8")
+    finally:
+        for file in _files(part):
+            file.unlink(missing_ok=True)
+    size = sum(file.stat().st_size for file in _files(out))
+    console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: python tools/predict.py weights={out} source=<images>")
+    return out
+
+
+def _checked(config: DictConfig) -> tuple[Any, Path]:
+    """The module that writes the format, and the file of weights."""
+    if config.format is None:
+        raise ConfigError(f"say what to write: format={' | '.join(FORMATS)}")
+    check_format(config.format, config.precision)
+    if config.weights in ("auto", "none"):
+        raise ConfigError("say what to export: weights=<name, path or run folder>")
+    path = find_weights(config.weights, config.choices.backbone)
+    if is_exported(path):
+        raise ConfigError(f"weights={path}: is an exported network already; export the weights that it was made from")
+    if config.out is not None:
+        suffix, out = FORMATS[config.format].suffix, Path(config.out).expanduser()
+        if out.suffix != suffix:
+            raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
+        for file in [*_files(out), *([_report_of(out)] if config.precision == "int8" else [])]:
+            if file.exists():
+                raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
+    return format_module(config.format, to_write=True), path
+
+
+def _place(config: DictConfig) -> Path:
+    if config.out is None:
+        return make_folder(None, Path("runs/export")) / f"model{FORMATS[config.format].suffix}"
+    out = Path(config.out).expanduser()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _files(path: Path) -> list[Path]:
+    """Of one network: OpenVINO's is a pair."""
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def _report_of(path: Path) -> Path:
+    """Where the table of an int8 file's layers goes."""
+    return path.with_suffix(".md")
+
+
+def _metadata(config: DictConfig, network: Network, passport: dict[str, Any]) -> dict[str, str]:
+    """What goes into the file: all that tools/predict.py needs, and the same for people with another program."""
+    tasks: dict[str, Any] = dict(network.tasks.items())
+    preprocessing = {
+        "pixels": "uint8 RGB (batch, height, width, 3); the file normalises them itself",
+        "size": config.imgsz,
+        "fit": config.input.fit,
+        "resize": config.input.resize,
+        "fill": list(config.input.mean),
+    }
+    return {
+        "passport": json.dumps(passport),
+        "precision": config.precision,
+        "tasks": json.dumps({name: task.kind for name, task in tasks.items()}),
+        "class_names": json.dumps({name: task.class_names for name, task in tasks.items()}),
+        "preprocessing": json.dumps(preprocessing),
+    }
+
+
+def _show_differences(console: Console, found: list[Difference]) -> list[str]:
+    """What exceeds its limit."""
+    table = Table("The file beside PyTorch, on the same pixels", ["task", "quantity", "value", "allowed"])
+    table.rows = [[task, quantity, f"{value:.2g}", allowed] for task, quantity, value, allowed in found]
+    table.show(console)
+    return [f"{d.task}, {d.quantity}: {d.value:.2g}" for d in found if d.allowed is not None and d.value > d.allowed]
+
+
+def _loaders(config: DictConfig, sources: Mapping[str, DataSource]) -> dict[str, DataLoader]:
+    """`config.count` validation images of each task, evenly spread: data sets are often sorted by class."""
+    loaders = {}
+    for (name, source), loader in zip(sources.items(), build_data(config, dict(sources)).val_dataloader()):
+        length = source.length("val")
+        indices = np.unique(np.linspace(0, length - 1, config.count or length).astype(int)).tolist()
+        loaders[name] = DataLoader(
+            loader.dataset, loader.batch_size, sampler=[(0, i) for i in indices], collate_fn=loader.collate_fn
+        )
+    return loaders
+
+
+def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
+    """What int8 may lose, and what says how much it does; nothing where there are no labels."""
+    if not loaders:
+        return {}
+    tasks: dict[str, Any] = dict(network.tasks.items())
+
+    def primary(file: Path) -> dict[str, float]:
+        values = score(Exported(file), tasks, loaders, Progress(disable=True))
+        return {name: values[name][tasks[name].metric.primary] or 0.0 for name in loaders}
+
+    return {"budget": LOSS, "score": primary}
+
+
+def _show_scores(console: Console, network: Network, exported: Exported, loaders: dict[str, DataLoader]) -> list[str]:
+    """What lost too much."""
+    tasks: dict[str, Any] = dict(network.tasks.items())
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        ours, theirs = (score(model, tasks, loaders, progress) for model in (network, exported))
+    table, wrong = Table("Scores", ["task", "images", "", "PyTorch", "file"]), []
+    for name, loader in loaders.items():
+        key = tasks[name].metric.primary
+        before, after = ours[name][key] or 0.0, theirs[name][key] or 0.0
+        table.rows.append([name, len(loader.sampler), key, f"{before:.4f}", f"{after:.4f}"])
+        if before - after > LOSS:
+            wrong.append(f"{name} loses {before - after:.4f} of {key}")
+    table.show(console)
+    return wrong

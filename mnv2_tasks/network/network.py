@@ -1,0 +1,153 @@
+"""One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network.task_norms import ActiveTask, batch_norms
+
+
+class Network(nn.Module):
+    """uint8 pictures in, results of every task out, from a single pass through the backbone.
+
+    With batch norms for each task the features of one are not those of another: then it is a pass for each.
+
+    Args:
+        active: whose norms count, where the backbone has some for each task (see norms.py).
+        mean, std: per channel, of pixels in [0, 255]. They are buffers because they belong to the weights: a network
+            trained on [-1, 1] inputs and one trained with ImageNet statistics are called alike.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        tasks: dict[str, Task],
+        mean: list[float],
+        std: list[float],
+        active: ActiveTask | None = None,
+    ):
+        super().__init__()
+        self.active = active
+        self.frozen: set[str] = set()  # see `freeze`
+        self.norms_frozen = False
+        self.backbone = backbone
+        self.tasks = nn.ModuleDict(tasks)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def freeze(self, names: Sequence[str], *, norms: bool = False) -> None:
+        """Keep the tensors of these parts as they are while the rest is trained, dropout and statistics included.
+
+        Args:
+            names: tasks, whose heads are meant; "backbone", or modules of it, such as "backbone.stem".
+            norms: keep the statistics of the backbone's batch norms, whose scale and shift are still trained.
+        """
+        parts = ["backbone", *self.tasks, *(f"backbone.{name}" for name, _ in self.backbone.named_modules() if name)]
+        unknown = [name for name in names if name not in parts]
+        if unknown:
+            within = f", and parts of the backbone such as {parts[1 + len(self.tasks)]}"
+            raise ConfigError(f"freeze={unknown[0]}: no such part; there are backbone, {', '.join(self.tasks)}{within}")
+        self.frozen, self.norms_frozen = set(names), norms
+        for name in names:
+            self._part(name).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Network":
+        """Training mode, but for what is frozen."""
+        super().train(mode)
+        for part in map(self._part, self.frozen):
+            part.eval()
+        if self.norms_frozen:
+            for norm in batch_norms(self.backbone):
+                norm.eval()
+        return self
+
+    def _part(self, name: str) -> nn.Module:
+        return self.tasks[name] if name in self.tasks else self.get_submodule(name)
+
+    def features(self, images: Tensor, task: str | None = None) -> dict[str, Tensor]:
+        """(B, 3, H, W) uint8, or float in [0, 255] -> the backbone's taps.
+
+        Args:
+            task: whose batch norms count, where each task has its own.
+        """
+        if self.active is not None:
+            self.active.name = task
+        return self.backbone(normalise(images, self.mean, self.std))
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        """What each head returns, by task name."""
+        return {name: self.tasks[name].head(features) for name, features in self._each(images)}
+
+    def _each(self, images: Tensor) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """The features for each task: the same, from a single pass, unless each has batch norms of its own."""
+        shared = self.features(images) if self.active is None else None
+        for name in self.tasks:
+            yield name, self.features(images, name) if shared is None else shared
+
+    def loss(self, batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
+        """{task name: {term: scalar}}; every task has its own images."""
+        return {n: self.tasks[n].loss(self.features(batch.images, n), batch) for n, batch in batches.items()}
+
+    def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
+        """Results of every task in the pixels of the original images, by task name."""
+        return {name: self.tasks[name].results(output, frames) for name, output in self(images).items()}
+
+    def predict_views(
+        self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool
+    ) -> list[Tensor]:
+        """Class maps from the mean of the probabilities at several scales, each also mirrored (DeepLabv3, section 4.1).
+
+        Memory is that of the largest view, however many there are: the sum grows in place, and nothing of one view
+        is kept for the next. Sizes are TF DeepLab's, scale * (side - 1) + 1.
+
+        Args:
+            task: a segmentation task.
+        """
+        segmenter, size = self.tasks[task], frames.input_size
+        total = torch.zeros(len(images), len(segmenter.class_names), *size, device=images.device)
+        for scale in scales:
+            scaled = [round(scale * (side - 1)) + 1 for side in size]
+            for mirrored in (False, True)[: 1 + flip]:
+                total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
+        return segmenter.class_maps(total, frames)
+
+    def _probabilities_of_view(
+        self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
+    ) -> Tensor:
+        view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
+        features = self.features(view.flip(3) if mirrored else view, task)
+        probabilities = self.tasks[task].probabilities(features, frames.input_size)
+        return probabilities.flip(3) if mirrored else probabilities
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, 3, H, W) pixels in [0, 255] of any type -> float32 (pixels - mean) / std, channels last.
+
+    Args:
+        mean, std: (1, 3, 1, 1), of such pixels; wider numbers than float32 make the result as wide.
+    """
+    mean, std = (_row(values, images.shape[3]) for values in (mean, std))
+    # with 3 channels a view can count as either layout; ask for the one that convolutions are fast in
+    if torch.compiler.is_compiling():  # where operations in place gain nothing, and ExecuTorch has none
+        return (images.float().contiguous(memory_format=torch.channels_last) - mean) / std
+    wide = torch.promote_types(torch.float32, mean.dtype)
+    return images.to(wide, memory_format=torch.channels_last, copy=True).sub_(mean).div_(std)
+
+
+def _row(values: Tensor, width: int) -> Tensor:
+    """A value for each pixel of a row instead of one for each channel: three at a time are several times slower."""
+    # multiplied, for LiteRT's converter fails at expand()
+    return (values * values.new_ones(1, 1, 1, width)).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,111 @@
+"""Tables and pictures of an evaluation."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from mnv2_tasks.build import data_name
+from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.data.images.fit import Fit
+from mnv2_tasks.drawing.results import draw_results, sheet
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.prediction.predictor import predict_images
+from mnv2_tasks.prediction.results import write_picture
+from mnv2_tasks.weights.weight_files import Weights
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20  # names in a list of absent classes
+LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS
+
+
+def print_metrics(network: Network, metrics: dict[str, Any], console: Console | None = None) -> None:
+    """COCO's twelve lines, a table of classes, top-1 / top-5; then one line that is easy to grep."""
+    console = console or Console()
+    several = len(network.tasks) > 1
+    for name, task in network.tasks.items():
+        own = {k.removeprefix(f"{name}/"): v for k, v in metrics.items() if not several or k.startswith(f"{name}/")}
+        if task.kind == "detection":
+            console.print(task.metric.table, markup=False, highlight=False, soft_wrap=True)
+            console.print(_table(f"{name}: AP by class", "AP", own["AP_per_class"]))
+            _say_absent(console, "objects", task.class_names, own["AP_per_class"])
+        elif task.kind == "segmentation":
+            console.print(_table(f"{name}: IoU by class", "IoU", own["IoU"]))
+            _say_absent(console, "pixels", task.class_names, own["IoU"])
+        else:
+            console.print(_table(f"{name}: top-1 by class", "top-1", own["top1_per_class"]))
+            _say_absent(console, "images", task.class_names, own["top1_per_class"])
+            console.print(f"{name}: top-1 {own['top1']:.4f}  top-5 {own['top5']:.4f}  of {own['images']} images")
+    numbers = [f"{key}={value:.4f}" for key, value in metrics.items() if isinstance(value, float)]
+    log.info("metrics: %s", " ".join(numbers))
+
+
+def _say_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:
+    absent = [name for name in names if name not in scored]
+    if absent:
+        shown = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else "")
+        console.print(f"no {what} of: {shown} (not averaged in)", highlight=False)
+
+
+def _table(title: str, column: str, values: dict[str, float]) -> Table:
+    """Best class first; of a long list the two ends, in between a line that says how many were left out."""
+    table = Table(title=title)
+    table.add_column("class")
+    table.add_column(column, justify="right")
+    rows = sorted(values.items(), key=lambda item: -item[1])
+    hidden = len(rows) - 2 * ENDS if len(rows) > LONG else 0
+    for index, (name, value) in enumerate(rows):
+        if hidden and index == ENDS:
+            table.add_row(f"... {hidden} more in metrics.json ...", "")
+        if not hidden or not ENDS <= index < len(rows) - ENDS:
+            table.add_row(name, f"{value:.4f}")
+    return table
+
+
+def conditions(
+    config: DictConfig, path: Path, weights: Weights, sources: dict[str, DataSource], precision: str
+) -> list[str]:
+    """Everything that moves a score, a line each."""
+    training = weights.passport.get("training", {})
+    averaged = f"averaged (EMA {training['ema']})" if training.get("ema") else "not averaged, as far as is known"
+    view = {
+        "square": f"resized to {config.imgsz} x {config.imgsz}",
+        "centre_crop": f"shorter side {config.input.resize or 'as it is'}, centre crop {config.imgsz}",
+        "pad": f"original size, padded to {config.imgsz}",
+    }[config.input.fit]
+    lines = [
+        f"weights: {path} ({weights.family}; {averaged}; "
+        f"started from: {training.get('started_from', 'not recorded: ' + weights.passport['command'])})",
+        f"input: {view}; mean {list(config.input.mean)}, std {list(config.input.std)}; "
+        f"convolutions padded as in {config.backbone.get('padding', 'torch')}; "
+        f"output stride {config.output_stride}; {precision}",
+    ]
+    for name, source in sources.items():
+        lines.append(f"{name}: {data_name(config, name)}, {source.describe()}")
+        lines += source.skipped if hasattr(source, "skipped") else []
+        task = config.tasks[name]
+        if source.kind == "detection":
+            lines.append(
+                f"{name}: {task.scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
+                f"{task.iou_threshold}, {task.max_detections} detections per image; COCO counts 100"
+            )
+        elif source.kind == "segmentation":
+            lines.append(f"{name}: scales {list(config.scales)}, {'with' if config.flip else 'without'} mirrored views")
+    return lines
+
+
+def save_samples(network: Network, sources: dict[str, DataSource], fit: Fit, path: Path, count: int = 12) -> None:
+    """One sheet with the predictions of every task on the first validation images."""
+    network.eval()
+    source = next(iter(sources.values()))
+    images = [source.sample("val", 0, i).image for i in range(min(count, source.length("val")))]
+    pictures = [
+        draw_results(image, results, network.tasks)
+        for image, results in zip(images, predict_images(network, images, fit))
+    ]
+    path.parent.mkdir(exist_ok=True)
+    write_picture(path, sheet(pictures, columns=3 if len(network.tasks) == 1 else 2))

@@ -1,0 +1,169 @@
+"""runs/<task>/<data>-<backbone>-<n>/: what a run leaves, and what is needed to repeat it."""
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs import processes as ranks
+
+NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
+PACKAGES = ["torch", "torchvision", "lightning", "hydra-core", "albumentations", "pycocotools", "numpy"]
+
+
+def next_folder(parent: Path, stem: str) -> Path:
+    """Make `<parent>/<stem>-<n>` with the first free n, so that nothing is overwritten.
+
+    Raises:
+        ConfigError: the folder cannot be made or written, or its disk is nearly full.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [p.name.removeprefix(f"{stem}-") for p in parent.glob(f"{stem}-*")]
+        number = 1 + max((int(n) for n in taken if n.isdigit()), default=0)
+        folder = parent / f"{stem}-{number}"
+        folder.mkdir()
+    except OSError as error:
+        raise ConfigError(
+            f"{parent}: cannot make a run folder there ({error.strerror}). Choose another place with runs=<folder>"
+        ) from None
+    check_writable(folder)
+    return folder
+
+
+def run_folder_of(config: DictConfig) -> Path:
+    """A new run folder. Lightning starts the other processes of a node anew; they find it in the environment.
+
+    Raises:
+        ConfigError: several machines are asked for, and nothing has started a process on each of them.
+    """
+    parent, stem = Path(config.runs) / config.choices.task, f"{config.choices.data}-{config.choices.backbone}"
+    if ranks.started_from_outside():
+        return Path(ranks.decide(lambda: str(next_folder(parent, stem)), parent))
+    if config.trainer.nodes > 1:
+        raise ConfigError(
+            f"trainer.nodes={config.trainer.nodes}: start a process for each device of each machine, "
+            f"with SLURM (srun, or -m hydra/launcher=submitit_slurm) or with torchrun"
+        )
+    if "MNV2_RUN_FOLDER" not in os.environ:
+        folder = next_folder(parent, stem)
+        if int(config.trainer.devices if str(config.trainer.devices).isdigit() else 2) > 1:
+            os.environ["MNV2_RUN_FOLDER"] = str(folder)
+        return folder
+    return Path(os.environ["MNV2_RUN_FOLDER"])
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ConfigError unless a run can write there: better now than at the first checkpoint."""
+    try:
+        probe = folder / ".probe"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: not writable ({error.strerror}). Choose another place with runs=<folder>"
+        ) from None
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED_BYTES:
+        raise ConfigError(
+            f"{folder}: only {free >> 20} MiB free, a run needs about {NEEDED_BYTES >> 20} MiB. "
+            f"Free some space, or choose another place with runs=<folder>"
+        )
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name once all of it is on the disk; until then the one before it stays."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def stored_config(config: DictConfig) -> dict[str, Any]:
+    """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
+    stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
+    return {key: value for key, value in stored.items() if key not in ("run", "out")}  # of tools/eval.py
+
+
+def write_config(folder: Path, config: DictConfig) -> None:
+    with written_whole(folder / "config.yaml") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(stored_config(config))).encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    with written_whole(path) as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def describe_run(
+    *,
+    config: DictConfig,
+    fingerprints: dict[str, str],
+    class_names: dict[str, list[str]],
+    precision: str,
+    weights: str,
+    initial_weights: str,
+) -> dict[str, Any]:
+    """All that it takes to repeat the run: configuration, versions, code, machine, data."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": command_line(),
+        "git_commit": _git_commit(),
+        "seed": config.seed,
+        "precision": precision,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if cuda else None,
+        },
+        "data_fingerprint": fingerprints,
+        "started_from": weights,
+        "initial_weights": initial_weights,
+        "class_names": class_names,
+        "config": stored_config(config),
+    }
+
+
+def command_line() -> str:
+    return " ".join(["python", *sys.argv])
+
+
+def _git_commit() -> str | None:
+    """The checkout's commit, with a + if it has uncommitted changes."""
+    try:
+        here = Path(__file__).parent
+        run = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # installed without git, or not from a checkout
+        return None
+
+
+def start_log(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    root = logging.getLogger("mnv2_tasks")
+    root.setLevel(logging.INFO)
+    for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)

@@ -1,0 +1,151 @@
+"""Going on with a run, and repeating one: where it stands, what must be as it was, and what is said where it is not."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.weight_files import load_weights
+
+log = logging.getLogger(__name__)
+
+FRESH = (0, 0)
+
+
+class Standing(NamedTuple):
+    """How far a run has come."""
+
+    checkpoint: Path | None = None  # what to go on from; None: a new run
+    done: tuple[int, int] = FRESH  # epoch, and the number of its batches that the checkpoint has been trained on
+    started_from: str = ""  # what was said of its initial weights
+
+
+def standing_of(config: DictConfig) -> Standing:
+    """Where the run of `config.resume` stands.
+
+    Raises:
+        ConfigError: it has no checkpoint, a damaged one, or nothing is left to do.
+    """
+    if not config.resume:
+        return Standing()
+    run = Path(config.resume)
+    path = run / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise ConfigError(f"resume={run}: has no {path.relative_to(run)}; nothing was saved yet")
+    started_from = load_weights(path).passport["training"]["started_from"]  # refuses a damaged or malicious file
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["processed"])
+    if done[0] > config.epochs or (done[0] == config.epochs and done[1]):
+        raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
+    if done[0] == config.epochs == described(run).get("result", {}).get("epochs"):  # else it is still to be evaluated
+        raise ConfigError(f"resume={run}: its {done[0]} epochs are done; say epochs=<more> to train on")
+    return Standing(path, done, started_from)
+
+
+def described(run: Path) -> dict[str, Any]:
+    """The run.json of a run, given as its folder or as that file."""
+    return json.loads((run / "run.json" if run.is_dir() else run).read_text())
+
+
+def earlier_run(config: DictConfig) -> Path | None:
+    """The run that is gone on with or repeated."""
+    given = config.resume or config.repeat
+    return Path(given) if given else None
+
+
+def check_data(run: Path, fingerprints: dict[str, str], classes: dict[str, list[str]]) -> None:
+    """Raise ConfigError unless the data are those that the run was trained on."""
+    before = described(run)
+    for task, fingerprint in fingerprints.items():
+        if before["class_names"].get(task) != classes[task]:
+            raise ConfigError(
+                f"{run}: was trained on the classes {before['class_names'].get(task)}, the data of {task} "
+                f"have {classes[task]} now. Restore them, or start a new run"
+            )
+        if before["data_fingerprint"].get(task) != fingerprint:
+            raise ConfigError(
+                f"{run}: the data of {task} are not those that it was trained on (their annotations, or the names or "
+                f"sizes of their files, have changed). Restore them, say where they are with data.root=<folder>, or "
+                f"start a new run, for example with weights={_weights(run)}"
+            )
+
+
+def _weights(run: Path) -> Path:
+    return (run if run.is_dir() else run.parent) / "checkpoints" / "last.ckpt"
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of code, versions, machine and start differs between two run.json, one line each."""
+    lines = []
+    for key in ("git_commit", "precision", "started_from", "initial_weights"):
+        if before.get(key) != now.get(key):
+            lines.append(f"{key}: {before.get(key)} then, {now.get(key)} now")
+    for group in ("versions", "hardware"):
+        then, today = before.get(group, {}), now[group]
+        for name in dict.fromkeys([*then, *today]):
+            if then.get(name) != today.get(name):
+                lines.append(f"{name}: {then.get(name)} then, {today.get(name)} now")
+    return lines
+
+
+def check_start(run: Path, now: dict[str, Any]) -> None:
+    """Raise ConfigError where a repeated run would not start from the weights that the first one did.
+
+    Another version of a library, which may draw other initial weights, is only told.
+    """
+    before = described(run)
+    if before["started_from"] != now["started_from"] or (
+        before["initial_weights"] != now["initial_weights"] and before["versions"] == now["versions"]
+    ):
+        raise ConfigError(
+            f"repeat={run}: it started from other weights. Then: {before['started_from']}. Now: {now['started_from']}. "
+            f"Put the file back where it was ({before['config']['weights']})"
+        )
+
+
+def tell_differences(run: Path, now: dict[str, Any]) -> list[str]:
+    """Say what is not as it was when the run was made: the result need not be the same to the bit."""
+    before = described(run)
+    found = differences(before, now)
+    for line in found:
+        log.info("differs from %s: %s", run, line)
+    return found
+
+
+def tell_history(run: Path) -> None:
+    for part in described(run).get("resumed", []):
+        if part["epochs"] != part["epochs_before"]:
+            log.info(
+                "%s was planned for %d epochs and trained on to %d; repeated, its schedule spans all %d from the start",
+                run, part["epochs_before"], part["epochs"], part["epochs"],
+            )  # fmt: skip
+        if part["differences"]:
+            log.info("%s was resumed where this differed: %s", run, "; ".join(part["differences"]))
+
+
+def tell_result(run: Path, digest: str) -> None:
+    """Whether a repeated run ended where the first did."""
+    result = described(run).get("result")
+    if result is None:
+        log.info("%s was never finished: there is nothing to compare the weights with", run)
+    elif result["weights_sha256"] == digest:
+        log.info("equal: every weight is that of %s, bit for bit", run)
+    else:
+        log.warning("not equal: the weights differ from those of %s", run)
+
+
+def digest_of(state: dict[str, Tensor]) -> str:
+    """sha256 of the names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""A file that was exported, run in the runtime that it was written for."""
+
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnv2_tasks.contracts import Detections, Frames
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.export.graph import OUTPUTS, output_names
+from mnv2_tasks.runtimes.formats import format_module, format_of
+
+
+def is_exported(path: Path) -> bool:
+    """Whether the file's name says that tools/export.py wrote it: a .tflite may also be others' weights."""
+    name = format_of(path)
+    return name is not None and (name != "litert" or zipfile.is_zipfile(path))
+
+
+class Exported:
+    """An exported network, used like the one that it was made from: `tasks`, `device`, `predict`.
+
+    Args:
+        path: what tools/export.py wrote.
+        threads: to compute with; None: all.
+
+    Raises:
+        ConfigError: the runtime is not installed, or the file is damaged or not ours.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path, threads: int | None = None):
+        name = format_of(path)
+        if name is None:
+            raise ConfigError(f"{path}: no exported network has the suffix {path.suffix!r}")
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file")
+        module = format_module(name)
+        try:
+            self.session = module.Session(path, threads)
+            self.metadata: dict[str, str] = self.session.metadata
+        except Exception as error:  # each runtime has errors of its own for a file that it cannot read
+            reason = str(error).strip().split("\n")[0]
+            raise ConfigError(f"{path}: cannot be run, it is damaged or no {name} file of ours ({reason})") from error
+        if "passport" not in self.metadata:
+            raise ConfigError(f"{path}: was not written by tools/export.py, its metadata has no passport")
+        self.path, self.format = path, name
+        self.passport: dict[str, Any] = json.loads(self.metadata["passport"])
+        self.precision = self.metadata["precision"]
+        kinds, names = json.loads(self.metadata["tasks"]), self.passport["class_names"]
+        self.tasks: dict[str, Any] = {
+            task: SimpleNamespace(kind=kind, class_names=names[task]) for task, kind in kinds.items()
+        }
+        self.output_names = output_names(kinds)
+
+    def __str__(self) -> str:
+        return f"{self.format} file, {self.precision}"
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """(B, H, W, 3) uint8 RGB, fitted to the network's input -> {output: array}, see `graph.Graph`."""
+        return dict(zip(self.output_names, self.session(np.ascontiguousarray(images))))
+
+    def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
+        """As `Network.predict`. Class maps have the input's size and are resized to nearest neighbours."""
+        arrays = self.run(images.permute(0, 2, 3, 1).cpu().numpy())
+        results: dict[str, Any] = {}
+        for task, about in self.tasks.items():
+            prefix = "" if len(self.tasks) == 1 else f"{task}_"
+            own = [torch.from_numpy(np.asarray(arrays[prefix + name])) for name in OUTPUTS[about.kind]]
+            if about.kind == "classification":
+                results[task] = own[0]
+            elif about.kind == "detection":
+                results[task] = [_detections(*rows) for rows in zip(*own, *frames[1:])]
+            else:
+                results[task] = [_class_map(*rows) for rows in zip(own[0], *frames[1:])]
+        return results
+
+
+def _detections(
+    boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor, content: Tensor, original: Tensor
+) -> Detections:
+    """One image's, from pixels of the input to those of the image, which `content` of the input holds."""
+    n = int(count)
+    height, width = (original / content).tolist()
+    scaled = boxes[:n] * torch.tensor([width, height, width, height])
+    limit = original.flip(0).repeat(2).float()
+    return Detections(torch.minimum(scaled, limit), scores[:n], labels[:n])
+
+
+def _class_map(class_map: Tensor, content: Tensor, original: Tensor) -> Tensor:
+    cut = class_map[: content[0], : content[1]]
+    if cut.shape != tuple(original.tolist()):
+        cut = F.interpolate(cut[None, None].float(), size=tuple(original.tolist()), mode="nearest")[0, 0]
+    return cut.long()

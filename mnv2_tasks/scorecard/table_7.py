@@ -1,0 +1,109 @@
+"""Table 7: DeepLabv3 on three backbones, at output stride 16, and at 8 over six scales and their mirror images."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
+from mnv2_tasks.backbones.resnet import ResNet
+from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.scorecard.comparison_networks import ResNet101Beta
+from mnv2_tasks.scorecard.counting import multi_scale_sides, plain_madds, tensorflow_madds
+from mnv2_tasks.scorecard.figure import Row, apart, prints_as
+from mnv2_tasks.scorecard.networks import segmenter
+
+SIDE = 513
+ASPP = (6, 12, 18)  # at output stride 16
+OS_16, OS_8 = "MAdds, OS 16", "MAdds, OS 8, six scales x flip"
+PADS = "as TensorFlow pads"
+BETA = "DeepLab's own ResNet-101"
+STEM = "three 3x3 convolutions in the stem, strides at the end of stages, multi-grid (1, 2, 4)"
+
+
+class System(NamedTuple):
+    backbone: Any  # None: MobileNetV2
+    rates: tuple[int, ...]
+    params: str
+    madds: dict[str, str]
+    miou: tuple[str, str]  # in the order of `madds`
+
+
+SYSTEMS = {
+    "MobileNetV1, ASPP": System(
+        partial(MobileNetV1, width=1.0), ASPP, "11.15M", {OS_16: "14.25B", OS_8: "941.9B"}, ("75.29", "78.56")
+    ),
+    "MobileNetV2, ASPP": System(None, ASPP, "4.52M", {OS_16: "5.8B", OS_8: "387B"}, ("75.70", "78.42")),
+    "MobileNetV2, no ASPP": System(None, (), "2.11M", {OS_16: "2.75B", OS_8: "152.6B"}, ("75.32", "77.33")),
+    "ResNet-101, ASPP": System(
+        partial(ResNet, depth=101), ASPP, "58.16M", {OS_16: "81.0B", OS_8: "4870.6B"}, ("80.49", "82.70")
+    ),
+}
+
+
+def table_7() -> Iterator[Row]:
+    for name, system in SYSTEMS.items():
+        yield from _system(name, system)
+        for quantity, miou in zip(system.madds, system.miou):
+            yield Row("Table 7", name, quantity.replace("MAdds", "mIoU, %"), miou)
+
+
+def _system(name: str, system: System) -> Iterator[Row]:
+    networks = _networks(system.backbone, system.rates)
+    params, peaks = _params_and_peaks(networks)
+    is_resnet = name.startswith("ResNet")
+    note = "regular 3x3 ASPP" if system.rates else ""
+    if is_resnet:
+        note = f"{apart(system.params, params)}: torchvision's stem is one 7x7 convolution; see the next line"
+    yield Row("Table 7", name, "params", system.params, params, note, peaks[OS_16])
+
+    padded, padded_peaks, counted = networks, peaks, PADS
+    if is_resnet:
+        padded, counted = _networks(ResNet101Beta, system.rates), f"{BETA}, {PADS}"
+        ours, padded_peaks = _params_and_peaks(padded)
+        yield Row("Table 7", name, f"params, {BETA}", system.params, ours, STEM, padded_peaks[OS_16])
+
+    for quantity, printed in system.madds.items():
+        ours = _count(plain_madds, quantity, networks[quantity])
+        why = f"DeepLab's ResNet-101 is another ({STEM}), and TensorFlow" if is_resnet else "TensorFlow"
+        cells = " (33 cells become 36 in the ASPP)" if system.rates else ""
+        note = f"{apart(printed, ours)}: {why} pads dilated maps{cells}; see the next line"
+        yield Row("Table 7", name, quantity, printed, ours, note, peaks[quantity])
+
+        ours = _count(tensorflow_madds, quantity, padded[quantity])
+        note = "with the final resize of the logits"
+        if not prints_as(printed, ours):
+            note = f"{apart(printed, ours)}, the nearest count of this network that was found; the rest is unexplained"
+        yield Row("Table 7", name, f"{quantity}, {counted}", printed, ours, note, padded_peaks[quantity])
+        if quantity == OS_8 and name.startswith("MobileNetV1"):
+            yield _guess(name, system, printed, peaks[quantity])
+
+
+def _networks(backbone: Any, rates: tuple[int, ...]) -> dict[str, nn.Module]:
+    return {
+        quantity: segmenter(output_stride=stride, atrous_rates=rates, backbone=backbone)
+        for quantity, stride in [(OS_16, 16), (OS_8, 8)]
+    }
+
+
+def _params_and_peaks(networks: dict[str, nn.Module]) -> tuple[int, dict[str, int]]:
+    """The peaks are of one pass, at output stride 8 of the largest scale."""
+    coarse = model_cost(networks[OS_16], SIDE)
+    fine = model_cost(networks[OS_8], multi_scale_sides(SIDE)[-1])
+    return coarse.params, {OS_16: coarse.peak_activation_bytes, OS_8: fine.peak_activation_bytes}
+
+
+def _count(count: Callable[..., int], quantity: str, network: nn.Module) -> int:
+    """Of one image at output stride 16; at 8 the sum over the six scales, twice for the mirror images."""
+    if quantity == OS_16:
+        return count(network, SIDE)
+    options = {"full_side": SIDE} if count is tensorflow_madds else {}
+    return 2 * sum(count(network, side, **options) for side in multi_scale_sides(SIDE))
+
+
+def _guess(name: str, system: System, printed: str, peak: int) -> Row:
+    network = segmenter(output_stride=8, atrous_rates=(6, 9, 12), backbone=system.backbone)  # 12, 18, 24 at stride 8
+    ours = _count(tensorflow_madds, OS_8, network)
+    note = f"{apart(printed, ours)}: a guess that comes nearer; DeepLabv3's rates at this stride are 12, 24, 36"
+    return Row("Table 7", name, f"{OS_8}, {PADS}, rates 12, 18, 24", printed, ours, note, peak)

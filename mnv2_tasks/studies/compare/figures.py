@@ -1,0 +1,143 @@
+"""The plots of a comparison, as PNG bytes on white."""
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from mnv2_tasks.studies.compare.labels import place_labels
+from mnv2_tasks.studies.compare.subjects import ClassDifference, Entry
+
+BETTER, WORSE, UNSURE = "#1f6fb4", "#c4541c", "#b9b9b9"  # told apart by those who see no red or green as well
+INK = "#222222"
+WIDEST = 44  # letters of a name on an axis
+ENDS = 12  # of more classes than twice this, the greatest wins and losses are shown
+DPI = 150
+
+
+def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> bytes:
+    """A row for each entry: mean, interval, and a dot for each seed."""
+    figure = Figure(figsize=(7.6, 1.0 + 0.36 * len(entries)), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for row, entry in enumerate(entries):
+        if entry.interval:
+            axes.plot(entry.interval, [row, row], color=BETTER, linewidth=2.2, solid_capstyle="butt", alpha=0.55)
+        if len(entry.scored) > 1:
+            scores = [s.score for s in entry.scored]
+            axes.plot(scores, [row] * len(scores), ".", color=INK, markersize=4, alpha=0.7, zorder=3)
+        axes.plot(entry.score, row, "o", color=BETTER, markersize=6, zorder=4, markeredgecolor="white")
+    axes.axvline(entries[0].score, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+    axes.set_yticks(range(len(entries)), [_short(name) for name in names], fontsize=8)
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.set_xlabel(f"{metric} (fraction)")
+    _tidy(axes, "x")
+    return _png(figure)
+
+
+def plot_pareto(
+    entries: Sequence[Entry], names: Sequence[str], metric: str, costs: Sequence[tuple[str, Sequence[float | None]]]
+) -> bytes:
+    """Score against each cost; a dashed line joins the entries that nobody beats in both.
+
+    Args:
+        names: written beside the points.
+        costs: [(axis label with its unit, value of each entry; None where it is not known)].
+    """
+    figure = Figure(figsize=(3.9 * len(costs), 3.7), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    panels[0].set_ylabel(f"{metric} (fraction)")
+    drawn = []
+    for axes, (label, values) in zip(panels, costs):
+        there = [(value, entry, name) for value, entry, name in zip(values, entries, names) if value]
+        for value, entry, _ in there:
+            if entry.interval:
+                axes.plot([value, value], entry.interval, color=BETTER, linewidth=1.4, alpha=0.35, zorder=2)
+        points = [(value, entry.score) for value, entry, _ in there]
+        axes.plot(*np.reshape(points, (-1, 2)).T, "o", color=BETTER, markersize=6, markeredgecolor="white", zorder=4)
+        best = front(points)
+        axes.plot(*np.reshape(best, (-1, 2)).T, "--", color=INK, linewidth=0.9, alpha=0.6, zorder=3)
+        axes.set_xlabel(label)
+        _widen(axes, points)
+        _tidy(axes, "both")
+        drawn.append((axes, points, [name for _, _, name in there]))
+        if not there:
+            axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", va="center", color="0.5")
+    figure.draw_without_rendering()  # the layout is final now
+    figure.set_layout_engine("none")
+    for axes, points, beside in drawn:
+        place_labels(axes, points, beside)
+    return _png(figure)
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, score) those for which nothing costs less and scores as much, cheapest first."""
+    best, found = -math.inf, []
+    for cost, score in sorted(points, key=lambda p: (p[0], -p[1])):
+        if score > best:
+            best = score
+            found.append((cost, score))
+    return found
+
+
+def plot_classes(differences: Sequence[ClassDifference], title: str, metric: str) -> bytes:
+    """A bar for each class, the greatest win at the top; pale where the interval holds zero."""
+    hidden = len(differences) - 2 * ENDS
+    shown = [*differences[:ENDS], None, *differences[-ENDS:]] if hidden > 1 else list(differences)
+    figure = Figure(figsize=(7.6, 1.2 + 0.2 * len(shown)), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for row, item in enumerate(shown):
+        if item is None:
+            axes.text(0, row, f"{hidden} more", ha="center", va="center", fontsize=7, color="0.4")
+            continue
+        sure = item.interval is not None and item.interval.excludes_zero()
+        colour = (BETTER if item.difference > 0 else WORSE) if sure else UNSURE
+        axes.barh(row, item.difference, 0.72, color=colour)
+        if item.interval:
+            axes.plot(item.interval, [row, row], color=INK, linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(shown)), ["…" if item is None else _short(item.name, 28) for item in shown], fontsize=7.5)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel(f"difference in {metric} (fraction)")
+    axes.set_title(_short(title, 90), fontsize=9, loc="left")
+    _tidy(axes, "x")
+    return _png(figure)
+
+
+def _widen(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Room for names beside the outermost points; a logarithmic axis where costs differ by factors."""
+    costs = [cost for cost, _ in points]
+    if costs and max(costs) > 3 * min(costs):
+        axes.set_xscale("log")
+        factor = (max(costs) / min(costs)) ** 0.3
+        axes.set_xlim(min(costs) / factor, max(costs) * factor)
+        decades = math.log10(max(costs) / min(costs)) + 0.5
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif costs:
+        margin = max(0.35 * (max(costs) - min(costs)), 0.15 * max(costs))
+        axes.set_xlim(max(0, min(costs) - margin), max(costs) + margin)
+    axes.margins(y=0.18)
+
+
+def _tidy(axes: Axes, grid: str) -> None:
+    axes.grid(alpha=0.25, axis=grid)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_size(9)
+
+
+def _short(name: str, widest: int = WIDEST) -> str:
+    return name if len(name) <= widest else name[: widest - 1] + "…"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,112 @@
+"""The same validation images, as annotated and as each group's network sees them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from mnv2_tasks.build import build_sources
+from mnv2_tasks.contracts import Sample
+from mnv2_tasks.data_tool.pages import draw_annotations
+from mnv2_tasks.drawing.canvas import class_colours, fit
+from mnv2_tasks.drawing.results import draw_detections, draw_mask
+from mnv2_tasks.prediction.predictor import predict_images
+from mnv2_tasks.studies.compare.measure import Built
+from mnv2_tasks.studies.compare.run import Run
+
+MIN_SCORE = 0.4  # of the boxes to draw
+SIDE = 420  # pixels of the longer side of a picture on the page
+TOP = 3  # classes named under a picture
+
+
+class Shown(NamedTuple):
+    """One picture with what stands below it."""
+
+    picture: np.ndarray | None  # (H, W, 3) uint8 RGB; None: words alone
+    words: list[str]
+
+
+class Row(NamedTuple):
+    """One validation image."""
+
+    image_id: int
+    truth: Shown
+    predictions: list[Shown | None]  # of each group; None: its network is not there
+
+
+def read_samples(run: Run, task: str, count: int) -> list[Sample]:
+    """Validation images spread evenly over the split, so that nobody picks them."""
+    source = build_sources(run.config)[task]
+    source.prepare(("val",))
+    length = source.length("val")
+    places = np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
+    return [source.sample("val", 0, int(index)) for index in places]
+
+
+def draw_rows(
+    samples: Sequence[Sample], kind: str, class_names: Sequence[str], networks: Sequence[tuple[Built, str] | None]
+) -> list[Row]:
+    """
+    Args:
+        networks: of each group, with the name of its task of this kind.
+    """
+    images = [sample.image for sample in samples]
+    results: list[list[Any] | None] = [
+        [of_image[task] for of_image in predict_images(built.network, images, built.fit)] if built else None
+        for built, task in (pair or (None, "") for pair in networks)
+    ]
+    return [
+        Row(
+            sample.image_id,
+            _truth(sample, kind, class_names),
+            [_prediction(sample, of_group[i], kind, class_names) if of_group else None for of_group in results],
+        )
+        for i, sample in enumerate(samples)
+    ]
+
+
+def colours_shown(samples: Sequence[Sample], kind: str, class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """[(class, its colour as CSS has it)] of the classes annotated on these images; a background has none."""
+    if kind == "classification":
+        return []
+    labels = {int(v) for s in samples for v in np.unique(s.mask if kind == "segmentation" else s.box_labels)}
+    first = 1 if kind == "segmentation" else 0
+    colours = class_colours(len(class_names))
+    return [
+        (class_names[label], "#{:02x}{:02x}{:02x}".format(*colours[label - first]))
+        for label in sorted(labels)
+        if first <= label < len(class_names)
+    ]
+
+
+def _truth(sample: Sample, kind: str, class_names: Sequence[str]) -> Shown:
+    if kind == "classification":
+        return Shown(_reduced(fit(sample.image)[0]), [class_names[sample.label]])
+    return Shown(_without_strip(draw_annotations(sample, kind, class_names), sample), [])
+
+
+def _prediction(sample: Sample, result: Any, kind: str, class_names: Sequence[str]) -> Shown:
+    if kind == "detection":
+        drawn = draw_detections(sample.image, result, class_names, min_score=MIN_SCORE)
+        return Shown(_without_strip(drawn, sample), [])
+    if kind == "segmentation":
+        return Shown(_without_strip(draw_mask(sample.image, result, class_names), sample), [])
+    best = result.argsort(descending=True)[:TOP].tolist()
+    words = [f"{class_names[label]} {100 * float(result[label]):.0f} %" for label in best]
+    return Shown(None, [("✓ " if best[0] == sample.label else "✗ ") + words[0], *words[1:]])
+
+
+def _without_strip(picture: np.ndarray, sample: Sample) -> np.ndarray:
+    """Without the dark strip of class names below the image: the page has one legend for all, and may be printed."""
+    height, width = sample.image.shape[:2]
+    scale = fit(sample.image)[1]
+    return _reduced(picture[: round(height * scale), : round(width * scale)])
+
+
+def _reduced(picture: np.ndarray) -> np.ndarray:
+    scale = SIDE / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,104 @@
+"""How far a study is: a line for each event, and in a terminal a table that is kept up to date."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from statistics import mean
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mnv2_tasks.studies.study.jobs import Job
+from mnv2_tasks.studies.study.run import epochs_done
+from mnv2_tasks.wording import duration
+
+FAILURES_SHOWN = 5
+
+
+class Progress:
+    """
+    Args:
+        title: of the study.
+        jobs: its runs; their states are read whenever something is shown.
+        width: runs at a time.
+    """
+
+    def __init__(self, title: str, jobs: Sequence[Job], width: int, console: Console):
+        self.title, self.jobs, self.width, self.console = title, jobs, width, console
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.stack = ExitStack()
+
+    def __enter__(self) -> "Progress":
+        self.console.print(self.summary(), markup=False)
+        if self.live:
+            self.stack.enter_context(self.live)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stack.close()
+
+    def event(self, job: Job) -> None:
+        """A job has started, ended or failed."""
+        if job.state == "running":
+            where = f" on CUDA device {job.devices}" if job.devices else ""
+            line = f"{job.run.name}: {job.step.kind}{where}"
+        else:
+            line = f"{job.run.name}: {job.state} after {duration(job.seconds)}"
+            line += f"\n{job.reason}" if job.state == "failed" else ""
+        self.console.print(line, markup=False)
+        if job.state != "running":
+            self.console.print(self.summary(), markup=False)
+        self.refresh()
+
+    def refresh(self) -> None:
+        if self.live:
+            self.live.update(self.table(), refresh=True)
+
+    def summary(self) -> str:
+        count = Counter(job.state for job in self.jobs)
+        states = ", ".join(f"{count[state]} {state}" for state in ("done", "running", "failed", "left"))
+        spent = sum(job.elapsed() for job in self.jobs)
+        line = f"{self.title}: {states}; {duration(spent)} of training so far"
+        left = seconds_left(self.jobs, self.width)
+        return line if left is None else f"{line}, about {duration(left)} left"
+
+    def table(self) -> Group:
+        """The runs at work and the last failures; all of them would not fit a screen."""
+        table = Table(title=self.title, title_justify="left", expand=False)
+        for heading in ("run", "state"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("epochs", "time"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        failed = [job for job in self.jobs if job.state == "failed"][-FAILURES_SHOWN:]
+        for job in [*failed, *(job for job in self.jobs if job.state == "running")]:
+            state = Text("failed", "red") if job.state == "failed" else Text(job.step.kind, "green")
+            epochs = f"{epochs_done(job.folder)}/{job.run.config.epochs}"
+            table.add_row(Text(job.run.name), state, epochs, duration(job.elapsed()))
+        return Group(table, Text(self.summary()))
+
+
+def seconds_left(jobs: Sequence[Job], width: int) -> float | None:
+    """From the mean time of finished runs of the same task, or else of all, or else of a running one's epochs.
+
+    Returns:
+        None: nothing is left, or nothing is known yet.
+    """
+    known: dict[str, list[float]] = {}
+    for job in jobs:
+        if job.state == "done" and job.seconds:
+            known.setdefault(job.run.config.choices.task, []).append(job.seconds)
+        elif job.state == "running" and (done := epochs_done(job.folder)):
+            expected = max(job.elapsed(), job.elapsed() / done * job.run.config.epochs)
+            known.setdefault(job.run.config.choices.task, []).append(expected)
+    open_jobs = [job for job in jobs if job.state in ("left", "running")]
+    if not known or not open_jobs:
+        return None
+    overall = mean([seconds for times in known.values() for seconds in times])
+    total = 0.0
+    for job in open_jobs:
+        times = known.get(job.run.config.choices.task)
+        total += max(0.0, (mean(times) if times else overall) - job.elapsed())
+    return total / min(width, len(open_jobs))

@@ -1,0 +1,99 @@
+"""One run of a study on the disk: what it is, how far it is, and what comes next."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from mnv2_tasks.config.stored import dotted
+from mnv2_tasks.runs.folder import next_folder, write_json
+from mnv2_tasks.studies.study.plan import Run
+
+HARMLESS = (  # may differ without changing what a run is
+    "workers", "debug", "runs", "resume", "repeat", "run", "out", "trainer.save_every", "trainer.save_every_steps",
+)  # fmt: skip
+RECORD = "study.json"  # overrides, seconds, attempts and the reason of a failure
+LOG = "study.log"  # what the run's processes printed
+
+
+class Step(NamedTuple):
+    kind: str  # train, resume, or the name of an evaluation
+    command: list[str]
+    makes: Path  # there once the step is done
+
+
+def next_step(run: Run, folder: Path, tools: Path) -> Step | None:
+    """What is missing of a run, or None. A resume that failed is not tried again: training starts anew."""
+    metrics = folder / "metrics.json"
+    if not metrics.is_file():
+        record = read_record(folder)
+        failed_before = bool(record.get("failed")) and record.get("last") == "resume"
+        if (folder / "checkpoints" / "last.ckpt").is_file() and not failed_before:
+            changes = [o for o in run.overrides if o.partition("=")[0] in HARMLESS]
+            command = [str(tools / "train.py"), f"resume={folder}", *changes]
+            return Step("resume", [sys.executable, *command], metrics)
+        return Step("train", [sys.executable, str(tools / "train.py"), *run.overrides], metrics)
+    for name, overrides in run.evaluations.items():
+        if not (folder / name / "metrics.json").is_file():
+            command = [str(tools / "eval.py"), f"run={folder}", f"out={folder / name}", *overrides]
+            return Step(name, [sys.executable, *command], folder / name / "metrics.json")
+    return None
+
+
+def prepare(step: Step, run: Run, folder: Path) -> None:
+    """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if step.kind == "train" and (folder / "checkpoints").is_dir():
+        (folder / "checkpoints").rename(next_folder(folder, "failed_checkpoints"))
+    write_record(folder, overrides=list(run.overrides), last=step.kind)
+
+
+def epochs_done(folder: Path) -> int:
+    try:
+        with (folder / "metrics.csv").open(newline="") as file:
+            return max((int(row["epoch"]) + 1 for row in csv.DictReader(file)), default=0)
+    except (OSError, KeyError, TypeError, ValueError):  # not there yet, or just being written
+        return 0
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def write_record(folder: Path, **changes: Any) -> None:
+    write_json(folder / RECORD, read_record(folder) | changes)
+
+
+def differences(run: Run, folder: Path) -> list[str]:
+    """How what was trained in the folder differs from what the study asks for, in words; [] if it does not.
+
+    The overrides are compared, and the values they were composed to: a recipe may have changed in between.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return []  # nothing that could be reused
+    old, new = _flat(OmegaConf.load(path)), _flat(run.config)
+    changed = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
+    before = read_record(folder).get("overrides")
+    if before is not None and not changed:
+        was, now = (
+            {o for o in overrides if o.partition("=")[0] not in HARMLESS} for overrides in (before, run.overrides)
+        )
+        changed = [f"without {o}" for o in sorted(was - now)] + [f"with {o}" for o in sorted(now - was)]
+    return changed
+
+
+def _flat(config: DictConfig) -> dict[str, Any]:
+    return {key: value for key, value in dotted(OmegaConf.to_container(config)).items() if key not in HARMLESS}
+
+
+def set_aside(folder: Path) -> Path:
+    """Move a run that is to be trained anew out of the way."""
+    target = next_folder(folder.parent / "superseded", folder.name)
+    return folder.rename(target)

@@ -1,0 +1,109 @@
+"""run_study(config): train what a study lacks, side by side where there are devices, then compare."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
+from mnv2_tasks.studies.study.plan import Run, plan, study_from
+from mnv2_tasks.studies.study.progress import Progress
+from mnv2_tasks.studies.study.report import write_report
+from mnv2_tasks.studies.study.run import differences, next_step, set_aside
+
+TOOLS = Path(__file__).parents[3] / "tools"
+MOST_DEVICES = 1024  # trainer.devices=auto: all there are
+
+
+def run_study(
+    config: DictConfig,
+    passed: Sequence[str] = (),
+    *,
+    narrowed: bool = False,
+    tools: Path = TOOLS,
+    console: Console | None = None,
+) -> bool:
+    """Run what is missing, write the report, and return whether every run is done.
+
+    Args:
+        config: conf/study.yaml, composed.
+        passed: overrides of tools/train.py for every run.
+        narrowed: see `study_from`.
+        tools: the folder of train.py and eval.py.
+
+    Raises:
+        ConfigError: before anything runs: the study cannot work, or finished runs were trained with other settings.
+        SystemExit: interrupted; the runs have been stopped and can be gone on with.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    study = study_from(OmegaConf.to_container(config.study), narrowed=narrowed, ablations=config.ablations)
+    runs = plan(study, passed)
+    data = "+".join(sorted({run.config.choices.data for run in runs}))
+    name = config.choices.study
+    folder = (Path(config.runs) / "studies" / name / data).absolute()
+    slots = device_slots(config.jobs, _devices_each(runs), _cuda_devices())
+    if config.dry:
+        _list(runs, folder, tools, console)
+        return True
+    with locked(folder, [run.name for run in runs]) as lock:
+        _check_unchanged(runs, folder, retrain=config.retrain, console=console)
+        jobs = make_jobs(runs, folder, tools)
+        threads = max(1, len(os.sched_getaffinity(0)) // len(slots)) if len(slots) > 1 else None
+        with Progress(f"{name} on {data}", jobs, len(slots), console) as progress:
+            try:
+                run_jobs(
+                    jobs, slots=slots, threads=threads, tools=tools, lock=lock,
+                    on_event=progress.event, on_tick=progress.refresh,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                progress.refresh()
+                console.print("interrupted; the same command goes on where it was")
+                raise SystemExit(130) from None
+    write_report(study, jobs, folder, console)
+    return all(job.state == "done" for job in jobs)
+
+
+def _check_unchanged(runs: Sequence[Run], folder: Path, *, retrain: bool, console: Console) -> None:
+    changed = {run.name: found for run in runs if (found := differences(run, folder / run.name))}
+    if retrain:
+        for name in changed:
+            console.print(f"{name}: trained with other settings, moved to {set_aside(folder / name)}")
+    elif changed:
+        name, found = next(iter(changed.items()))
+        raise ConfigError(
+            f"{folder}: {len(changed)} of the study's runs were trained with other settings, such as {name}: "
+            f"{'; '.join(found[:4])}{'; ...' if len(found) > 4 else ''}. Choose another place with runs=<folder>, "
+            f"or say retrain=true: such runs are trained anew, the old ones moved to {folder.name}/superseded/"
+        )
+
+
+def _list(runs: Sequence[Run], folder: Path, tools: Path, console: Console) -> None:
+    for run in runs:
+        place = folder / run.name
+        step = next_step(run, place, tools)
+        lines = [f"{run.name}: {'to do' if step else 'done'}"]
+        if step:
+            lines.append(" ".join(["python", *map(shlex.quote, step.command[1:])]))
+        lines += [f"trained with other settings: {line}" for line in differences(run, place)]
+        for name, overrides in run.evaluations.items():
+            if not (place / name / "metrics.json").is_file() and (step is None or step.kind != name):
+                lines.append(f"then evaluated as {name}: {' '.join(overrides)}")
+        console.print("\n    ".join(lines), markup=False)
+    console.print(f"{len(runs)} runs, in {folder}", markup=False)
+
+
+def _devices_each(runs: Sequence[Run]) -> int:
+    """Devices that a run takes: the most that any asks for."""
+    wanted = {str(run.config.trainer.devices) for run in runs}
+    return max(int(each) if each.isdigit() else MOST_DEVICES for each in wanted)
+
+
+def _cuda_devices() -> list[str]:
+    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible or [str(index) for index in range(torch.cuda.device_count())]

@@ -1,0 +1,172 @@
+"""What makes a run resumable to the bit: whole checkpoints, written between steps, and randomness keyed by the step."""
+
+import logging
+import math
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs.folder import written_whole
+
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """A checkpoint takes its name once all of it is on the disk: a kill at any moment leaves the one before it.
+
+    Lightning's own goes through the system's folder for temporary files; from there to another disk is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+
+class StepRandomness(L.Callback):
+    """Dropout, MixUp and all else that draws from the global generators: keyed by (seed, batch, process).
+
+    So a resumed run draws what the uninterrupted one does, whichever step it was stopped in. States of generators in
+    the checkpoint would be those of the first process alone, and of a moment in the middle of a step after Ctrl-C.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._seed_next_batch(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._seed_next_batch(trainer)  # validation may have drawn
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._seed_next_batch(trainer)  # here and not where it starts: the batch is mixed and moved before that
+
+    def _seed_next_batch(self, trainer: L.Trainer) -> None:
+        key = (self.seed, trainer.fit_loop.total_batch_idx + 1, trainer.global_rank)
+        for_torch, for_numpy, for_python = np.random.SeedSequence(key).generate_state(3).tolist()
+        torch.manual_seed(for_torch)
+        np.random.seed(for_numpy)
+        random.seed(for_python)
+
+
+class ResumedRate(L.Callback):
+    """The first step after `resume= epochs=<more>` is taken at the longer schedule's rate, like those that follow.
+
+    The optimizer's state brings the rate that the old schedule ended at. With the same schedule nothing changes.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for config in trainer.lr_scheduler_configs:
+            schedule: Any = config.scheduler  # a LambdaLR, see optim.per_step
+            for group, rate, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):
+                group["lr"] = rate * factor(schedule.last_epoch)  # which counts steps
+
+
+class Checkpoints(Checkpoint):
+    """`last.ckpt` after every epoch and at intervals within, `best.ckpt` after the epoch with the highest val/score.
+
+    Only ever between two steps. What stops a run within one (a loss that is not finite, a full memory) leaves the
+    checkpoint before it: batch norm has seen the batch already. So does what stops it during validation, when the
+    averaged weights are in the module. Ctrl-C waits for the step to end.
+
+    Args:
+        minutes: from one `last.ckpt` to the next within an epoch; 0 saves after epochs alone.
+        steps: optimizer steps from one to the next, beside `minutes`; None for no such interval.
+    """
+
+    def __init__(self, folder: Path, *, minutes: float, steps: int | None):
+        if minutes < 0:
+            raise ConfigError(f"trainer.save_every={minutes}: expected minutes, or 0 to save after epochs alone")
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ConfigError(f"trainer.save_every_steps={steps}: expected a whole number of at least 1, or null")
+        self.folder, self.minutes, self.steps = folder, minutes, steps
+        self.best_score: float | None = None
+        self.resumable = False  # whether a step has been completed, and the epoch goes on
+        self.saved_step = self.last_step = 0
+        self.validated = self.asked_to_stop = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_score = state["best_score"]
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.saved_at = time.monotonic()
+        self.saved_step = self.last_step = trainer.global_step
+        # processes would stop at different steps, and wait for each other forever
+        self.listens = trainer.world_size == 1 and threading.current_thread() is threading.main_thread()
+        if self.listens:
+            self.before = signal.signal(signal.SIGINT, self._ask_to_stop)
+
+    def _ask_to_stop(self, *_: Any) -> None:
+        if self.asked_to_stop:
+            raise KeyboardInterrupt
+        self.asked_to_stop = True
+        log.info("stopping once this step, or the validation, is done and saved; Ctrl-C again stops at once")
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.resumable = False
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        stepped = trainer.global_step > self.last_step  # else it holds gradients, which no checkpoint has
+        self.last_step = trainer.global_step
+        self.resumable = stepped and not trainer.is_last_batch  # then the epoch's end saves
+        if self.resumable and (self.asked_to_stop or self._due(trainer)):
+            self._save(trainer, "last")
+            self._stop_if_asked()
+
+    def _due(self, trainer: L.Trainer) -> bool:
+        if self.steps and trainer.global_step - self.saved_step >= self.steps:
+            return True
+        late = self.minutes > 0 and time.monotonic() - self.saved_at >= 60 * self.minutes
+        return trainer.strategy.broadcast(late) if self.minutes > 0 else False  # clocks differ, saving takes all
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.validated:
+            score = float(trainer.callback_metrics["val/score"])
+            score = -math.inf if math.isnan(score) else score
+            if self.best_score is None or score > self.best_score:
+                self.best_score = score
+                self._save(trainer, "best")  # before last.ckpt, which says that there is one with this score
+        self.validated = False
+        self._save(trainer, "last")
+        self._stop_if_asked()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self._stop_listening()
+        # of several processes, only SIGTERM is known to reach all: the others would not come to save
+        alone = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if self.resumable and alone and trainer.global_step > self.saved_step:
+            self._save(trainer, "last")
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        if getattr(self, "listens", False):
+            signal.signal(signal.SIGINT, self.before)
+            self.listens = False
+
+    def _stop_if_asked(self) -> None:
+        if self.asked_to_stop:
+            raise KeyboardInterrupt
+
+    def _save(self, trainer: L.Trainer, name: str) -> None:
+        trainer.save_checkpoint(self.folder / f"{name}.ckpt", weights_only=False)
+        self.saved_at, self.saved_step = time.monotonic(), trainer.global_step

@@ -1,0 +1,95 @@
+"""Training starts from weights: what fits is copied, and a line says what was, what was not, and why."""
+
+from collections import Counter
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.task_norms import with_norms_for
+from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights, manifest
+
+
+def start_from_weights(network: Network, config: DictConfig) -> str:
+    """Copy the tensors that `config.weights` offers into a new network, and say what was done.
+
+    The backbone must fit as a whole; heads of the same task, classes and shape come along, others start anew.
+
+    Raises:
+        ConfigError: the weights are of another backbone or width.
+    """
+    name = _published_backbone(config) if config.weights == "auto" else config.weights
+    if name == "none":
+        return "weights: none, training starts from scratch"
+    try:
+        path = find_weights(name, config.choices.backbone)
+    except ConfigError as error:
+        if config.weights != "auto":
+            raise
+        return f"weights: none, training starts from scratch and will score far lower than it could. {error}"
+    weights = load_weights(path)
+    own = network.state_dict()
+    if network.active is not None:
+        tasks = weights.passport["class_names"]
+        weights = weights._replace(state=with_norms_for(network.tasks, weights.state, tasks))
+    _check_backbone(str(name), own, weights, config)
+    fits = {k: t for k, t in weights.state.items() if k in own and own[k].shape == t.shape and k not in ("mean", "std")}
+    reasons = {}
+    for task, module in network.tasks.items():
+        prefix = f"tasks.{task}."
+        theirs = weights.passport["class_names"].get(task)
+        if theirs != module.class_names:
+            fits = {k: t for k, t in fits.items() if not k.startswith(prefix)}
+        reasons[task] = _why_anew(theirs, module.class_names, weights.passport)
+    network.load_state_dict(fits, strict=False)
+    anew = Counter(k.split(".")[1] for k in own if k not in fits and k.startswith("tasks."))
+    rest = "".join(f"; {count} head tensors of {task} start anew: {reasons[task]}" for task, count in anew.items())
+    left = Counter(weights.left_out.values())
+    unused = "".join(f"; left out {count}: {why}" for why, count in left.items())
+    stride = weights.passport["config"]["output_stride"]
+    if "backbone" in config.freeze and stride != config.output_stride:
+        unused += f"; trained at output stride {stride}: at {config.output_stride} the old heads see other features"
+    return f"weights: {name} ({weights.family}), transferred {len(fits)} of {len(own) - 2} tensors{rest}{unused}"
+
+
+def _why_anew(theirs: list[str] | None, ours: list[str], passport: dict[str, Any]) -> str:
+    if theirs is None:
+        return f"the weights are for {', '.join(passport['class_names'])}"
+    if len(theirs) != len(ours):
+        return f"{len(theirs)} -> {len(ours)} classes"
+    if theirs != ours:
+        return f"other classes, such as {next(a for a, b in zip(theirs, ours) if a != b)}"
+    return "the head has another shape"
+
+
+def _published_backbone(config: DictConfig) -> str:
+    """The manifest's backbone for this data and backbone, or "none"."""
+    for name, entry in manifest().items():
+        if config.choices.data in entry.get("start_for", ()) and entry["backbone"] == config.choices.backbone:
+            if entry["width"] == config.backbone.get("width"):
+                return name
+    return "none"
+
+
+def _check_backbone(name: str, own: dict[str, Tensor], weights: Weights, config: DictConfig) -> None:
+    theirs = weights.passport["config"]
+    if theirs["backbone"]["_target_"] != config.backbone._target_:
+        raise ConfigError(
+            f"weights={name} is a {theirs['backbone']['_target_'].split('.')[-1]}; you asked for "
+            f"{config.backbone._target_.split('.')[-1]} (backbone={config.choices.backbone}). "
+            f"Use weights=none, or its backbone={theirs['choices']['backbone']}"
+        )
+    width = theirs["backbone"].get("width")
+    if width != config.backbone.get("width"):
+        raise ConfigError(
+            f"weights={name}: this is width {width}; you asked for {config.backbone.get('width')}. "
+            f"Say width={width}, or weights=none"
+        )
+    if theirs.get("norm_statistics") == "per_task" and config.norm_statistics != "per_task":
+        raise ConfigError(f"weights={name}: has batch norms for each task. Say norm_statistics=per_task")
+    names = [n for n in own if n.startswith("backbone.")]
+    wrong = [n for n in names if n not in weights.state or weights.state[n].shape != own[n].shape]
+    if wrong:
+        raise ConfigError(f"weights={name}: {len(wrong)} backbone tensors are missing or differ, such as {wrong[0]}")

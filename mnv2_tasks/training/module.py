@@ -1,0 +1,170 @@
+"""The one LightningModule: a network's tasks train and are evaluated here, however many there are."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+
+from mnv2_tasks.contracts import Batch
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.optim import parameter_groups, per_step, scale_rates
+from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.mixing import Mixing
+from mnv2_tasks.training.not_finite import not_finite
+from mnv2_tasks.training.task_weights import FixedWeights, UncertaintyWeights
+
+log = logging.getLogger(__name__)
+
+
+class TasksModule(L.LightningModule):
+    """Training and validation steps for 1..N tasks over one backbone.
+
+    Args:
+        task_weights: {task name: sum of its loss terms} -> what is optimised, see task_weights.py.
+        optimizer: called with parameter groups.
+        backbone_lr: the backbone's learning rate as a factor on that of the heads.
+        schedule: maps the share of training done to a factor on the learning rate.
+        warmup: share of training spent on a linear warm-up.
+        passport: plain dict stored with every checkpoint: the config and the class names that rebuild the network.
+        scales, flip: views that a segmentation task is validated on, see `Network.predict_views`.
+        debug_folder: where a batch whose loss is not finite is saved.
+        mixing: {classification task: what mixes the images of its training batches}.
+        distillation: adds the terms of a teacher to the loss.
+        batch, reference_batch: images of one process's step, and those that the learning rate is stated for, see
+            `scale_rates`; None leaves the rate alone.
+        decay_depthwise: see `parameter_groups`.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        task_weights: FixedWeights | UncertaintyWeights,
+        optimizer: Callable[[list[dict]], torch.optim.Optimizer],
+        weight_decay: float,
+        backbone_lr: float,
+        schedule: Callable[[float], float],
+        warmup: float,
+        passport: dict[str, Any],
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        debug_folder: Path | None = None,
+        mixing: Mapping[str, Mixing] | None = None,
+        distillation: Distillation | None = None,
+        batch: int = 1,
+        reference_batch: int | None = None,
+        decay_depthwise: bool = True,
+    ):
+        super().__init__()
+        self.network = network
+        self.task_weights = task_weights
+        self.optimizer, self.weight_decay, self.backbone_lr = optimizer, weight_decay, backbone_lr
+        self.schedule, self.warmup = schedule, warmup
+        self.passport = passport
+        self.scales, self.flip = scales, flip
+        self.debug_folder = debug_folder
+        self.mixing, self.distillation = mixing or {}, distillation
+        self.batch, self.reference_batch, self.decay_depthwise = batch, reference_batch, decay_depthwise
+        self.task_names = list(network.tasks)
+        self.metrics: dict[str, Any] = {}  # of the last validation, in the keys of metrics.json
+
+    def key(self, task: str, name: str) -> str:
+        """The name of a number in metrics.json and in the logs: with its task if there are several."""
+        return name if len(self.task_names) == 1 else f"{task}/{name}"
+
+    def training_step(self, batches: dict[str, Batch], batch_index: int) -> dict[str, Any]:
+        batches = {name: self.mixing[name](b) if name in self.mixing else b for name, b in batches.items()}
+        terms = self.network.loss(batches)
+        if self.distillation:
+            terms = self.distillation(terms, batches)
+        total = self.task_weights({task: sum(of_task.values()) for task, of_task in terms.items()})
+        if not torch.isfinite(total):
+            raise DataError(not_finite(terms, batches, self.trainer.global_step, self.debug_folder))
+        logged = {
+            f"train/{self.key(t, name)}": v.detach() for t, of_task in terms.items() for name, v in of_task.items()
+        }
+        logged |= {f"train/weight/{task}": weight for task, weight in self.task_weights.current().items()}
+        logged["train/loss"] = total.detach()
+        self.log_dict(
+            logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(next(iter(batches.values())).images)
+        )
+        self.log("loss", total.detach(), prog_bar=True, logger=False)
+        return {"loss": total, "logged": logged}
+
+    def on_validation_epoch_start(self) -> None:
+        for task in self.network.tasks.values():
+            task.metric.reset()
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        name = self.task_names[dataloader_idx]
+        task = self.network.tasks[name]
+        if task.kind == "segmentation" and (self.flip or list(self.scales) != [1.0]):
+            predictions = self.network.predict_views(
+                name, batch.images, batch.frames, scales=self.scales, flip=self.flip
+            )
+        else:
+            predictions = task.predict(self.network.features(batch.images, name), batch.frames)
+        task.metric.update(predictions, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.metrics, primary = {}, []
+        for name, task in self.network.tasks.items():
+            _merge_processes(task.metric)
+            values = task.metric.compute()
+            primary.append(values[task.metric.primary] or 0.0)
+            self.metrics |= {self.key(name, key): value for key, value in values.items()}
+        scalars = {f"val/{key}": value for key, value in self.metrics.items() if isinstance(value, float)}
+        # every process holds the merged metrics: the mean over processes that Lightning asks for changes nothing
+        self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        rates = {self.network.backbone: self.backbone_lr, self.network.tasks: 1.0, self.task_weights: 1.0}
+        groups = parameter_groups(rates, self.weight_decay, decay_depthwise=self.decay_depthwise)
+        optimizer = self.optimizer(groups)
+        self._check_clipping(optimizer)
+        if self.reference_batch:
+            images = self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
+            said = scale_rates(optimizer, images, self.reference_batch)
+            if self.trainer.is_global_zero:
+                log.info("%s", said)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_clipping(self, optimizer: torch.optim.Optimizer) -> None:
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        if self.trainer.precision == "16-mixed" and self.trainer.gradient_clip_val and fused:
+            raise ConfigError(
+                "trainer.precision=16-mixed: a fused optimizer unscales float16's gradients within its step, too late "
+                "to clip them: say trainer.precision=bf16-mixed, optim.optimizer.fused=false or trainer.gradient_clip=0"
+            )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By their norm. Lightning's own refuses fused optimizers in bf16, too, which scales no gradients."""
+        if gradient_clip_val:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["passport"] = self.passport
+
+
+def _merge_processes(metric: Any) -> None:
+    """Give every process the counts of all."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    others: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(others, metric)
+    metric.reset()
+    for other in others:
+        metric.merge(other)

@@ -1,0 +1,92 @@
+"""`.npz` files of Google's networks whose batch norms are folded into the convolutions.
+
+`NNN_w` (out, in / groups, k, k) and `NNN_b` (out), numbered in network order; the last one is the head's.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.importers.complete import complete
+from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, in_network_order
+from mnv2_tasks.weights.importers.huggingface import CLASSIFICATION, SEGMENTATION
+from mnv2_tasks.weights.importers.imported import Imported
+
+BACKBONE_EPS, HEAD_EPS = 1e-3, 1e-5  # what TF_LAYERS and DeepLabV3Head say
+BRANCHES = [f"{DEEPLAB}.{part}.0" for part in ("pointwise", "pool", "project")]
+
+
+class Layout(NamedTuple):
+    family: Family
+    convolutions: list[str]  # ours, in the file's order: those that a norm follows
+    head: str  # the last one
+
+
+LAYOUTS = [
+    Layout(
+        CLASSIFICATION._replace(name="TensorFlow's MobileNetV2, folded"),
+        in_network_order()[::2],
+        CLASSIFIER,
+    ),
+    Layout(
+        SEGMENTATION._replace(name="TensorFlow's Mobile-DeepLabv3, folded"),
+        in_network_order(final=False)[::2] + BRANCHES,
+        f"{DEEPLAB}.logits",
+    ),
+]
+
+
+def read_npz(path: Path) -> Imported:
+    """Convert a file of folded convolutions: a classifier's, or Mobile-DeepLabv3's.
+
+    Each folded bias becomes a batch norm of mean 0, variance 1 and weight sqrt(1 + eps), which in evaluation adds the
+    bias and nothing else. `unfold` gives these norms statistics to train with.
+
+    Raises:
+        ConfigError: the file is damaged, or of another network.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as content:  # np.load leaves a damaged file open
+            arrays = {name: torch.from_numpy(content[name].astype(np.float32)) for name in content.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as .npz of arrays, it is damaged or something else ({error})"
+        ) from None
+    family, convolutions, head = _layout(arrays.keys(), path)
+    state: dict[str, Tensor] = {}
+    for n, convolution in enumerate(convolutions):
+        norm = convolution.removesuffix("0") + "1"
+        state[f"{convolution}.weight"] = arrays[f"{n:03d}_w"]
+        state |= {f"{norm}.{leaf}": tensor for leaf, tensor in _bias_as_norm(arrays[f"{n:03d}_b"], norm).items()}
+    weight, bias = arrays[f"{len(convolutions):03d}_w"], arrays[f"{len(convolutions):03d}_b"]
+    state |= {f"{head}.weight": weight.flatten(1) if head == CLASSIFIER else weight, f"{head}.bias": bias}
+    return complete(family, state, len(bias), str(path))
+
+
+def _layout(names: Collection[str], path: Path) -> Layout:
+    for layout in LAYOUTS:
+        if set(names) == {f"{n:03d}_{kind}" for n in range(len(layout.convolutions) + 1) for kind in "wb"}:
+            return layout
+    counts = " or ".join(f"{len(layout.convolutions) + 1} ({layout.family.name})" for layout in LAYOUTS)
+    raise ConfigError(
+        f"{path}: expected the arrays 000_w, 000_b, 001_w ... of {counts} convolutions; it holds {len(names)} arrays, "
+        f"such as {', '.join(list(names)[:3])}"
+    )
+
+
+def _bias_as_norm(bias: Tensor, norm: str) -> dict[str, Tensor]:
+    eps = BACKBONE_EPS if norm.startswith("backbone.") else HEAD_EPS
+    return {
+        "weight": torch.full_like(bias, math.sqrt(1 + eps)),
+        "bias": bias,
+        "running_mean": torch.zeros_like(bias),
+        "running_var": torch.ones_like(bias),
+    }

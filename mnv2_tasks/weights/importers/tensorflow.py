@@ -1,0 +1,129 @@
+"""TensorFlow checkpoints of MobileNetV2: TF slim's classifiers, the Object Detection API's SSDLite, DeepLab."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.importers.imported import Imported
+from mnv2_tasks.weights.importers.tensorflow_names import (
+    SHADOW,
+    check_anchors,
+    dropped_columns,
+    is_weight,
+    num_classes,
+    place,
+    recognise_layout,
+)
+from mnv2_tasks.weights.importers.tf_settings import with_settings
+
+_SUFFIX = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
+
+
+def read_tensorflow(path: Path) -> Imported:
+    """Convert a checkpoint of TensorFlow 1 (several files that share a prefix).
+
+    The size of the input is not in a checkpoint: it is the published one of the architecture, or the one in TF slim's
+    own file names, such as mobilenet_v2_0.35_96.ckpt.
+
+    Args:
+        path: the prefix (model.ckpt-123), one of its files (model.ckpt-123.index), or a folder that holds one.
+
+    Raises:
+        ConfigError: TensorFlow is not installed, there is no checkpoint, or it is not of a network of ours.
+    """
+    prefix = _prefix(path)
+    import torch._dynamo  # noqa: F401  triton loaded after TensorFlow crashes the process (both carry an LLVM)
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else its import prints what it thinks of this CPU
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ConfigError(f'{path}: reading it needs TensorFlow; pip install "mnv2-tasks[tf]"') from error
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        return convert(reader.get_variable_to_shape_map(), reader.get_tensor, str(prefix))
+    except ConfigError:
+        raise
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:  # load_checkpoint raises all of them
+        raise ConfigError(f"{path}: TensorFlow cannot read it, is the download complete? {error}") from error
+
+
+def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source: str) -> Imported:
+    """Give each variable its place in our network.
+
+    Moving averages are preferred to the raw values, as TF slim's evaluation does.
+
+    Args:
+        variables: every name in the checkpoint.
+        read: the values of one of them, in TF's layout.
+        source: the file, for messages and for the size of the input in its name.
+
+    Raises:
+        ConfigError: not one of our networks, a variable without a place, or one that is missing.
+    """
+    names = set(variables)
+    layout = recognise_layout(names, source)
+    state: dict[str, Tensor] = {}
+    left_out: dict[str, str] = {}
+    unknown = []
+    classes = 0
+    for name in sorted(names):
+        variable = name.removesuffix(SHADOW)
+        target = place(variable, layout)
+        if not is_weight(variable):
+            left_out[name] = _bookkeeping(variable)
+        elif target is None and layout.task.endswith("deeplabv3") and re.match("MobilenetV2/(Conv_1|Logits)/", name):
+            left_out[name] = "past the map that the segmenter reads"
+        elif target is None:
+            unknown.append(name)
+        elif name + SHADOW in names:
+            left_out[name] = "its moving average was taken instead"
+        else:
+            values = torch.from_numpy(np.array(read(name), dtype=np.float32))
+            check_anchors(variable, values, source)
+            state[target.name] = target.convert(values).contiguous()
+            classes = num_classes(variable, values) or classes
+            left_out |= {f"{name}[{columns}]": why for columns, why in dropped_columns(variable, values).items()}
+    if unknown:
+        raise ConfigError(
+            f"{source}: {len(unknown)} variables belong to no layer of our {layout.task}, "
+            f"such as {', '.join(unknown[:3])}"
+        )
+    if not classes:
+        raise ConfigError(f"{source}: the biases of the last layer are missing, which tell the number of classes")
+    return with_settings(
+        state, family=layout.family, task=layout.task, num_classes=classes, source=source, left_out=left_out
+    )
+
+
+def _prefix(path: Path) -> Path:
+    if path.is_dir():
+        found = sorted(path.glob("*.index"))
+        if len(found) != 1:
+            listed = ", ".join(file.name for file in found)
+            raise ConfigError(
+                f"{path}: {f'several checkpoints, name one: {listed}' if found else 'no checkpoint in it (*.index)'}"
+            )
+        path = found[0]
+    if path.suffix == ".pb":
+        raise ConfigError(f"{path}: a frozen graph; name the checkpoint (model.ckpt) that its archive also holds")
+    prefix = path.with_name(_SUFFIX.sub("", path.name))
+    if not prefix.with_name(prefix.name + ".index").is_file():
+        raise ConfigError(f"{path}: no TensorFlow checkpoint, {prefix.name}.index does not exist beside it")
+    return prefix
+
+
+def _bookkeeping(variable: str) -> str:
+    if variable == "global_step":
+        return "step counter"
+    if re.search(r"/(RMSProp|Momentum|Adam)(_\d+)?$", variable):
+        return "optimizer slot"
+    if re.search(r"_quant/", variable):
+        return "range of a fake quantisation"
+    return "no weight of a layer"

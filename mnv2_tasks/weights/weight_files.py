@@ -1,0 +1,172 @@
+"""Files of weights, ours and others', each with the passport that rebuilds the network (see passport.py).
+
+Nothing is unpickled but tensors and plain containers.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.importers.imported import Imported
+from mnv2_tasks.weights.passport import make_passport
+
+MANIFEST = Path(__file__).parents[2] / "weights" / "manifest.yaml"
+
+
+class Weights(NamedTuple):
+    state: dict[str, Tensor]  # under our names
+    passport: dict[str, Any]
+    family: str  # "ours", or whose layout it was
+    left_out: dict[str, str]  # {their tensor: why it was not taken}
+
+
+def manifest() -> dict[str, dict[str, Any]]:
+    """{name: entry} of weights/manifest.yaml."""
+    return yaml.safe_load(MANIFEST.read_text()) or {}
+
+
+def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
+    """The file behind `weights=`: a name in the manifest, a path, or the folder of a run that has ended.
+
+    Args:
+        backbone: which of several networks a published name such as `imagenet` means.
+
+    Raises:
+        ConfigError: it is neither, the file of the manifest is damaged, or it cannot be downloaded.
+    """
+    entries = manifest()
+    published = [name for name in entries if name == f"{weights}_{entries[name]['backbone']}"]  # one for each backbone
+    if published and f"{weights}_{backbone}" not in published:
+        offered = ", ".join(entries[name]["backbone"] for name in published)
+        raise ConfigError(f"weights={weights}: is published for {offered}; you asked for {backbone}")
+    entry = entries.get(f"{weights}_{backbone}") or entries.get(weights)
+    if entry is None:
+        path = Path(weights).expanduser()
+        if (path / "config.yaml").is_file():
+            return _of_run(path)
+        if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix
+            return path
+        raise ConfigError(
+            f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(entries)})"
+        )
+    if "url" in entry:
+        return _downloaded(weights, entry)
+    path = MANIFEST.parent / entry["file"]
+    if not path.is_file():
+        raise ConfigError(f"weights={weights}: {path} is missing; restore it from the repository")
+    if sha256(path) != entry["sha256"]:
+        raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
+    return path
+
+
+def _of_run(run: Path) -> Path:
+    """What a run leaves at its end."""
+    if not (run / "weights.safetensors").is_file():
+        raise ConfigError(
+            f"weights={run}: this run has not ended, it has no weights.safetensors. "
+            f"Go on with it: python tools/train.py resume={run}; or take weights={run}/checkpoints/best.ckpt as it is"
+        )
+    return run / "weights.safetensors"
+
+
+def _downloaded(name: str, entry: dict[str, Any]) -> Path:
+    """The published file in the cache, from where it is taken offline once it is there."""
+    path = cache_folder() / "weights" / entry["url"].rsplit("/", 1)[1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:  # shows a progress bar, checks the hash, and renames at the end
+            torch.hub.download_url_to_file(entry["url"], str(path), hash_prefix=entry["sha256"], progress=True)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"weights={name}: {entry['url']} cannot be downloaded ({error}). "
+                f"Fetch it elsewhere and put it at {path}, or use weights=<path>"
+            ) from None
+    if not sha256(path).startswith(entry["sha256"]):
+        raise ConfigError(
+            f"weights={name}: {path} is damaged, its sha256 does not begin with {entry['sha256']}; delete it"
+        )
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any]) -> None:
+    """Write `state` as safetensors, with the passport in its metadata."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, path, metadata={"passport": json.dumps(passport)})
+
+
+def load_weights(path: Path) -> Weights:
+    """Weights of this project (.safetensors, .ckpt) or of another one.
+
+    Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
+
+    Raises:
+        ConfigError: the file is corrupt, holds more than weights, or is of an unknown kind.
+    """
+    if path.suffix == ".npz":
+        from mnv2_tasks.weights.importers.npz import read_npz
+
+        return _foreign(read_npz(path))
+    if path.suffix == ".tflite":
+        from mnv2_tasks.weights.importers.tflite import read_tflite
+
+        return _foreign(read_tflite(path))
+    if path.is_dir() or path.suffix == ".index" or not path.exists():
+        from mnv2_tasks.weights.importers.tensorflow import read_tensorflow
+
+        return _foreign(read_tensorflow(path))
+    content, metadata = _read(path)
+    if "passport" in metadata:
+        return Weights(content, json.loads(metadata["passport"]), "ours", {})
+    if "passport" in content:
+        prefix = "network."
+        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+        return Weights(state, content["passport"], "ours", {})
+    from mnv2_tasks.weights.importers.recognise import recognise
+
+    return _foreign(recognise(content, str(path)))
+
+
+def read_passport(path: Path) -> dict[str, Any]:
+    """That of weights, or of a network that was exported."""
+    from mnv2_tasks.runtimes.exported import Exported, is_exported
+
+    return Exported(path).passport if is_exported(path) else load_weights(path).passport
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The content, and the metadata of a .safetensors."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+    except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise ConfigError(f"{path}: cannot be read as weights, it is damaged or of another format ({error})") from None
+    except Exception as error:  # torch's UnpicklingError derives from Exception alone
+        raise ConfigError(
+            f"{path}: refused, it holds more than tensors and could run code when loaded "
+            f"({type(error).__name__}). Ask its author for a safetensors file or a plain state_dict"
+        ) from None
+
+
+def _foreign(imported: Imported) -> Weights:
+    from mnv2_tasks.config.compose import (
+        compose,  # config composes with what weights bring, so it needs this module too
+    )
+
+    config = compose("train", imported.overrides)
+    passport = make_passport(config, imported.class_names, f"imported from {imported.family}")
+    return Weights(imported.state, passport, imported.family, imported.left_out)
