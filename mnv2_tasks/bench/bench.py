@@ -48,7 +48,7 @@ def bench(config: DictConfig) -> list[Table]:
     heading = f"{machine()}; {'quick: shows that it runs, not how fast' if config.quick else PARTS[config.what]}"
     console = Console()
     console.print(heading, highlight=False)
-    tables = import_module(f"mnv2_tasks.bench.bench.{config.what}").measure(config, out)
+    tables = import_module(f"mnv2_tasks.bench.{config.what}").measure(config, out)
     for table in tables:
         table.show(console)
     text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])

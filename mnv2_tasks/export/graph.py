@@ -1,6 +1,6 @@
 """What is written to a file: pixels in, results out, every shape known from the input's alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,20 +14,8 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.nms import suppress
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.runtimes.formats import LARGEST, OUTPUTS, SMALLEST, output_names
 
-OUTPUTS = {  # kind of task -> names of its outputs
-    "classification": ("probabilities",),
-    "detection": ("boxes", "scores", "labels", "counts"),
-    "segmentation": ("class_map",),
-}
-
-
-def output_names(kinds: Mapping[str, str]) -> list[str]:
-    """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
-    return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
-
-
-SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
 Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
 
 

@@ -10,9 +10,10 @@ import torch
 from torch.export import Dim
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.export.graph import SMALLEST, Graph
+from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.nms import suppress_scanned
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.runtimes.formats import SMALLEST
 
 LARGEST = 1025  # pixels of a side, where any size is taken: the file's memory is planned for it
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from mnv2_tasks.contracts import Detections, Frames
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.export.graph import OUTPUTS, output_names
-from mnv2_tasks.runtimes.formats import format_module, format_of
+from mnv2_tasks.runtimes.formats import OUTPUTS, format_module, format_of, output_names
 
 
 def is_exported(path: Path) -> bool:

@@ -4,6 +4,7 @@ Behind each stands a module of this package with `write(network, example, metada
 `Session(path, threads)`: `metadata`, and a call of (B, H, W, 3) uint8 pixels that returns arrays in the graph's order.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,6 +30,19 @@ FORMATS = {
     "litert": Format("litert", ".tflite", ("fp32", "fp16", "int8"), ("ai_edge_litert",), ("litert_torch",)),
     "torch": Format("torch_program", ".pt2", ("fp32", "bf16"), ()),
 }
+
+SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
+
+OUTPUTS = {  # kind of task -> names of its outputs
+    "classification": ("probabilities",),
+    "detection": ("boxes", "scores", "labels", "counts"),
+    "segmentation": ("class_map",),
+}
+
+
+def output_names(kinds: Mapping[str, str]) -> list[str]:
+    """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
+    return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
 
 
 def format_module(name: str, *, to_write: bool = False) -> ModuleType:
