@@ -1,7 +1,9 @@
 """The files a network can become: what each is called, at which precisions, and which library writes and runs it.
 
-Behind each stands a module of this package with `write(network, example, metadata, path, precision)` and a class
+Behind each stands a module of this room with `write(graph, example, metadata, path, precision)` and a class
 `Session(path, threads)`: `metadata`, and a call of (B, H, W, 3) uint8 pixels that returns arrays in the graph's order.
+The graph comes finished: an `export.graph.Graph`, of which is used what it takes and returns, `network`, `any_size`,
+`dynamic_shape` and `output_names`.
 """
 
 from collections.abc import Mapping
