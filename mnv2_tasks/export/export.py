@@ -22,7 +22,7 @@ from mnv2_tasks.export.differences import Difference, differences
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.prediction.results import make_folder
+from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.training.assemble import build_data

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.kinds.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,12 @@ FORMATS = {
 
 SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
 
-OUTPUTS = {  # kind of task -> names of its outputs
-    "classification": ("probabilities",),
-    "detection": ("boxes", "scores", "labels", "counts"),
-    "segmentation": ("class_map",),
-}
-
 
 def output_names(kinds: Mapping[str, str]) -> list[str]:
     """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
-    return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
+    return [
+        name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in KINDS[kind].OUTPUTS
+    ]
 
 
 def format_module(name: str, *, to_write: bool = False) -> ModuleType:
