@@ -1,6 +1,6 @@
 """READ FIRST: everything that travels between the parts, with shapes and units.
 
-    images -> backbone(taps) -> head -> loss | predict -> metric
+    images -> backbone(taps) -> head -> loss | results -> metric
 
 Dimensions: B batch, K foreground classes, A anchors, N objects in an image, M detections, s stride.
 Sizes are (height, width). Boxes are float32 xyxy *fractions* of the image, in [0, 1], everywhere inside;
@@ -132,23 +132,19 @@ class Metric(Protocol):
 
 
 class Task(Protocol):
-    """Head + loss + predict + metric, an nn.Module without Lightning."""
+    """Head + loss + results + metric, an nn.Module without Lightning. Its head runs once, for all that follows."""
 
     kind: str  # "classification" | "detection" | "segmentation": which batch it takes
     class_names: list[str]
     head: Head
     metric: Metric
 
-    def loss(self, features: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        """Named scalar terms; their sum is optimised."""
-        ...
-
-    def predict(self, features: dict[str, Tensor], frames: Frames) -> Any:
-        """`results` of what the head makes of these features."""
+    def loss(self, output: Any, batch: Any) -> dict[str, Tensor]:
+        """What the head returned for this batch -> named scalar terms; their sum is optimised."""
         ...
 
     def results(self, output: Any, frames: Frames) -> Any:
-        """What the head returns -> results in the pixels of the original images."""
+        """What the head returned -> results in the pixels of the original images."""
         ...
 
 

@@ -76,7 +76,9 @@ def seen():
     with torch.no_grad():
         for name, loader in zip(sources, data.val_dataloader()):
             for batch in loader:
-                found.append((name, batch, network.tasks[name].predict(network.features(batch.images), batch.frames)))
+                found.append(
+                    (name, batch, network.tasks[name].results(network.output(name, batch.images), batch.frames))
+                )
     return network, found
 
 

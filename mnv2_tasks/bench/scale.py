@@ -208,7 +208,7 @@ def _step(task: str, network: Network, batch: int, side: int) -> Callable[[], in
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            total = sum(network.loss({task: inputs})[task].values())
+            total = sum(network.tasks[task].loss(network.output(task, images), inputs).values())
         assert isinstance(total, Tensor)
         total.backward()
         return sum(kept.values())

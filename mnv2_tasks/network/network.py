@@ -75,9 +75,17 @@ class Network(nn.Module):
         features = self.features(images)
         return {name: task.head(features) for name, task in self.tasks.items()}
 
-    def loss(self, batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
-        """{task name: {term: scalar}}; every task has its own images."""
-        return {n: self.tasks[n].loss(self.features(batch.images), batch) for n, batch in batches.items()}
+    def output(self, task: str, images: Tensor) -> Any:
+        """What the head of one task returns."""
+        return self.tasks[task].head(self.features(images))
+
+    def outputs(self, batches: dict[str, Batch]) -> dict[str, Any]:
+        """What each head returns for its task's own batch, by task name."""
+        return {name: self.output(name, batch.images) for name, batch in batches.items()}
+
+    def loss(self, outputs: dict[str, Any], batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
+        """{task name: {term: scalar}} of these batches' `outputs`."""
+        return {name: self.tasks[name].loss(output, batches[name]) for name, output in outputs.items()}
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """Results of every task in the pixels of the original images, by task name."""
@@ -98,7 +106,7 @@ class Network(nn.Module):
         total = torch.zeros(len(images), len(segmenter.class_names), *size, device=images.device)
         for scale in scales:
             scaled = [round(scale * (side - 1)) + 1 for side in size]
-            for mirrored in (False, True)[: 1 + flip]:
+            for mirrored in (False, True) if flip else (False,):
                 total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
         return segmenter.class_maps(total, frames)
 
@@ -106,8 +114,8 @@ class Network(nn.Module):
         self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
-        features = self.features(view.flip(3) if mirrored else view)
-        probabilities = self.tasks[task].probabilities(features, frames.input_size)
+        output = self.output(task, view.flip(3) if mirrored else view)
+        probabilities = self.tasks[task].probabilities(output, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 
 

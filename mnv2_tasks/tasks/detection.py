@@ -55,11 +55,8 @@ class DetectionTask(nn.Module):
         nothing = {"images": [], "annotations": [], "categories": []}
         self.metric = CocoMAP(ground_truth or nothing, backend=backend)
 
-    def loss(self, features: dict[str, Tensor], batch: DetectionBatch) -> dict[str, Tensor]:
-        return self.multibox_loss(self.head(features), batch.targets)
-
-    def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Detections]:
-        return self.results(self.head(features), frames)
+    def loss(self, output: SSDOutput, batch: DetectionBatch) -> dict[str, Tensor]:
+        return self.multibox_loss(output, batch.targets)
 
     def results(self, output: SSDOutput, frames: Frames) -> list[Detections]:
         """Boxes of each image in its original pixels."""
