@@ -19,13 +19,13 @@ from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import (
     Batch,
-    BoxTargets,
     ClassificationBatch,
     DetectionBatch,
     Frames,
     SegmentationBatch,
 )
 from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.loading.collate import padded_targets
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.network import Network
@@ -175,8 +175,8 @@ def our_batch(contest: Contest) -> Batch:
     if contest.task == "classification":
         return ClassificationBatch(images, torch.randint(0, contest.classes, (count,)), ids, frames)
     if contest.task == "ssdlite":
-        boxes, labels = reference.five_boxes(count, contest.classes)
-        return DetectionBatch(images, [BoxTargets(b, n) for b, n in zip(boxes, labels)], ids, frames)
+        targets = padded_targets(*reference.five_boxes(count, contest.classes))
+        return DetectionBatch(images, targets, ids, frames)
     return SegmentationBatch(images, reference.stripes(count, size), ids, frames)
 
 

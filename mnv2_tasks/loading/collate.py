@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mnv2_tasks.contracts import (
     IGNORE,
@@ -30,12 +31,16 @@ def collate(kind: str, items: list[Item]) -> Batch:
     ids = torch.tensor([sample.image_id for sample in samples])
     images = images_tensor(np.stack([sample.image for sample in samples]))
     height, width = images.shape[2:]
-    contents, originals = (torch.tensor([getattr(item, name) for item in items]) for name in Item._fields[1:])
+    contents = torch.tensor([item.content_size for item in items])
+    originals = torch.tensor([item.original_size for item in items])
     frames = Frames((height, width), contents, originals)
     if kind == "classification":
         return ClassificationBatch(images, torch.tensor([sample.label for sample in samples]), ids, frames)
     if kind == "detection":
-        return DetectionBatch(images, [_targets(sample) for sample in samples], ids, frames)
+        scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+        boxes = [torch.from_numpy(sample.boxes) / scale for sample in samples]
+        labels = [torch.from_numpy(sample.box_labels) for sample in samples]
+        return DetectionBatch(images, padded_targets(boxes, labels), ids, frames)
     return SegmentationBatch(images, _masks([sample.mask for sample in samples]), ids, frames)
 
 
@@ -44,10 +49,12 @@ def images_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-def _targets(sample: Sample) -> BoxTargets:
-    height, width = sample.image.shape[:2]
-    scale = torch.tensor([width, height, width, height], dtype=torch.float32)
-    return BoxTargets(torch.from_numpy(sample.boxes) / scale, torch.from_numpy(sample.box_labels))
+def padded_targets(boxes: list[Tensor], labels: list[Tensor]) -> BoxTargets:
+    """The objects of each image, (n, 4) xyxy fractions and (n,) classes, padded to equal numbers."""
+    counts = torch.tensor([len(of_image) for of_image in labels])
+    padded = pad_sequence(labels, batch_first=True)  # (B, N)
+    valid = torch.arange(padded.shape[1]) < counts[:, None]
+    return BoxTargets(pad_sequence(boxes, batch_first=True), padded, valid)
 
 
 def _masks(masks: list[np.ndarray]) -> Tensor:

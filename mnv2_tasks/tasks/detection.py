@@ -16,7 +16,7 @@ class DetectionTask(nn.Module):
 
     Args:
         head: returns an SSDOutput.
-        loss: maps an SSDOutput and a list of BoxTargets to named terms.
+        loss: maps an SSDOutput and BoxTargets to named terms.
         ground_truth: the validation split in COCO's format; None where nothing is evaluated, as in predict.py.
         scores: "softmax" over K + 1 classes, or "sigmoid" of each, as TF's SSDLite weights were trained.
         score_threshold, iou_threshold, candidates, max_detections: see `detect`; all of them move AP.
