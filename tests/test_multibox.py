@@ -8,7 +8,7 @@ from mnv2_tasks.boxes.anchors import ssd_anchors
 from mnv2_tasks.boxes.coding import encode_boxes
 from mnv2_tasks.boxes.matching import UNMATCHED
 from mnv2_tasks.contracts import SSDOutput
-from mnv2_tasks.loading.collate import padded_targets
+from mnv2_tasks.kinds.detection import padded_targets
 from mnv2_tasks.losses.multibox import MultiBoxLoss
 
 ANCHORS = ssd_anchors([(6, 6), (3, 3)])

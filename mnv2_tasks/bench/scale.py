@@ -27,7 +27,7 @@ from mnv2_tasks.contracts import (
 )
 from mnv2_tasks.data.images.augment import Augment
 from mnv2_tasks.drawing.table import Table
-from mnv2_tasks.loading.collate import padded_targets
+from mnv2_tasks.kinds.detection import padded_targets
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.network import Network
