@@ -77,9 +77,10 @@ class TasksModule(L.LightningModule):
 
     def training_step(self, batches: dict[str, Batch], batch_index: int) -> dict[str, Any]:
         batches = {name: self.mixing[name](b) if name in self.mixing else b for name, b in batches.items()}
-        terms = self.network.loss(batches)
+        outputs = self.network.outputs(batches)
+        terms = self.network.loss(outputs, batches)
         if self.distillation:
-            terms = self.distillation(terms, batches)
+            terms = self.distillation(terms, outputs, batches)
         total = self.task_weights({task: sum(of_task.values()) for task, of_task in terms.items()})
         if not torch.isfinite(total):
             raise DataError(not_finite(terms, batches, self.trainer.global_step, self.debug_folder))
