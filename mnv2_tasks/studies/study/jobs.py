@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.studies.study.plan import Run
-from mnv2_tasks.studies.study.run import LOG, Step, next_step, prepare, read_record, write_record
+from mnv2_tasks.studies.study.plan import PlannedRun
+from mnv2_tasks.studies.study.run_state import LOG, Step, next_step, prepare, read_record, write_record
 
 # tell a process that it is one of several of a job; a run is a job of its own
 ONE_OF_SEVERAL = ("MNV2_RUN_FOLDER", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
@@ -24,7 +24,7 @@ TAIL = 12  # lines of a failed run's output that are kept as the reason
 class Job:
     """A run on its way: state is left, running, done or failed."""
 
-    run: Run
+    run: PlannedRun
     folder: Path
     state: str = "left"
     seconds: float = 0.0  # of processes that have ended, earlier calls of the study included
@@ -40,7 +40,7 @@ class Job:
         return self.seconds + (time.monotonic() - self.began if self.process else 0.0)
 
 
-def make_jobs(runs: Sequence[Run], folder: Path, tools: Path) -> list[Job]:
+def make_jobs(runs: Sequence[PlannedRun], folder: Path, tools: Path) -> list[Job]:
     jobs = []
     for run in runs:
         job = Job(run=run, folder=folder / run.name)

@@ -73,7 +73,7 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class PlannedRun:
     """One training of a study.
 
     Args:
@@ -114,7 +114,7 @@ def study_from(content: Mapping[str, Any], *, narrowed: bool = False, ablations:
     return dataclasses.replace(study, runs={}) if narrowed and study.tasks else study
 
 
-def plan(study: Study, passed: Sequence[str] = ()) -> list[Run]:
+def plan(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
     """Every run of the study, composed and checked. The first seed's come first, so that early results compare.
 
     Args:
@@ -144,7 +144,9 @@ def plan(study: Study, passed: Sequence[str] = ()) -> list[Run]:
                 checked.add(seedless)
         except ValueError as error:
             raise ConfigError(f"run {name}: {error}") from error
-        runs.append(Run(name=name, overrides=tuple(merged), ablation=ablation, evaluations=evaluations, config=config))
+        runs.append(
+            PlannedRun(name=name, overrides=tuple(merged), ablation=ablation, evaluations=evaluations, config=config)
+        )
     names = [run.name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

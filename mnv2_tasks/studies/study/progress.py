@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnv2_tasks.studies.study.jobs import Job
-from mnv2_tasks.studies.study.run import epochs_done
+from mnv2_tasks.studies.study.run_state import epochs_done
 from mnv2_tasks.wording import duration
 
 FAILURES_SHOWN = 5

@@ -13,10 +13,10 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.latency import measure_alternately
 from mnv2_tasks.studies.compare.compare import compare
-from mnv2_tasks.studies.compare.run import PRIMARY
-from mnv2_tasks.studies.study.figures import Point, plot_variants, plot_widths, summary_of
+from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES
 from mnv2_tasks.studies.study.jobs import Job
-from mnv2_tasks.studies.study.plan import Run, Study
+from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
+from mnv2_tasks.studies.study.plan import PlannedRun, Study
 
 
 def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Console) -> Path:
@@ -51,7 +51,7 @@ def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Conso
 def score_of(folder: Path, kind: str, task: str) -> float:
     """A finished run's score, or NaN if its metrics.json lacks it; the keys of several tasks have their names."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    value = metrics.get(PRIMARY[kind], metrics.get(f"{task}/{PRIMARY[kind]}"))
+    value = metrics.get(SCORE_NAMES[kind].key, metrics.get(f"{task}/{SCORE_NAMES[kind].key}"))
     return math.nan if value is None else float(value)
 
 
@@ -105,10 +105,10 @@ def _variants(study: Study, done: Sequence[Job], out: Path) -> list[str]:
             if job.run.ablation:
                 scores[job.run.ablation].append(score_of(job.folder, kind, job.run.config.choices.task))
         picture = out / f"ablations-{title}.png"
-        plot_variants(scores, PRIMARY[kind], picture)
-        lines += [f"## Ablations of {title}", "", f"![{PRIMARY[kind]} of each variant]({picture.name})", ""]
+        plot_variants(scores, SCORE_NAMES[kind].key, picture)
+        lines += [f"## Ablations of {title}", "", f"![{SCORE_NAMES[kind].key} of each variant]({picture.name})", ""]
         lines += [
-            f"| variant | {PRIMARY[kind]}, mean | 95 % interval | standard deviation | seeds |",
+            f"| variant | {SCORE_NAMES[kind].key}, mean | 95 % interval | standard deviation | seeds |",
             "|---|---|---|---|---|",
         ]
         for name, values in scores.items():
@@ -134,14 +134,14 @@ def _widths(study: Study, done: Sequence[Job], out: Path) -> list[str]:
             points[key].scores.append(score_of(job.folder, kind, config.choices.task))
         picture = out / f"widths-{title}.png"
         ordered = sorted(points.values(), key=lambda point: (point.size, point.width))
-        plot_widths(ordered, PRIMARY[kind], picture)
+        plot_widths(ordered, SCORE_NAMES[kind].key, picture)
         lines += [
             f"## Widths and sizes of {title}",
             "",
-            f"![{PRIMARY[kind]} against multiply-adds]({picture.name})",
+            f"![{SCORE_NAMES[kind].key} against multiply-adds]({picture.name})",
             "",
         ]
-        lines += [f"| size | width | multiply-adds (M) | {PRIMARY[kind]} | seeds |", "|---|---|---|---|---|"]
+        lines += [f"| size | width | multiply-adds (M) | {SCORE_NAMES[kind].key} | seeds |", "|---|---|---|---|---|"]
         for point in ordered:
             found = summary_of(point.scores)
             lines += [
@@ -170,7 +170,7 @@ def _joint(study: Study, done: Sequence[Job], out: Path) -> list[str]:
                 continue
             before, after = score_of(single.folder, kind, name), score_of(job.folder, kind, name)
             change = f"{after - before:+.4f} | {after / before if before else math.nan:.3f}"
-            rows.append(f"| {name} | {PRIMARY[kind]} | {key[2]} | {before:.4f} | {after:.4f} | {change} |")
+            rows.append(f"| {name} | {SCORE_NAMES[kind].key} | {key[2]} | {before:.4f} | {after:.4f} | {change} |")
         if all(singles.values()) and not timings:
             timings = _passes(job, [single for single in singles.values() if single])
     if not rows:
@@ -221,7 +221,7 @@ def _evaluations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
         for name, kind in task_kinds(job.run.config).items():
             folders = [job.folder, *(job.folder / evaluation for evaluation in study.evaluations)]
             values = [f"{score_of(folder, kind, name):.4f}" for folder in folders]
-            lines.append(f"| {job.run.name} | {PRIMARY[kind]} | {' | '.join(values)} |")
+            lines.append(f"| {job.run.name} | {SCORE_NAMES[kind].key} | {' | '.join(values)} |")
     return [*lines, ""]
 
 
@@ -236,6 +236,6 @@ def _by_task(done: Sequence[Job]) -> list[tuple[str, str, list[Job]]]:
     return [(title, kind, jobs) for (title, kind), jobs in groups.items()]
 
 
-def _network_of(run: Run) -> torch.nn.Module:
+def _network_of(run: PlannedRun) -> torch.nn.Module:
     with torch.device("meta"):
         return build_network(run.config, class_names_of(build_sources(run.config)))

@@ -2,12 +2,14 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
+import numpy as np
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,42 +17,64 @@ from mnv2_tasks.build import task_kinds
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
 
-PRIMARY = {"classification": "top1", "detection": "AP", "segmentation": "mIoU"}
-CLASSES = {"classification": "top1_per_class", "detection": "AP_per_class", "segmentation": "IoU"}
+
+class ScoreNames(NamedTuple):
+    """By which a kind of task calls its main score: keys of metrics.json, and as people write them."""
+
+    key: str
+    classes_key: str  # {class: score}
+    text: str
+    class_text: str
+
+
+SCORE_NAMES = {
+    "classification": ScoreNames("top1", "top1_per_class", "top-1", "top-1"),
+    "detection": ScoreNames("AP", "AP_per_class", "AP@[.5:.95]", "AP"),
+    "segmentation": ScoreNames("mIoU", "IoU", "mIoU", "IoU"),
+}
 TOLERANCE = 1e-6  # between metrics.json and per_image.npz of one validation
 
 
 @dataclass(frozen=True)
-class Scored:
+class TaskScore:
     """One task of one run."""
 
+    run: str  # its name
     task: str
     kind: str
     fingerprint: str  # of its data
     class_names: list[str]
-    score: float  # PRIMARY of its kind
-    numbers: dict[str, Any]  # of metrics.json, without the task's name
+    score: float
+    class_scores: dict[str, float]
     outcomes: Outcomes | None  # None: nobody kept them
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Equal for scores that can be compared."""
+        return self.kind, self.fingerprint
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     folder: Path
     name: str
     config: DictConfig
-    tasks: dict[str, Scored]
-    notes: list[str] = field(default_factory=list)  # what a reader of its numbers should know
+    tasks: dict[str, TaskScore]
+    notes: list[str]  # what a reader of its numbers should know
 
     @property
     def seed(self) -> int:
         return self.config.get("seed", 0)
 
+    @property
+    def subjects(self) -> set[tuple[str, str]]:
+        return {score.subject for score in self.tasks.values()}
+
 
 def names_of(folders: Sequence[Path]) -> list[str]:
     """Each folder's path below the deepest folder that holds them all."""
     paths = [folder.resolve() for folder in folders]
-    parents = set.intersection(*({*path.parents} for path in paths))
-    common = max(parents, key=lambda path: len(path.parts))
+    common = os.path.commonpath([path.parent for path in paths])
     return [path.relative_to(common).as_posix() for path in paths]
 
 
@@ -67,7 +91,7 @@ def read_config(folder: Path) -> DictConfig:
     return config
 
 
-def read_run(folder: Path, name: str) -> Run:
+def read_run(folder: Path, name: str) -> FinishedRun:
     """
     Raises:
         DataError: why it cannot take part, to be stated in the report; without the folder's name.
@@ -82,48 +106,50 @@ def read_run(folder: Path, name: str) -> Run:
         )
     if described is None:
         raise DataError("has no run.json, so that its data cannot be told")
-    outcomes, notes, seen = {}, [], metrics
-    if (folder / "per_image.npz").is_file():
-        outcomes = _read_outcomes(folder / "per_image.npz")
-    elif (folder / "eval" / "per_image.npz").is_file() and (evaluated := _read_json(folder / "eval" / "metrics.json")):
-        outcomes, seen = _read_outcomes(folder / "eval" / "per_image.npz"), evaluated
-        notes.append("its numbers are those of its eval folder: training left no per_image.npz")
-    else:
-        notes.append(f"has no per_image.npz, so no intervals; make it with: python tools/eval.py run={folder}")
+    metrics, outcomes, notes = _validation(folder, metrics)
 
     kinds, tasks = task_kinds(config), {}
     for task, kind in kinds.items():
-        prefix = f"{task}/" if len(kinds) > 1 else ""
-        score = seen.get(prefix + PRIMARY[kind], math.nan)
+        prefix, names = f"{task}/" if len(kinds) > 1 else "", SCORE_NAMES[kind]
+        score = metrics.get(prefix + names.key, math.nan)
         if score is None or not math.isfinite(score):
-            notes.append(f"{task}: {PRIMARY[kind]} is {'missing' if score is None else 'NaN'}; not averaged in")
+            notes.append(f"{task}: {names.key} is {'missing' if score is None else 'NaN'}; not averaged in")
             continue
-        own = outcomes.get(task)
-        if own is not None:
-            found = own.score(_once(own))
-            if not abs(found - score) <= TOLERANCE:
-                notes.append(
-                    f"{task}: per_image.npz gives {found:.4f} and metrics.json {score:.4f}; they are of different "
-                    f"validations, so it has no interval. Make both anew: python tools/eval.py run={folder}"
-                )
-                own = None
-        numbers = {key.removeprefix(prefix): value for key, value in seen.items() if key.startswith(prefix)}
-        tasks[task] = Scored(
+        recomputed = _score(outcomes[task]) if task in outcomes else score
+        if not abs(recomputed - score) <= TOLERANCE:
+            notes.append(
+                f"{task}: per_image.npz gives {recomputed:.4f} and metrics.json {score:.4f}; they are of different "
+                f"validations, so it has no interval. Make both anew: python tools/eval.py run={folder}"
+            )
+            del outcomes[task]
+        tasks[task] = TaskScore(
+            run=name,
             task=task,
             kind=kind,
             fingerprint=described["data_fingerprint"][task],
             class_names=described["class_names"][task],
             score=float(score),
-            numbers=numbers,
-            outcomes=own,
+            class_scores=metrics.get(prefix + names.classes_key, {}),
+            outcomes=outcomes.get(task),
         )
     if not tasks:
         raise DataError("; ".join(notes) or "has no tasks")
-    return Run(folder=folder, name=name, config=config, tasks=tasks, notes=notes)
+    return FinishedRun(folder=folder, name=name, config=config, tasks=tasks, notes=notes)
 
 
-def _once(outcomes: Outcomes) -> Any:
-    return outcomes.image_ids * 0 + 1
+def _validation(folder: Path, metrics: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Outcomes], list[str]]:
+    """The run's last validation that kept what every image came to: metrics, outcomes of each task, and notes."""
+    if (folder / "per_image.npz").is_file():
+        return metrics, _read_outcomes(folder / "per_image.npz"), []
+    evaluated = folder / "eval"
+    if (evaluated / "per_image.npz").is_file() and (evaluated_metrics := _read_json(evaluated / "metrics.json")):
+        note = "its numbers are those of its eval folder: training left no per_image.npz"
+        return evaluated_metrics, _read_outcomes(evaluated / "per_image.npz"), [note]
+    return metrics, {}, [f"has no per_image.npz, so no intervals; make it with: python tools/eval.py run={folder}"]
+
+
+def _score(outcomes: Outcomes) -> float:
+    return outcomes.score(np.ones(len(outcomes.image_ids), int))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
