@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,10 +83,8 @@ def read_config(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     if not path.is_file():
         raise DataError("is not a run folder: it has no config.yaml")
-    try:
+    with _unreadable_as_data_error(path):
         config = OmegaConf.load(path)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"config.yaml cannot be read ({error})") from None
     if not isinstance(config, DictConfig) or not {"tasks", "choices"} <= set(config):
         raise DataError("config.yaml is not that of a run")
     return config
@@ -154,16 +153,20 @@ def _score(outcomes: Outcomes) -> float:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     """None if there is no such file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path.name} cannot be read ({error})") from None
+    with _unreadable_as_data_error(path):
+        return json.loads(path.read_text())
 
 
 def _read_outcomes(path: Path) -> dict[str, Outcomes]:
-    try:
+    with _unreadable_as_data_error(path):
         return load_outcomes(path)
-    except (ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
+
+
+@contextmanager
+def _unreadable_as_data_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (yaml.YAMLError, ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read ({error})") from None

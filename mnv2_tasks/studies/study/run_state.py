@@ -70,7 +70,7 @@ def write_record(folder: Path, **changes: Any) -> None:
     write_json(folder / RECORD, read_record(folder) | changes)
 
 
-def differences(run: PlannedRun, folder: Path) -> list[str]:
+def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     """How what was trained in the folder differs from what the study asks for, in words; [] if it does not.
 
     The overrides are compared, and the values they were composed to: a recipe may have changed in between.

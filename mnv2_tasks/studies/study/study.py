@@ -13,7 +13,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan, study_from
 from mnv2_tasks.studies.study.progress import Progress
-from mnv2_tasks.studies.study.run_state import differences, next_step, set_aside
+from mnv2_tasks.studies.study.run_state import changed_settings, next_step, set_aside
 from mnv2_tasks.studies.study.study_report import write_report
 
 TOOLS = Path(__file__).parents[3] / "tools"
@@ -69,7 +69,7 @@ def run_study(
 
 
 def _check_unchanged(runs: Sequence[PlannedRun], folder: Path, *, retrain: bool, console: Console) -> None:
-    changed = {run.name: found for run in runs if (found := differences(run, folder / run.name))}
+    changed = {run.name: found for run in runs if (found := changed_settings(run, folder / run.name))}
     if retrain:
         for name in changed:
             console.print(f"{name}: trained with other settings, moved to {set_aside(folder / name)}")
@@ -89,7 +89,7 @@ def _list(runs: Sequence[PlannedRun], folder: Path, tools: Path, console: Consol
         lines = [f"{run.name}: {'to do' if step else 'done'}"]
         if step:
             lines.append(" ".join(["python", *map(shlex.quote, step.command[1:])]))
-        lines += [f"trained with other settings: {line}" for line in differences(run, place)]
+        lines += [f"trained with other settings: {line}" for line in changed_settings(run, place)]
         for name, overrides in run.evaluations.items():
             if not (place / name / "metrics.json").is_file() and (step is None or step.kind != name):
                 lines.append(f"then evaluated as {name}: {' '.join(overrides)}")
