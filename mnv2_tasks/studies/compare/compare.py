@@ -71,16 +71,15 @@ def _read(folders: Sequence[Path]) -> tuple[list[FinishedRun], dict[str, str], l
     """Runs with a score, why the others have none, and the configurations of those others."""
     finished, excluded, unfinished = [], {}, []
     for folder, name in zip(folders, names_of(folders)):
+        config = None
         try:
-            finished.append(read_run(folder, name))
+            config = read_config(folder)
+            finished.append(read_run(folder, name, config))
         except DataError as error:
             excluded[name] = str(error)
-            try:
-                config = read_config(folder)
-            except DataError:
-                continue
-            excluded[name] = f"seed {config.get('seed', 0)}: {error}"
-            unfinished.append(config)
+            if config is not None:
+                excluded[name] = f"seed {config.get('seed', 0)}: {error}"
+                unfinished.append(config)
     return finished, excluded, unfinished
 
 

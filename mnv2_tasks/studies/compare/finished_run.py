@@ -90,12 +90,11 @@ def read_config(folder: Path) -> DictConfig:
     return config
 
 
-def read_run(folder: Path, name: str) -> FinishedRun:
+def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
     """
     Raises:
         DataError: why it cannot take part, to be stated in the report; without the folder's name.
     """
-    config = read_config(folder)
     described, metrics = _read_json(folder / "run.json"), _read_json(folder / "metrics.json")
     if metrics is None:
         raise DataError(

@@ -1,5 +1,6 @@
 """Runs that differ only in their seed form a group; what tells groups apart names them."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -127,5 +128,5 @@ def _spelled(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
+        return json.dumps(value)
     return str(value).removeprefix("mnv2_tasks.")

@@ -54,7 +54,8 @@ def run_study(
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
         jobs = make_jobs(runs, folder, tools)
         threads = max(1, len(os.sched_getaffinity(0)) // len(slots)) if len(slots) > 1 else None
-        with Progress(f"{name} on {data}", jobs, len(slots), console) as progress:
+        progress = Progress(f"{name} on {data}", jobs, len(slots), console)
+        with progress.live:
             try:
                 run_jobs(
                     jobs, slots=slots, threads=threads, tools=tools, lock=lock,

@@ -3,15 +3,17 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from mnv2_tasks.build import load_network, task_kinds
+from mnv2_tasks.build import task_kinds
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.latency import measure_alternately
 from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES
+from mnv2_tasks.studies.compare.measure import device_name, rebuild
 from mnv2_tasks.studies.study.jobs import Job
 from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.studies.study.plan import Study, build_on_meta
@@ -129,26 +131,20 @@ def _conditions(job: Job) -> tuple[str, str, int]:
 
 def _passes(shared: Job, singles: Sequence[Job]) -> Table:
     """Costs of one image through the shared network, and through each task's own, one after the other."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    jobs = [shared, *singles]
-    networks = [load_network(str(job.folder / "weights.safetensors"))[0].to(device) for job in jobs]
-    sizes = [job.run.config.imgsz for job in jobs]
-    images = [torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device) for size in sizes]
-    measured = measure_alternately(
-        {
-            "together": lambda: networks[0](images[0]),
-            "alone": lambda: [network(image) for network, image in zip(networks[1:], images[1:])],
-        }
-    )
-    together, alone = measured["together"], measured["alone"]
-    costs = [model_cost(network, size) for network, size in zip(networks, sizes)]
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {together.threads} threads"
-    table = Table("", [f"one image, {where}", "one shared pass", f"{len(singles)} passes", "share"])
+    networks = [rebuild(job.folder / "weights.safetensors") for job in (shared, *singles)]
+    calls = []
+    for measured in networks:
+        side, device = measured.fit.size, next(measured.network.parameters()).device
+        calls.append(partial(measured.network, torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)))
+    latencies = measure_alternately({"together": calls[0], "alone": lambda: [call() for call in calls[1:]]})
+    together, alone = latencies["together"], latencies["alone"]
+    params, madds = [one.cost.params / 1e6 for one in networks], [one.cost.madds / 1e6 for one in networks]
+    table = Table("", [f"one image, {device_name()}", "one shared pass", f"{len(singles)} passes", "share"])
     for quantity, digits, one, several in [
         ("latency p50 (ms)", 2, together.p50, alone.p50),
         ("latency p95 (ms)", 2, together.p95, alone.p95),
-        ("multiply-adds (M)", 1, costs[0].madds / 1e6, sum(cost.madds for cost in costs[1:]) / 1e6),
-        ("parameters (M)", 3, costs[0].params / 1e6, sum(cost.params for cost in costs[1:]) / 1e6),
+        ("multiply-adds (M)", 1, madds[0], sum(madds[1:])),
+        ("parameters (M)", 3, params[0], sum(params[1:])),
     ]:
         table.rows.append([quantity, f"{one:.{digits}f}", f"{several:.{digits}f}", f"{one / several:.3f}"])
     table.notes = ["Passes end at what the heads return; choosing boxes and resizing masks is the same work in both."]
