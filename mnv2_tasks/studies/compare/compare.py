@@ -6,7 +6,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.runs.folder import write_json
 from mnv2_tasks.studies.compare.comparison import Comparison
 from mnv2_tasks.studies.compare.comparison_tables import markdown
 from mnv2_tasks.studies.compare.finished_run import FinishedRun, names_of, read_config, read_run
@@ -15,6 +14,7 @@ from mnv2_tasks.studies.compare.measure import device_name, measure_latency, reb
 from mnv2_tasks.studies.compare.page import render_page
 from mnv2_tasks.studies.compare.samples import colours_shown, draw_rows, read_samples
 from mnv2_tasks.studies.compare.subjects import Subject, build_subjects, check_comparable
+from mnv2_tasks.whole_files import write_json
 
 
 def compare(
