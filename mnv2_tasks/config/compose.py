@@ -117,9 +117,18 @@ def _brought(overrides: list[str], config_name: str) -> list[str]:
     brought = _brought_by_weights(given, config_name)
     chosen = {"data": "shapes", **dict(line.split("=", 1) for line in brought), **given}
     name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")
-    recipe = CONF / "recipe" / f"{name}.yaml"
-    groups = (OmegaConf.load(recipe).get("groups") or {}) if recipe.is_file() else {}
+    groups = _groups_of_recipe(name)
     return [*brought, *(f"{group}={option}" for group, option in groups.items() if group not in given)]
+
+
+def _groups_of_recipe(name: str) -> dict[str, str]:
+    """The `groups` of a recipe, on top of those of the recipes in its defaults; none where there is no such recipe."""
+    path = CONF / "recipe" / f"{name}.yaml"
+    if not path.is_file():
+        return {}
+    recipe = OmegaConf.load(path)
+    inherited = [_groups_of_recipe(other) for other in recipe.get("defaults", ()) if other != "_self_"]
+    return {group: option for groups in (*inherited, recipe.get("groups", {})) for group, option in groups.items()}
 
 
 def _brought_by_weights(given: dict[str, str], config_name: str) -> list[str]:
