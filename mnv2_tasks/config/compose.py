@@ -20,11 +20,11 @@ from mnv2_tasks.config.words import (
     check_value,
     data_of_tasks,
     is_data_of_task,
-    nearest,
     options_of,
     quoted,
 )
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import nearest
 
 
 def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:

@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.config.words import GROUPS, nearest
+from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import nearest
 
 KEYS = {"tasks": "task", "backbones": "backbone", "widths": "width", "sizes": "imgsz", "seeds": "seed"}  # axis -> key
 SHOWN = {"tasks": "{}", "backbones": "{}", "widths": "w{:g}", "sizes": "{}px", "seeds": "seed{}"}  # axis -> in a name
