@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mnv2_tasks.data.cache import cache_folder
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.imported import Imported
+from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.weights.passport import make_passport
 
 MANIFEST = Path(__file__).parents[2] / "weights" / "manifest.yaml"

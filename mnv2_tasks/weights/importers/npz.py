@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.complete import complete
-from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, in_network_order
+from mnv2_tasks.weights.importers.complete import complete_family
+from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, Imported, in_network_order
 from mnv2_tasks.weights.importers.huggingface import CLASSIFICATION, SEGMENTATION
-from mnv2_tasks.weights.importers.imported import Imported
 
 BACKBONE_EPS, HEAD_EPS = 1e-3, 1e-5  # what TF_LAYERS and DeepLabV3Head say
 BRANCHES = [f"{DEEPLAB}.{part}.0" for part in ("pointwise", "pool", "project")]
@@ -68,7 +67,7 @@ def read_npz(path: Path) -> Imported:
         state |= {f"{norm}.{leaf}": tensor for leaf, tensor in _bias_as_norm(arrays[f"{n:03d}_b"], norm).items()}
     weight, bias = arrays[f"{len(convolutions):03d}_w"], arrays[f"{len(convolutions):03d}_b"]
     state |= {f"{head}.weight": weight.flatten(1) if head == CLASSIFIER else weight, f"{head}.bias": bias}
-    return complete(family, state, len(bias), str(path))
+    return complete_family(family, state, len(bias), str(path), left_out={})
 
 
 def _layout(names: Collection[str], path: Path) -> Layout:

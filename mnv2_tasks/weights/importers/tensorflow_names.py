@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.importers.family import TF_INPUT, TF_LAYERS
 
 SHADOW = "/ExponentialMovingAverage"  # slim evaluates with these; batch-norm statistics have none
 COCO_COLUMNS = 91  # background, then COCO's ids 1 to 90, gaps included
@@ -36,6 +37,7 @@ class Layout(NamedTuple):
 
     family: str
     task: str  # conf/task/<task>.yaml
+    overrides: list[str]  # the settings that travel with such weights
     normalised: dict[str, str]  # convolutions with a batch norm
     biased: dict[str, tuple[str, Callable[[Tensor], Tensor]]]  # output convolutions, and the order of their channels
 
@@ -81,6 +83,7 @@ def _backbone(scope: str) -> dict[str, str]:
 SLIM = Layout(
     family="TF slim",
     task="classification",
+    overrides=TF_LAYERS + TF_INPUT,
     normalised=_backbone("MobilenetV2"),
     biased={"MobilenetV2/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
 )
@@ -93,6 +96,14 @@ _EXTRAS = {
 SSDLITE = Layout(
     family="TF Object Detection API",
     task="ssdlite",
+    overrides=[
+        "backbone.padding=same",
+        "backbone.norm_eps=1e-3",
+        "backbone.norm_momentum=0.0003",  # it trains the whole network at 0.9997, the others the backbone at 0.997
+        "tasks.ssdlite.head.padding=same",
+        "tasks.ssdlite.scores=sigmoid",
+        *TF_INPUT,
+    ],
     normalised={
         **_backbone("FeatureExtractor/MobilenetV2"),
         **_EXTRAS,
@@ -114,6 +125,7 @@ def _deeplab(task: str) -> Layout:
     return Layout(
         family="TF DeepLab",
         task=task,
+        overrides=TF_LAYERS + TF_INPUT,
         normalised={
             **backbone,
             "image_pooling": f"{head}.pool",
