@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -9,6 +10,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
@@ -17,7 +19,8 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.task_norms import give_each_task_norms
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
-from mnv2_tasks.weights.weight_files import find_weights, load_weights
+from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +125,24 @@ def build_fit(config: DictConfig) -> Fit:
     return Fit(fit=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
 
 
+def load_with_passport(path: Path) -> Weights:
+    """Weights of this project, or others' with the passport of the network that their overrides compose to.
+
+    Raises:
+        ConfigError: as `load_weights`.
+    """
+    weights = load_weights(path)
+    if isinstance(weights, Weights):
+        return weights
+    config = compose("train", weights.overrides)
+    passport = make_passport(config, weights.class_names, f"imported from {weights.family}")
+    return Weights(weights.state, passport, weights.family, weights.left_out)
+
+
 def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
     """The network that a file of weights describes, in evaluation mode on the CPU, and its passport."""
     path = find_weights(weights)
-    state, passport, *_ = load_weights(path)
+    state, passport, *_ = load_with_passport(path)
     network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport

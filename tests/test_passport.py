@@ -10,8 +10,10 @@ from mnv2_tasks.build import build_network, load_network, load_strictly
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.training.train import train
+from mnv2_tasks.weights import weight_files
+from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.weights.weight_files import load_weights, save_weights
+from mnv2_tasks.weights.weight_files import load_weights, read_passport, save_weights
 
 
 @pytest.fixture
@@ -45,6 +47,35 @@ def test_training_shares_padding_and_input_with_the_weights_that_it_starts_from(
     assert list(config.input.std) == [127.5] * 3 and config.imgsz == 96
     other = compose("train", ["task=ssdlite", f"weights={tf_like}", "backbone=resnet50"])
     assert list(other.input.mean) != [127.5] * 3
+
+
+def test_passport_is_read_without_the_tensors(tf_like, tmp_path, monkeypatch):
+    passport = load_weights(tf_like).passport
+    torch.save({"state_dict": load_weights(tf_like).state, "passport": passport}, tmp_path / "of_a_run.ckpt")
+    mapped, load = [], torch.load
+    monkeypatch.setattr(
+        weight_files, "_read", lambda path: pytest.fail("a .safetensors has its passport in its header")
+    )
+    assert read_passport(tf_like) == passport
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "load", lambda *args, mmap, **kw: mapped.append(mmap) or load(*args, mmap=mmap, **kw))
+    assert read_passport(tmp_path / "of_a_run.ckpt") == passport and mapped == [True]
+
+
+def test_files_of_torch_before_its_zip_format_are_read_too(tmp_path):
+    state = torchvision.models.mobilenet_v2(weights=None, width_mult=0.35).state_dict()
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(load_weights(tmp_path / "old.pth").state["backbone.stem.0.weight"], state["features.0.0.weight"])
+
+
+def test_others_weights_bring_their_importers_overrides_as_far_as_the_user_leaves_them(tmp_path):
+    torch.save(torchvision.models.mobilenet_v2(weights=None, width_mult=0.35).state_dict(), tmp_path / "their.pth")
+    assert isinstance(read_passport(tmp_path / "their.pth"), Imported)
+    config = compose("eval", [f"weights={tmp_path}/their.pth", "data=folder", "imgsz=96"])
+    assert config.choices == {"task": "classification", "data": "folder", "backbone": "mobilenet_v2"}
+    assert (config.width, config.imgsz, config.input.fit, config.input.resize) == (0.35, 96, "centre_crop", 256)
+    config = compose("train", ["task=ssdlite", f"weights={tmp_path}/their.pth", "input.mean=[1,2,3]"])
+    assert config.backbone.padding == "torch" and list(config.input.mean) == [1, 2, 3] and config.input.fit == "square"
 
 
 def test_the_recipes_groups_give_way_to_the_command_line():

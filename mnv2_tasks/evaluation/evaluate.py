@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.build import build_sources, class_names_of, load_tasks
+from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.score import score
 from mnv2_tasks.metrics.outcomes import save_outcomes
@@ -19,7 +19,7 @@ from mnv2_tasks.runs.folder import run_folder_of, write_json
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.training.assemble import build_data, build_module, build_tasks_network, choose_precision, validate
 from mnv2_tasks.training.module import TasksModule
-from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
+from mnv2_tasks.weights.weight_files import Weights, find_weights
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
     exported = Exported(path) if is_exported(path) else None
-    weights = Weights({}, exported.passport, str(exported), {}) if exported else load_weights(path)
+    weights = Weights({}, exported.passport, str(exported)) if exported else load_with_passport(path)
     sources = build_sources(config)
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():

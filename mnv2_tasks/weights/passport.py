@@ -1,13 +1,16 @@
 """A passport travels with weights: a plain dict with the config that rebuilds their network, and their class names.
 
 What belongs to the weights and not to the wish of whoever uses them, such as padding, batch-norm epsilon and input
-normalisation, comes back from here as command-line overrides that stand before the user's own.
+normalisation, comes back from here as command-line overrides that stand before the user's own. Others' weights have no
+passport: their importer says such overrides.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from mnv2_tasks.weights.importers.family import Imported
 
 # what rebuilds a network
 NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input", "norm_statistics")
@@ -27,12 +30,16 @@ def make_passport(
     return passport
 
 
-def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> list[str]:
+def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str, str]) -> list[str]:
     """The overrides that give a command the task, the network and the input of these weights.
 
     Args:
         given: {key: value} that the user set; groups among them are left to the user.
     """
+    if isinstance(passport, Imported):
+        kept = [override for override in passport.overrides if _key(override) not in given]
+        another_task = "task" in given and f"task={given['task']}" not in passport.overrides
+        return [override for override in kept if not (another_task and override.startswith("tasks."))]
     config = passport["config"]
     chosen = given.get("task", config["choices"]["task"])
     choices = dict(config["choices"])
@@ -53,13 +60,21 @@ def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> 
     return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
 
 
-def training_overrides(passport: dict[str, Any], backbone: str) -> list[str]:
+def training_overrides(passport: dict[str, Any] | Imported, backbone: str) -> list[str]:
     """What a network that starts from these weights must share with them."""
+    if isinstance(passport, Imported):
+        if f"backbone={backbone}" not in passport.overrides:
+            return []
+        return [override for override in passport.overrides if _key(override) in TRAINED_WITH]
     config = passport["config"]
     if config["choices"]["backbone"] != backbone:
         return []
     values = _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     return [f"{key}={_spelled(values[key])}" for key in TRAINED_WITH if key in values]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _plain(task: dict[str, Any]) -> list[str]:
