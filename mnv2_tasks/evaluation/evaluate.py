@@ -12,14 +12,16 @@ from torch.utils.data import DataLoader
 from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.score import score
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.prediction import report
-from mnv2_tasks.runs.folder import run_folder_of, write_json
+from mnv2_tasks.runs.folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.training.assemble import build_data, build_module, build_tasks_network, choose_precision, validate
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.weight_files import Weights, find_weights
+from mnv2_tasks.whole_files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         write_json(out / "metrics.json", module.metrics)
         save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
         for name, task in network.tasks.items():
-            if task.kind == "detection":  # the data set's own image and category ids, as COCO's server takes them
-                write_json(out / f"{name}_results.json", task.metric.coco_results())
+            if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
+                write_json(out / f"{name}_results.json", for_server)
         report.print_metrics(network, module.metrics)
         for line in report.conditions(config, path, weights, sources, precision):
             log.info("%s", line)
