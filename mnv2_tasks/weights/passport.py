@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks import __version__
+
 # what rebuilds a network
 NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input", "norm_statistics")
 FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
@@ -21,7 +23,7 @@ def make_passport(
     """A passport; with what a training run `started_from`, if it is one."""
     content = OmegaConf.to_container(config, resolve=True)
     kept = {key: content[key] for key in NETWORK_KEYS}
-    passport = {"config": kept, "class_names": class_names, "command": command}
+    passport = {"version": __version__, "config": kept, "class_names": class_names, "command": command}
     if started_from:
         passport["training"] = {"ema": config.ema, "qat": config.qat, "started_from": started_from}
     return passport
