@@ -1,15 +1,14 @@
 """The words of a command line: which there are, and of which type."""
 
-from pathlib import Path
-
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.shipped import shipped
 from mnv2_tasks.wording import nearest
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = shipped("conf")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
 PATHS = ("source", "out", "weights", "run", "resume", "repeat", "runs")  # a file may have any name, see quoted
 

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs import processes as ranks
+from mnv2_tasks.shipped import CHECKOUT
 from mnv2_tasks.whole_files import written_whole
 
 NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
@@ -125,6 +127,7 @@ def describe_run(
     cuda = torch.cuda.is_available()
     return {
         "command": command_line(),
+        "version": __version__,
         "git_commit": _git_commit(),
         "seed": config.seed,
         "precision": precision,
@@ -143,16 +146,23 @@ def describe_run(
 
 
 def command_line() -> str:
-    return " ".join(["python", *sys.argv])
+    """As it was typed, but for the path of mnv2."""
+    program = Path(sys.argv[0])
+    if program.parent.name == "mnv2_tasks":
+        called = "python -m mnv2_tasks"
+    else:
+        called = "mnv2" if program.stem == "mnv2" else f"python {program}"
+    return " ".join([called, *sys.argv[1:]])
 
 
 def _git_commit() -> str | None:
-    """The checkout's commit, with a + if it has uncommitted changes."""
+    """The commit of the project's own checkout, with a + if it has uncommitted changes."""
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():  # installed, or a copy in somebody else's repository
+        return None
     try:
-        here = Path(__file__).parent
-        run = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        run = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # installed without git, or not from a checkout
+    except (OSError, subprocess.CalledProcessError):  # without git
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks import __version__
 from mnv2_tasks.weights.importers.family import Imported
 
 # what rebuilds a network
@@ -24,7 +25,7 @@ def make_passport(
     """A passport; with what a training run `started_from`, if it is one."""
     content = OmegaConf.to_container(config, resolve=True)
     kept = {key: content[key] for key in NETWORK_KEYS}
-    passport = {"config": kept, "class_names": class_names, "command": command}
+    passport = {"version": __version__, "config": kept, "class_names": class_names, "command": command}
     if started_from:
         passport["training"] = {"ema": config.ema, "qat": config.qat, "started_from": started_from}
     return passport

@@ -20,9 +20,10 @@ from torch import Tensor
 from mnv2_tasks.data.cache import cache_folder
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.weights.importers.family import Imported
 
-MANIFEST = Path(__file__).parents[2] / "weights" / "manifest.yaml"
+MANIFEST = shipped("weights") / "manifest.yaml"
 
 
 class Weights(NamedTuple):
@@ -67,7 +68,7 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
         return _downloaded(weights, entry)
     path = MANIFEST.parent / entry["file"]
     if not path.is_file():
-        raise ConfigError(f"weights={weights}: {path} is missing; restore it from the repository")
+        raise broken_installation(f"{path}, which weights={weights} names, is missing")
     if sha256(path) != entry["sha256"]:
         raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
     return path
