@@ -16,7 +16,6 @@ from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.network.task_norms import give_each_task_norms
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.weights.passport import make_passport
@@ -105,16 +104,7 @@ def build_network(
                 "backend": OmegaConf.select(config, "eval.backend", default="hotcoco"),  # passports have no such key
             }
         tasks[name] = partial_of(parts)(head=head, class_names=names, **extra)
-    active = give_each_task_norms(backbone, tasks) if _norms_per_task(config) else None
-    mean, std = list(config.input.mean), list(config.input.std)
-    return Network(backbone=backbone, tasks=tasks, mean=mean, std=std, active=active)
-
-
-def _norms_per_task(config: DictConfig) -> bool:
-    wanted = config.get("norm_statistics", "shared")  # passports of former versions have no such key
-    if wanted not in ("shared", "per_task"):
-        raise ConfigError(f"norm_statistics={wanted}: expected shared or per_task")
-    return wanted == "per_task"
+    return Network(backbone=backbone, tasks=tasks, mean=list(config.input.mean), std=list(config.input.std))
 
 
 def build_fit(config: DictConfig) -> Fit:

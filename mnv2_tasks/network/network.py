@@ -1,39 +1,27 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.network.task_norms import ActiveTask, batch_norms
 
 
 class Network(nn.Module):
     """uint8 pictures in, results of every task out, from a single pass through the backbone.
 
-    With batch norms for each task the features of one are not those of another: then it is a pass for each.
-
     Args:
-        active: whose norms count, where the backbone has some for each task (see norms.py).
         mean, std: per channel, of pixels in [0, 255]. They are buffers because they belong to the weights: a network
             trained on [-1, 1] inputs and one trained with ImageNet statistics are called alike.
     """
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        tasks: dict[str, Task],
-        mean: list[float],
-        std: list[float],
-        active: ActiveTask | None = None,
-    ):
+    def __init__(self, *, backbone: Backbone, tasks: dict[str, Task], mean: list[float], std: list[float]):
         super().__init__()
-        self.active = active
         self.frozen: set[str] = set()  # see `freeze`
         self.norms_frozen = False
         self.backbone = backbone
@@ -70,36 +58,26 @@ class Network(nn.Module):
         for part in map(self._part, self.frozen):
             part.eval()
         if self.norms_frozen:
-            for norm in batch_norms(self.backbone):
-                norm.eval()
+            for module in self.backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def _part(self, name: str) -> nn.Module:
         return self.tasks[name] if name in self.tasks else self.get_submodule(name)
 
-    def features(self, images: Tensor, task: str | None = None) -> dict[str, Tensor]:
-        """(B, 3, H, W) uint8, or float in [0, 255] -> the backbone's taps.
-
-        Args:
-            task: whose batch norms count, where each task has its own.
-        """
-        if self.active is not None:
-            self.active.name = task
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) uint8, or float in [0, 255] -> the backbone's taps."""
         return self.backbone(normalise(images, self.mean, self.std))
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """What each head returns, by task name."""
-        return {name: self.tasks[name].head(features) for name, features in self._each(images)}
-
-    def _each(self, images: Tensor) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The features for each task: the same, from a single pass, unless each has batch norms of its own."""
-        shared = self.features(images) if self.active is None else None
-        for name in self.tasks:
-            yield name, self.features(images, name) if shared is None else shared
+        features = self.features(images)
+        return {name: task.head(features) for name, task in self.tasks.items()}
 
     def loss(self, batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
         """{task name: {term: scalar}}; every task has its own images."""
-        return {n: self.tasks[n].loss(self.features(batch.images, n), batch) for n, batch in batches.items()}
+        return {n: self.tasks[n].loss(self.features(batch.images), batch) for n, batch in batches.items()}
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """Results of every task in the pixels of the original images, by task name."""
@@ -128,7 +106,7 @@ class Network(nn.Module):
         self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
-        features = self.features(view.flip(3) if mirrored else view, task)
+        features = self.features(view.flip(3) if mirrored else view)
         probabilities = self.tasks[task].probabilities(features, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 

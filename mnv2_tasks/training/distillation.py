@@ -67,7 +67,7 @@ class Distillation:
         if self.teacher.mean.device != batch.images.device:
             self.teacher.to(batch.images.device)
         with torch.no_grad():
-            wanted = self.teacher.tasks[taught_by].head(self.teacher.features(batch.images, taught_by))
+            wanted = self.teacher.tasks[taught_by].head(self.teacher.features(batch.images))
         if isinstance(said, SSDOutput):
             wanted = wanted.class_logits.float()  # (B, A, K + 1)
             objects = (1 - wanted.softmax(2)[..., -1]).sum().clamp(min=1)  # as many anchors as the labels' loss counts
@@ -126,7 +126,7 @@ def _check_anchors(teacher: Network, student: Network, lessons: dict[str, str], 
         anchors = []
         for network, task in ((student, name), (teacher, lessons[name])):
             was_training, image = network.training, torch.zeros(1, 3, imgsz, imgsz, device=network.mean.device)
-            anchors.append(network.eval().tasks[task].head(network.features(image, task)).anchors)
+            anchors.append(network.eval().tasks[task].head(network.features(image)).anchors)
             network.train(was_training)
         ours, theirs = anchors
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, atol=1e-4):

@@ -108,7 +108,7 @@ class TasksModule(L.LightningModule):
                 name, batch.images, batch.frames, scales=self.scales, flip=self.flip
             )
         else:
-            predictions = task.predict(self.network.features(batch.images, name), batch.frames)
+            predictions = task.predict(self.network.features(batch.images), batch.frames)
         task.metric.update(predictions, batch)
 
     def on_validation_epoch_end(self) -> None:

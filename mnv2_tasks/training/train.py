@@ -106,8 +106,6 @@ def train(config: DictConfig) -> Path:
         write_config(run, config)
     if len(sources) > 1:
         log.info("%s", data.describe_epoch())
-    if len(sources) > 1 and network.active is not None:
-        log.info("norm_statistics=per_task: prediction takes a pass through the backbone for each task")
     statistics_stay = config.freeze_norms or "backbone" in config.freeze
     if not resumed and not statistics_stay and is_folded(network):
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)

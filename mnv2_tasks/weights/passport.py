@@ -14,7 +14,7 @@ from mnv2_tasks import __version__
 from mnv2_tasks.weights.importers.family import Imported
 
 # what rebuilds a network
-NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input", "norm_statistics")
+NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")
 FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
 TRAINED_WITH = ("backbone.padding", "backbone.norm_eps", "input.mean", "input.std")  # holds for fine-tuning too
 
@@ -51,7 +51,6 @@ def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str
     if chosen == choices["task"] and "data" not in given:
         groups += [f"data.{task}={data}" for task, data in datasets.items() if f"data.{task}" not in given]
     values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
-    values["norm_statistics"] = config.get("norm_statistics", "shared")
     values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
