@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.stored import check_stored
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
@@ -119,10 +120,11 @@ def load_with_passport(path: Path) -> Weights:
     """Weights of this project, or others' with the passport of the network that their overrides compose to.
 
     Raises:
-        ConfigError: as `load_weights`.
+        ConfigError: as `load_weights`, or their network needs what is gone.
     """
     weights = load_weights(path)
     if isinstance(weights, Weights):
+        check_stored(weights.passport["config"], weights.passport.get("version"), path)
         return weights
     config = compose("train", weights.overrides)
     passport = make_passport(config, weights.class_names, f"imported from {weights.family}")

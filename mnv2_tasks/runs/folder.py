@@ -103,7 +103,7 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def stored_config(config: DictConfig) -> dict[str, Any]:
+def config_to_keep(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
     stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
     return {key: value for key, value in stored.items() if key not in ("run", "out")}  # of tools/eval.py
@@ -111,7 +111,7 @@ def stored_config(config: DictConfig) -> dict[str, Any]:
 
 def write_config(folder: Path, config: DictConfig) -> None:
     with written_whole(folder / "config.yaml") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.create(stored_config(config))).encode())
+        file.write(OmegaConf.to_yaml(OmegaConf.create(config_to_keep(config))).encode())
 
 
 def describe_run(
@@ -141,7 +141,7 @@ def describe_run(
         "started_from": weights,
         "initial_weights": initial_weights,
         "class_names": class_names,
-        "config": stored_config(config),
+        "config": config_to_keep(config),
     }
 
 

@@ -55,8 +55,8 @@ def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
             values |= _flat(f"tasks.{name}.head", task["head"])
-            brought = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
-            values |= {f"tasks.{name}.{key}": task[key] for key in brought if key in task}
+            fixed = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
+            values |= {f"tasks.{name}.{key}": task[key] for key in fixed if key in task}
     return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
 
 
