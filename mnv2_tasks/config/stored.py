@@ -160,6 +160,8 @@ def _completed(stored: DictConfig, version: str | None, source: Path) -> DictCon
     defaults = OmegaConf.load(CONF / "train.yaml")
     kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
     later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
+    if "logger" not in stored:  # merged with another, it would be a mixture
+        later["logger"] = OmegaConf.load(CONF / "logger" / "tensorboard.yaml")
     gone_keys = {needed.partition("=")[0] for needed in GONE}
     still = OmegaConf.masked_copy(stored, [key for key in stored if key not in gone_keys])
     return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, still)

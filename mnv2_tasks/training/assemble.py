@@ -134,6 +134,21 @@ def _decode(config: DictConfig, task: str) -> str:
     return wanted
 
 
+def build_logger(config: DictConfig, run: Path) -> Any:
+    """The logger of Lightning that `logger=` names, writing into the run folder; False where it is none.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+    """
+    if config.logger is None:
+        return False
+    try:
+        return partial_of(config.logger)(save_dir=run)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"logger: {reason} Or choose another, such as logger=csv or logger=none") from None
+
+
 def build_trainer(
     config: DictConfig, precision: str, *, callbacks: list[L.Callback], logger: Any, ema: bool = True
 ) -> L.Trainer:

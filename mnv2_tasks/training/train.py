@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
@@ -37,6 +36,7 @@ from mnv2_tasks.runs.reproduce import (
 )
 from mnv2_tasks.training.assemble import (
     build_data,
+    build_logger,
     build_module,
     build_tasks_network,
     build_trainer,
@@ -111,6 +111,7 @@ def train(config: DictConfig) -> Path:
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
 
+    logger = build_logger(config, run)
     trainer = build_trainer(
         config,
         precision,
@@ -119,11 +120,11 @@ def train(config: DictConfig) -> Path:
             ResumedRate(),
             EpochPlan(),
             EpochLog(run / "metrics.csv"),
-            LearningRateMonitor("step"),
+            *([LearningRateMonitor("step")] if logger else []),
             checkpoints,
             *([CompiledTraining()] if config.trainer.compile else []),
         ],
-        logger=TensorBoardLogger(run, name="", version="tensorboard"),
+        logger=logger,
     )
     L.seed_everything(config.seed, verbose=False)
     began = time.perf_counter()
