@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
+from filelock import FileLock  # torch requires it
+from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
@@ -87,20 +90,16 @@ def _of_run(run: Path) -> Path:
 def _downloaded(name: str, entry: dict[str, Any]) -> Path:
     """The published file in the cache, from where it is taken offline once it is there."""
     path = cache_folder() / "weights" / entry["url"].rsplit("/", 1)[1]
-    if not path.is_file():
+    checksum, console = f"sha256:{entry['sha256']}", Console(stderr=True)
+    try:
+        if path.is_file():
+            require_published(path, "Delete it and run this again", size=None, checksum=checksum, console=console)
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:  # shows a progress bar, checks the hash, and renames at the end
-            torch.hub.download_url_to_file(entry["url"], str(path), hash_prefix=entry["sha256"], progress=True)
-        except (OSError, RuntimeError) as error:
-            raise ConfigError(
-                f"weights={name}: {entry['url']} cannot be downloaded ({error}). "
-                f"Fetch it elsewhere and put it at {path}, or use weights=<path>"
-            ) from None
-    if not sha256(path).startswith(entry["sha256"]):
-        raise ConfigError(
-            f"weights={name}: {path} is damaged, its sha256 does not begin with {entry['sha256']}; delete it"
-        )
-    return path
+        with FileLock(f"{path}.lock"):  # the processes of a run, and runs at once, would write into each other's file
+            return fetch(entry["url"], path, size=None, checksum=checksum, console=console, patient=False)
+    except (ConfigError, OSError) as error:
+        raise ConfigError(f"weights={name}: {error}; or name a file of your own, weights=<path>") from None
 
 
 def sha256(path: Path) -> str:
