@@ -15,10 +15,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnv2_tasks.build import (
     build_fit,
-    build_mixing,
     build_network,
     class_names_of,
     data_config,
+    load_network,
     partial_of,
     task_kinds,
     trained_tasks,
@@ -31,6 +31,7 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.task_weights import task_weights
 
@@ -101,6 +102,34 @@ def build_module(
         reference_batch=config.reference_batch,
         decay_depthwise=config.optim.decay_depthwise,
     )
+
+
+def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
+    """{classification task: what mixes its training images}; empty where mixing is off."""
+    wanted = config.mixing
+    if not any(wanted.values()):
+        return {}
+    tasks = {name: task for name, task in network.tasks.items() if task.kind == "classification"}
+    if not tasks:
+        raise ConfigError(f"mixing={dict(wanted)}: is for classification; {', '.join(network.tasks)} cannot use it")
+    return {name: Mixing(num_classes=len(task.class_names), **wanted) for name, task in tasks.items()}
+
+
+def build_distillation(config: DictConfig, student: Network) -> Distillation | None:
+    """The teacher that `distillation.teacher` names, on the CPU, and what it teaches."""
+    wanted = config.distillation
+    if wanted.teacher is None:
+        return None
+    if wanted.teacher == "required":
+        raise ConfigError("this recipe needs a teacher, say distillation.teacher=<name or path of weights>")
+    try:
+        teacher, _ = load_network(wanted.teacher)
+    except ConfigError as error:
+        raise ConfigError(f"distillation.teacher={wanted.teacher}: {error}") from None
+    return Distillation(
+        teacher=teacher, student=student, alpha=wanted.alpha, temperature=wanted.temperature,
+        imgsz=config.train_imgsz or config.imgsz,
+    )  # fmt: skip
 
 
 def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:

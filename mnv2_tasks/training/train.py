@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from mnv2_tasks.build import build_distillation, build_sources, class_names_of, data_name, load_strictly
+from mnv2_tasks.build import build_sources, class_names_of, data_name, load_strictly
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.loading.loaders import training_images
@@ -36,6 +36,7 @@ from mnv2_tasks.runs.reproduce import (
 )
 from mnv2_tasks.training.assemble import (
     build_data,
+    build_distillation,
     build_logger,
     build_module,
     build_tasks_network,
