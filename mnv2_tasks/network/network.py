@@ -1,6 +1,7 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 from mnv2_tasks.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Views:
+    """How often a segmentation task sees an image: at each of the scales, and mirrored, too."""
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"scales={list(self.scales)}: expected factors on the input size, such as [0.5,1.0,1.5]")
+
+
+ONE_VIEW = Views()
 
 
 class Network(nn.Module):
@@ -75,13 +91,27 @@ class Network(nn.Module):
         features = self.features(images)
         return {name: task.head(features) for name, task in self.tasks.items()}
 
-    def loss(self, batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
-        """{task name: {term: scalar}}; every task has its own images."""
-        return {n: self.tasks[n].loss(self.features(batch.images), batch) for n, batch in batches.items()}
+    def output(self, task: str, images: Tensor) -> Any:
+        """What the head of one task returns."""
+        return self.tasks[task].head(self.features(images))
+
+    def outputs(self, batches: dict[str, Batch]) -> dict[str, Any]:
+        """What each head returns for its task's own batch, by task name."""
+        return {name: self.output(name, batch.images) for name, batch in batches.items()}
+
+    def loss(self, outputs: dict[str, Any], batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
+        """{task name: {term: scalar}} of these batches' `outputs`."""
+        return {name: self.tasks[name].loss(output, batches[name]) for name, output in outputs.items()}
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """Results of every task in the pixels of the original images, by task name."""
         return {name: self.tasks[name].results(output, frames) for name, output in self(images).items()}
+
+    def predict_task(self, task: str, images: Tensor, frames: Frames, views: Views = ONE_VIEW) -> Any:
+        """Results of one task, whose head alone runs; class maps from several views where those are asked for."""
+        if self.tasks[task].kind == "segmentation" and views != ONE_VIEW:
+            return self.predict_views(task, images, frames, scales=views.scales, flip=views.flip)
+        return self.tasks[task].results(self.output(task, images), frames)
 
     def predict_views(
         self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool
@@ -98,7 +128,7 @@ class Network(nn.Module):
         total = torch.zeros(len(images), len(segmenter.class_names), *size, device=images.device)
         for scale in scales:
             scaled = [round(scale * (side - 1)) + 1 for side in size]
-            for mirrored in (False, True)[: 1 + flip]:
+            for mirrored in (False, True) if flip else (False,):
                 total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
         return segmenter.class_maps(total, frames)
 
@@ -106,8 +136,8 @@ class Network(nn.Module):
         self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
-        features = self.features(view.flip(3) if mirrored else view)
-        probabilities = self.tasks[task].probabilities(features, frames.input_size)
+        output = self.output(task, view.flip(3) if mirrored else view)
+        probabilities = self.tasks[task].probabilities(output, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 
 

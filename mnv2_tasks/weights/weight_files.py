@@ -118,7 +118,7 @@ def load_weights(path: Path) -> Weights | Imported:
     Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
 
     Raises:
-        ConfigError: the file is corrupt, holds more than weights, or is of an unknown kind.
+        ConfigError: the file is corrupt, holds more than weights, is of an unknown kind, or needs what is gone.
     """
     if path.suffix == ".npz":
         from mnv2_tasks.weights.importers.npz import read_npz
