@@ -23,19 +23,19 @@ BACKBONE_EPS, HEAD_EPS = 1e-3, 1e-5  # what TF_LAYERS and DeepLabV3Head say
 BRANCHES = [f"{DEEPLAB}.{part}.0" for part in ("pointwise", "pool", "project")]
 
 
-class Layout(NamedTuple):
+class FoldedLayout(NamedTuple):
     family: Family
     convolutions: list[str]  # ours, in the file's order: those that a norm follows
     head: str  # the last one
 
 
 LAYOUTS = [
-    Layout(
+    FoldedLayout(
         CLASSIFICATION._replace(name="TensorFlow's MobileNetV2, folded"),
         in_network_order()[::2],
         CLASSIFIER,
     ),
-    Layout(
+    FoldedLayout(
         SEGMENTATION._replace(name="TensorFlow's Mobile-DeepLabv3, folded"),
         in_network_order(final=False)[::2] + BRANCHES,
         f"{DEEPLAB}.logits",
@@ -70,7 +70,7 @@ def read_npz(path: Path) -> Imported:
     return complete_family(family, state, len(bias), str(path), left_out={})
 
 
-def _layout(names: Collection[str], path: Path) -> Layout:
+def _layout(names: Collection[str], path: Path) -> FoldedLayout:
     for layout in LAYOUTS:
         if set(names) == {f"{n:03d}_{kind}" for n in range(len(layout.convolutions) + 1) for kind in "wb"}:
             return layout

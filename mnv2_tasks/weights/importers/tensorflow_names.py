@@ -32,7 +32,7 @@ class Place(NamedTuple):
     convert: Callable[[Tensor], Tensor]
 
 
-class Layout(NamedTuple):
+class TensorFlowLayout(NamedTuple):
     """The naming scheme of one code base. Keys are patterns of whole layer names, values our names of them."""
 
     family: str
@@ -80,7 +80,7 @@ def _backbone(scope: str) -> dict[str, str]:
     }
 
 
-SLIM = Layout(
+SLIM = TensorFlowLayout(
     family="TF slim",
     task="classification",
     overrides=TF_LAYERS + TF_INPUT,
@@ -93,7 +93,7 @@ _EXTRAS = {
     for i in range(4)
     for step, kind, part in [(1, r"1x1_\d+", "0"), (2, r"3x3_s2_\d+_depthwise", "1.0"), (2, r"3x3_s2_\d+", "1.1")]
 }
-SSDLITE = Layout(
+SSDLITE = TensorFlowLayout(
     family="TF Object Detection API",
     task="ssdlite",
     overrides=[
@@ -118,11 +118,11 @@ SSDLITE = Layout(
 )
 
 
-def _deeplab(task: str) -> Layout:
+def _deeplab(task: str) -> TensorFlowLayout:
     head = f"tasks.{task}.head"
     backbone = _backbone("MobilenetV2")
     del backbone["MobilenetV2/Conv_1"]  # past the map that DeepLab reads
-    return Layout(
+    return TensorFlowLayout(
         family="TF DeepLab",
         task=task,
         overrides=TF_LAYERS + TF_INPUT,
@@ -140,7 +140,7 @@ def _deeplab(task: str) -> Layout:
 MOBILE_DEEPLAB, DEEPLAB = _deeplab("mobile_deeplabv3"), _deeplab("deeplabv3")
 
 
-def recognise_layout(variables: Iterable[str], source: str) -> Layout:
+def recognise_layout(variables: Iterable[str], source: str) -> TensorFlowLayout:
     """The naming scheme of a checkpoint with these variables.
 
     Raises:
@@ -176,7 +176,7 @@ def recognise_layout(variables: Iterable[str], source: str) -> Layout:
     )
 
 
-def place(variable: str, layout: Layout) -> Place | None:
+def place(variable: str, layout: TensorFlowLayout) -> Place | None:
     """Where a trained variable goes. None: it belongs to no layer of our network.
 
     Args:
