@@ -24,7 +24,7 @@ BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 @pytest.fixture(scope="module")
 def tf():
-    import torch._dynamo  # noqa: F401  before TensorFlow, see importers/tensorflow.py
+    import torch._dynamo  # noqa: F401  before TensorFlow, see weights/importers/tensorflow.py
 
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before its import
     return pytest.importorskip("tensorflow")
