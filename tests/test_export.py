@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnv2_tasks.boxes.anchors import ssd_anchors
-from mnv2_tasks.boxes.postprocess import detect
+from mnv2_tasks.boxes.postprocess import detect, detect_batch
 from mnv2_tasks.build import load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Detections, Frames, SSDOutput
@@ -16,10 +16,11 @@ from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
-from mnv2_tasks.export.differences import compare_detections, differences
+from mnv2_tasks.export.differences import differences
 from mnv2_tasks.export.export import export
-from mnv2_tasks.export.graph import Graph, detect_batch
+from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.nms import suppress, suppress_unrolled
+from mnv2_tasks.kinds.detection import compare_detections
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.prediction.predictor import load_model, predict_images
@@ -184,16 +185,6 @@ def test_folding_batch_norms_leaves_none_and_changes_no_result(backbone):
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     with torch.no_grad():
         torch.testing.assert_close(folded(images)["classification"], network(images)["classification"])
-
-
-def test_network_with_batch_norms_of_each_task_keeps_them(network):
-    config = compose("train", ["task=multitask", "norm_statistics=per_task"])
-    from mnv2_tasks.build import build_network
-
-    names = {name: task.class_names for name, task in network.tasks.items()}
-    graph = Graph(build_network(config, names))
-    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in graph.modules())
-    assert len(graph(torch.zeros(1, 97, 97, 3, dtype=torch.uint8))) == 6
 
 
 def test_detections_without_a_partner_are_counted():

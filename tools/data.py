@@ -28,13 +28,13 @@ def download(config):
 
 
 def check(config):
-
     from mnv2_tasks.data.reading.file_source import FileSource
     from mnv2_tasks.data_tool.examine import examine
     from mnv2_tasks.data_tool.pages import plot_classes, write_samples
     from mnv2_tasks.data_tool.repaired_copy import write_repaired
-    from mnv2_tasks.data_tool.tables import COUNTED, print_examination, verdict, write_bad_files, write_classes
+    from mnv2_tasks.data_tool.tables import print_examination, verdict, write_bad_files, write_classes
     from mnv2_tasks.errors import ConfigError, DataError
+    from mnv2_tasks.kinds.kinds import KINDS
 
     console = _console()
     sources = _sources(config, console)
@@ -51,7 +51,7 @@ def check(config):
         print_examination(found, config.imgsz, console)
         write_bad_files(found, folder / "bad_files.txt")
         write_classes(found, folder / "classes.csv")
-        plot_classes(found.splits, source.class_names, COUNTED[source.kind], folder / "classes.png")
+        plot_classes(found.splits, source.class_names, KINDS[source.kind].COUNTED, folder / "classes.png")
         for split in found.splits:
             try:
                 write_samples(source, split.name, config.count, folder / _page(config, split.name), split.records)
@@ -92,8 +92,8 @@ def pack(config):
 
     from mnv2_tasks.data.packing import pack as write_shards
     from mnv2_tasks.data.reading.file_source import FileSource
-    from mnv2_tasks.data.reading.folders import counted
     from mnv2_tasks.errors import ConfigError
+    from mnv2_tasks.wording import counted
 
     console = _console()
     if config.out is None:
@@ -151,7 +151,7 @@ def _check_values(config):
 def _out(config):
     from pathlib import Path
 
-    from mnv2_tasks.prediction.results import make_folder
+    from mnv2_tasks.runs.folder import make_folder
 
     return make_folder(config.out, parent=Path("runs/data"))
 
