@@ -177,9 +177,8 @@ def test_a_file_of_others_is_refused(name, tmp_path):
         Exported(path)
 
 
+@pytest.mark.parametrize("file", ["torch"], indirect=True)
 def test_torch_file_needs_nothing_but_torch(file, tmp_path):
-    if file.format != "torch":
-        pytest.skip("needs its runtime")
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         f"images = torch.zeros(3, {SIZE}, {SIZE}, 3, dtype=torch.uint8)\n"
