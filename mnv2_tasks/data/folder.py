@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mnv2_tasks.data.layouts.coco import COCO_FOLDER
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
-from mnv2_tasks.data.layouts.layout import Format, Part
+from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import MASK_FOLDER
 from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
@@ -58,7 +58,7 @@ def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: 
     )
 
 
-def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Format, dict[str, Part]]:
+def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layout, dict[str, SplitFiles]]:
     """The layout below `root` that serves this kind of task, and its splits.
 
     Args:

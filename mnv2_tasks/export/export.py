@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.build import build_fit, build_network, load_tasks
+from mnv2_tasks.build import build_fit, build_network, load_tasks, load_with_passport
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
@@ -23,11 +23,11 @@ from mnv2_tasks.export.images import available_sources, calibration_images, comp
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.runs.folder import make_folder
+from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.weights.weight_files import find_weights, load_weights
+from mnv2_tasks.weights.weight_files import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def export(config: DictConfig) -> Path:
             file.
     """
     path = _checked(config)
-    weights = load_weights(path)
+    weights = load_with_passport(path)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
     fit, sources = build_fit(config), available_sources(config, names)
     truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}

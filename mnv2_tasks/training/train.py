@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
@@ -27,7 +26,6 @@ from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction.sample_sheet import save_samples
-from mnv2_tasks.runs.folder import check_writable, command_line, describe_run, run_folder_of, start_log, write_config
 from mnv2_tasks.runs.reproduce import (
     ResumePoint,
     check_data,
@@ -39,7 +37,15 @@ from mnv2_tasks.runs.reproduce import (
     run_json,
     tell_result,
 )
-from mnv2_tasks.training.assemble import build_distillation, build_module, build_trainer, check_epochs
+from mnv2_tasks.runs.run_folder import (
+    check_writable,
+    command_line,
+    describe_run,
+    run_folder_of,
+    start_log,
+    write_config,
+)
+from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
 from mnv2_tasks.training.initial_weights import start_from_weights
@@ -135,6 +141,7 @@ def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
     if not resumed.checkpoint and not statistics_stay and is_folded(network):
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
+    logger = build_logger(config, run)
     trainer = build_trainer(
         config,
         prepared.precision,
@@ -144,11 +151,11 @@ def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
             ResumedRate(),
             EpochPlan(),
             EpochLog(run / "metrics.csv"),
-            LearningRateMonitor("step"),
+            *([LearningRateMonitor("step")] if logger else []),
             checkpoints,
             *([CompiledTraining()] if settings.compile else []),
         ],
-        logger=TensorBoardLogger(run, name="", version="tensorboard"),
+        logger=logger,
     )
     return run, trainer
 

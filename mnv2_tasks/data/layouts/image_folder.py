@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mnv2_tasks.data.layouts.layout import Format, Opened, Part
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import PICTURES, folders, has, pictures_below, told
+from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted, first_few
@@ -46,10 +46,10 @@ def labelled(files: Sequence[str], labels: np.ndarray) -> Records:
     )
 
 
-def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     splits = [folder for folder in folders(root) if is_split(folder.name, wanted)]
-    parts = {folder.name: Part(folder, folder) for folder in splits if _classes(folder, least=1)}
-    return parts or ({WHOLE: Part(root, root)} if _classes(root, least=2) else {})
+    parts = {folder.name: SplitFiles(folder, folder) for folder in splits if _classes(folder, least=1)}
+    return parts or ({WHOLE: SplitFiles(root, root)} if _classes(root, least=2) else {})
 
 
 def _classes(folder: Path, least: int) -> bool:
@@ -63,7 +63,7 @@ def _classes(folder: Path, least: int) -> bool:
     )
 
 
-def _open(root: Path, parts: dict[str, Part]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     trees: dict[str, ClassFolders] = {}
     others: Counter[str] = Counter()
     loose = 0
@@ -79,7 +79,7 @@ def _open(root: Path, parts: dict[str, Part]) -> Opened:
         _check_classes(parts[first].images, names, parts[split].images, trees[split])
     empty = [name for name in names if not trees[first][name]]
     notes = [
-        *told(others),
+        *left_out_note(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
         *([f"{counted(len(empty), 'class')} without images: {first_few(empty)}"] if empty else []),
     ]
@@ -103,7 +103,7 @@ def _check_classes(train: Path, names: list[str], val: Path, tree: ClassFolders)
         )
 
 
-IMAGE_FOLDER = Format(
+IMAGE_FOLDER = Layout(
     title="ImageFolder",
     kind="classification",
     tree="""

@@ -8,7 +8,7 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.images.decode import read_mask
 from mnv2_tasks.data.layouts.class_file import class_list
-from mnv2_tasks.data.layouts.layout import Format, Opened, Part, listed_names, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, listed_names, paired_folders
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, child, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
@@ -20,7 +20,7 @@ MASKS = ("masks", "mask", "labels", "annotations")
 SAMPLED = 50  # masks that are looked into where the class list is missing
 
 
-def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     for images in IMAGES:
         for masks in MASKS:
             parts = paired_folders(root, images, masks, wanted)
@@ -29,15 +29,17 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
     return _find_voc(root, wanted)
 
 
-def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     images, masks = child(root, "JPEGImages"), child(root, "SegmentationClass")
     if images is None or masks is None:
         return {}
     lists = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
-    return {f.stem: Part(images, masks, f) for f in lists if is_split(f.stem, wanted)} or {WHOLE: Part(images, masks)}
+    return {f.stem: SplitFiles(images, masks, f) for f in lists if is_split(f.stem, wanted)} or {
+        WHOLE: SplitFiles(images, masks)
+    }
 
 
-def _open(root: Path, parts: dict[str, Part]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     masks = [file for part in parts.values() for file in pictures_below(part.labels)[0]]
     names = class_list([root])
     _refuse_black_and_white(root, masks)
@@ -81,7 +83,7 @@ def _values(masks: list[str]) -> list[int]:
     return sorted(found)
 
 
-def _read(part: Part) -> tuple[Records, list[Problem]]:
+def _read(part: SplitFiles) -> tuple[Records, list[Problem]]:
     """A picture without its mask, or a mask without its picture, is a missing file, which verification reports."""
     pictures = {stem(file, part.images): file for file in pictures_below(part.images)[0]}
     masks = {stem(file, part.labels): file for file in pictures_below(part.labels)[0]}
@@ -92,7 +94,7 @@ def _read(part: Part) -> tuple[Records, list[Problem]]:
     return recorder.records(), []
 
 
-MASK_FOLDER = Format(
+MASK_FOLDER = Layout(
     title="masks",
     kind="segmentation",
     tree="""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mnv2_tasks.data.layouts.layout import Format, Opened, Part, listed_names, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, listed_names, paired_folders
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import files_below, folders, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
@@ -16,17 +16,17 @@ from mnv2_tasks.wording import counted
 IMAGES = ("jpegimages", "images", "imgs")
 
 
-def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     for images in IMAGES:
         parts = paired_folders(root, images, "annotations", wanted)
         if any(has(part.labels, (".xml",)) for part in parts.values()):
             return _listed(root, parts, wanted)
-    beside = {folder.name: Part(folder, folder) for folder in folders(root) if is_split(folder.name, wanted)}
+    beside = {folder.name: SplitFiles(folder, folder) for folder in folders(root) if is_split(folder.name, wanted)}
     beside = {name: part for name, part in beside.items() if any(part.labels.glob("[!.]*.xml"))}
-    return beside or ({WHOLE: Part(root, root)} if any(root.glob("[!.]*.xml")) else {})
+    return beside or ({WHOLE: SplitFiles(root, root)} if any(root.glob("[!.]*.xml")) else {})
 
 
-def _listed(root: Path, parts: dict[str, Part], wanted: tuple[str, ...]) -> dict[str, Part]:
+def _listed(root: Path, parts: dict[str, SplitFiles], wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     """VOC's own way to split: a text file with the names of a split's images."""
     lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
     lists = [file for file in lists if is_split(file.stem, wanted)]  # aeroplane_train.txt is of another kind
@@ -35,7 +35,7 @@ def _listed(root: Path, parts: dict[str, Part], wanted: tuple[str, ...]) -> dict
     return {file.stem: parts[WHOLE]._replace(listed=file) for file in lists}
 
 
-def _open(root: Path, parts: dict[str, Part]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     every = {part.labels for part in (*_find(root, ()).values(), *parts.values())}
     objects, unreadable = [], 0
     for file in sorted(file for folder in every for file in files_below(folder) if file.endswith(".xml")):
@@ -57,7 +57,7 @@ def _open(root: Path, parts: dict[str, Part]) -> Opened:
     return Opened(names, lambda split: _read(parts[split], names, one_based), notes)
 
 
-def _without_xml(parts: Iterable[Part]) -> list[str]:
+def _without_xml(parts: Iterable[SplitFiles]) -> list[str]:
     """Pictures that nobody has annotated yet are not pictures without objects: those have an XML without objects."""
     lost = 0
     for part in parts:
@@ -66,11 +66,11 @@ def _without_xml(parts: Iterable[Part]) -> list[str]:
     return [f"{counted(lost, 'image')} without XML left out"] if lost else []
 
 
-def _xml_names(part: Part) -> list[str]:
+def _xml_names(part: SplitFiles) -> list[str]:
     return sorted(stem(file, part.labels) for file in files_below(part.labels) if file.endswith(".xml"))
 
 
-def _read(part: Part, names: list[str], one_based: bool) -> tuple[Records, list[Problem]]:
+def _read(part: SplitFiles, names: list[str], one_based: bool) -> tuple[Records, list[Problem]]:
     label_of = {name: label for label, name in enumerate(names)}
     pictures = {stem(file, part.images): file for file in pictures_below(part.images)[0]}
     recorder, problems = Recorder(), []
@@ -91,13 +91,13 @@ def _read(part: Part, names: list[str], one_based: bool) -> tuple[Records, list[
     return recorder.records(), problems
 
 
-def _named(part: Part, name: str, file_name: str) -> str:
+def _named(part: SplitFiles, name: str, file_name: str) -> str:
     """The picture that the XML names; the XML's own name comes first, because it outlives a renaming of both."""
     path = part.images / Path(name).parent / os.path.basename(file_name.replace("\\", "/"))
     return str(path if file_name and path.is_file() else part.images / f"{name}.*")
 
 
-VOC_FOLDER = Format(
+VOC_FOLDER = Layout(
     title="VOC XML",
     kind="detection",
     tree="""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mnv2_tasks.data.images.decode import ORIENTATION, TURNED
 from mnv2_tasks.data.layouts.class_file import NAMES, class_list
-from mnv2_tasks.data.layouts.layout import Format, Opened, Part, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.reading.folders import files_below, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
@@ -68,12 +68,12 @@ def _object(line: str, num_classes: int) -> tuple[int, Box]:
     return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
-def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     parts = paired_folders(root, "images", "labels", wanted)
     return parts if any(has(part.labels, (".txt",)) for part in parts.values()) else {}
 
 
-def _open(root: Path, parts: dict[str, Part]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     labels = [part.labels for part in parts.values()]
     names = class_list([root, *labels, *(folder.parent for folder in labels)])
     if names is None:
@@ -84,7 +84,7 @@ def _open(root: Path, parts: dict[str, Part]) -> Opened:
     return Opened(names, lambda split: _read(parts[split], len(names)))
 
 
-def _read(part: Part, num_classes: int) -> tuple[Records, list[Problem]]:
+def _read(part: SplitFiles, num_classes: int) -> tuple[Records, list[Problem]]:
     recorder, problems = Recorder(), []
     files, _ = pictures_below(part.images)
     left = {stem(f, part.labels): f for f in files_below(part.labels) if f.endswith(".txt") and not _is_class_file(f)}
@@ -122,7 +122,7 @@ def _upright_size(file: str) -> tuple[int, int]:
         return 0, 0
 
 
-YOLO = Format(
+YOLO = Layout(
     title="YOLO txt",
     kind="detection",
     tree="""

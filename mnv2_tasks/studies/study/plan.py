@@ -14,8 +14,9 @@ from torch import nn
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.config.words import GROUPS, nearest
+from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import nearest
 
 OWN = ("ablations", "study", "jobs", "dry", "runs", "retrain")  # the tool's other keys
 REFUSED = {"resume": "a study resumes its runs by itself", "repeat": "a study repeats no single run"}
