@@ -1,4 +1,4 @@
-"""What messages say alike: the word that was meant, seconds, counts and long lists."""
+"""What messages say alike: the word that was meant, seconds, counts, long lists and long names."""
 
 import difflib
 from collections.abc import Iterable
@@ -38,3 +38,8 @@ def first_few(names: Iterable[str], shown: int = 8) -> str:
     """The first few names, and how many there are beyond."""
     names = list(names)
     return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")
+
+
+def shortened(text: str, longest: int) -> str:
+    """At most so many letters, the last of them an ellipsis where some are left out."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"

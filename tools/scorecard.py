@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mnv2_tasks.scorecard.scorecard import rows
+from mnv2_tasks.scorecard.scorecard import paper_numbers
 from mnv2_tasks.scorecard.writing import VERDICTS, format_ours, tally, to_json, to_markdown
 
 OUT = Path("runs/scorecard")
@@ -21,7 +21,7 @@ COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
 
 def main() -> None:
-    console, card = Console(), rows()
+    console, card = Console(), paper_numbers()
     for title, group in groupby(card, key=lambda row: row.table):
         table, notes = Table(title=title, title_justify="left"), []
         for heading in ("row", "quantity"):

@@ -29,7 +29,6 @@ class Job:
     state: str = "left"
     seconds: float = 0.0  # of processes that have ended, earlier calls of the study included
     reason: str = ""  # of a failure
-    kept: bool = False  # was finished before
     step: Step | None = None
     devices: str | None = None  # CUDA_VISIBLE_DEVICES of its slot
     process: subprocess.Popen | None = field(default=None, repr=False)
@@ -46,7 +45,7 @@ def make_jobs(runs: Sequence[PlannedRun], folder: Path, tools: Path) -> list[Job
         job = Job(run=run, folder=folder / run.name)
         job.seconds = read_record(job.folder).get("seconds", 0.0)
         if next_step(run, job.folder, tools) is None:
-            job.state, job.kept = "done", True
+            job.state = "done"
         jobs.append(job)
     return jobs
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
-from mnv2_tasks.studies.study.plan import PlannedRun, plan, study_from
+from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
 from mnv2_tasks.studies.study.progress import Progress
 from mnv2_tasks.studies.study.run_state import changed_settings, next_step, set_aside
 from mnv2_tasks.studies.study.study_report import write_report
@@ -42,7 +42,7 @@ def run_study(
     """
     console = console or Console(highlight=False, soft_wrap=True)
     study = study_from(OmegaConf.to_container(config.study), narrowed=narrowed, ablations=config.ablations)
-    runs = plan(study, passed)
+    runs = plan_runs(study, passed)
     data = "+".join(sorted({run.config.choices.data for run in runs}))
     name = config.choices.study
     folder = (Path(config.runs) / "studies" / name / data).absolute()
