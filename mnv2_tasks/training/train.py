@@ -43,6 +43,7 @@ from mnv2_tasks.runs.reproduce import (
     tell_history,
     tell_result,
 )
+from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import (
     build_data,
     build_module,
@@ -139,7 +140,7 @@ def train(config: DictConfig) -> Path:
     try:
         trainer.fit(module, data, ckpt_path=resumed)
     except (KeyboardInterrupt, SystemExit):
-        log.info("interrupted; go on with: python tools/train.py resume=%s", run)
+        log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
 
@@ -160,7 +161,7 @@ def train(config: DictConfig) -> Path:
         if config.repeat:
             tell_result(Path(config.repeat), digest)
         log.info("run folder: %s", run)
-        log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
+        log.info(as_called_here("see it: python tools/predict.py weights=%s"), run / "weights.safetensors")
     return run
 
 
