@@ -58,6 +58,9 @@ def test_sweep_trains_each_choice_into_its_own_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     runs = sorted(path.name for path in (tmp_path / "runs" / "classification").iterdir())
     assert runs == ["shapes-mobilenet_v1-1", "shapes-mobilenet_v2-1"]
+    for run in runs:  # as it was typed, not as Hydra was given it
+        command = json.loads((tmp_path / "runs" / "classification" / run / "run.json").read_text())["command"]
+        assert command.endswith("train.py -m task=classification backbone=mobilenet_v2,mobilenet_v1 " + " ".join(tiny))
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # nothing is left where the command was typed
 
 
