@@ -14,10 +14,11 @@ from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data_tool.anchor_recall import anchor_fit, best_overlaps, ssd_grids
 from mnv2_tasks.data_tool.examine import examine, kind_of
-from mnv2_tasks.data_tool.pages import draw_annotations, plot_classes, write_samples
+from mnv2_tasks.data_tool.pages import plot_classes, write_samples
 from mnv2_tasks.data_tool.repaired_copy import write_repaired
 from mnv2_tasks.data_tool.tables import print_examination, verdict, write_bad_files, write_classes
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.kinds.detection import draw_annotations
 
 WIDTH, HEIGHT = 64, 48
 
@@ -278,8 +279,8 @@ def test_page_of_nothing_readable_is_an_error(classes, tmp_path):
 def test_boxes_are_drawn_in_the_colour_of_their_class():
     image = np.zeros((480, 640, 3), np.uint8)
     boxes = np.array([[100, 100, 300, 300], [np.nan, 0, 5, 5], [9, 9, 9, 30]])
-    drawn = draw_annotations(Sample(image, 0, boxes=boxes, box_labels=np.array([1, 0, 0])), "detection", ["cat", "dog"])
-    bare = draw_annotations(Sample(image, 0, boxes=boxes[:0], box_labels=np.zeros(0, int)), "detection", ["cat", "dog"])
+    drawn = draw_annotations(Sample(image, 0, boxes=boxes, box_labels=np.array([1, 0, 0])), ["cat", "dog"])
+    bare = draw_annotations(Sample(image, 0, boxes=boxes[:0], box_labels=np.zeros(0, int)), ["cat", "dog"])
     assert (drawn[100:300, 100] != 0).any() and not bare[:480].any()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnv2_tasks.boxes.anchors import ssd_anchors
-from mnv2_tasks.boxes.postprocess import detect
+from mnv2_tasks.boxes.postprocess import detect, detect_batch
 from mnv2_tasks.build import load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Detections, Frames, SSDOutput
@@ -16,10 +16,11 @@ from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
-from mnv2_tasks.export.differences import compare_detections, differences
+from mnv2_tasks.export.differences import differences
 from mnv2_tasks.export.export import export
-from mnv2_tasks.export.graph import Graph, detect_batch
+from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.nms import suppress, suppress_unrolled
+from mnv2_tasks.kinds.detection import compare_detections
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.prediction.predictor import load_model, predict_images

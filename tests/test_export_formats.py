@@ -1,6 +1,5 @@
 """Files for ExecuTorch, LiteRT and torch: what they say equals what PyTorch says."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.nms import suppress, suppress_looped, suppress_unrolled
+from mnv2_tasks.export.write import write
 from mnv2_tasks.layers import batch_norm, conv_norm_act
 from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.runtimes.formats import FORMATS, format_module
@@ -71,7 +71,6 @@ def reference(network, images):
 
 
 def written(folder, name, network, precision="fp32", example=None):
-    module = FORMATS[name].module
     pytest.importorskip({"executorch": "executorch", "litert": "litert_torch", "torch": "torch"}[name])
     path = folder / f"{precision}{FORMATS[name].suffix}"
     metadata = {
@@ -80,7 +79,7 @@ def written(folder, name, network, precision="fp32", example=None):
         "tasks": json.dumps({task: found.kind for task, found in network.tasks.items()}),
     }
     example = torch.from_numpy(pixels(4) if example is None else example)
-    importlib.import_module(f"mnv2_tasks.runtimes.{module}").write(network, example, metadata, path, precision)
+    write(network, name, example, metadata, path, precision)
     return path
 
 

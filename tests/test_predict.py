@@ -14,16 +14,18 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Detections
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
+from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
 from mnv2_tasks.heads.linear import LinearHead
 from mnv2_tasks.heads.ssd import SSDHead
+from mnv2_tasks.kinds import detection, segmentation
 from mnv2_tasks.losses.multibox import MultiBoxLoss
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
 from mnv2_tasks.prediction.predict import predict
 from mnv2_tasks.prediction.predictor import Predictor, choose_device, find_inputs, predict_images
-from mnv2_tasks.prediction.results import as_json, in_words, make_folder, write_mask
+from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask
 from mnv2_tasks.tasks.segmentation import SegmentationTask
@@ -210,19 +212,19 @@ def test_folders_are_numbered(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/out: cannot be made .* choose another place with out="):
-        make_folder(str(tmp_path / "file" / "out"))
+        make_folder(str(tmp_path / "file" / "out"), tmp_path)
 
 
 def test_an_image_without_objects_has_an_empty_list(network):
     task = network.tasks["ssdlite"]
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    content = as_json(task, nothing, min_score=0.5)
-    assert content == [] and in_words(task, content) == "no object"
+    content = detection.as_json(nothing, task.class_names, min_score=0.5)
+    assert content == [] and detection.in_words(content) == "no object"
 
 
-def test_words_count_the_objects(network):
+def test_words_count_the_objects():
     content = [{"class": "ring"}, {"class": "disc"}, {"class": "disc"}]
-    assert in_words(network.tasks["ssdlite"], content) == "2 disc, 1 ring"
+    assert detection.in_words(content) == "2 disc, 1 ring"
 
 
 def test_a_mask_keeps_its_indices_and_has_the_colours_of_its_classes(tmp_path):
@@ -233,9 +235,9 @@ def test_a_mask_keeps_its_indices_and_has_the_colours_of_its_classes(tmp_path):
         assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) == 9
 
 
-def test_words_leave_out_what_is_hardly_there(network):
+def test_words_leave_out_what_is_hardly_there():
     content = {"classes": {"background": 0.62, "disc": 0.376, "ring": 0.004}}
-    assert in_words(network.tasks["mobile_deeplabv3"], content) == "62% background, 38% disc"
+    assert segmentation.in_words(content) == "62% background, 38% disc"
 
 
 @pytest.mark.parametrize("override", ["min_score=1.5", "min_score=-1", "batch=0"])

@@ -153,7 +153,7 @@ def test_a_shard_that_was_cut_short_meanwhile_is_named(packed, tmp_path):
 
 
 def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
-    for module in ("packing", "members"):
+    for module in ("packing", "images.file_bytes"):
         monkeypatch.setattr(f"mnv2_tasks.data.{module}.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'pip install -e "\.\[streaming\]"'):
         pack(folder("classification", tmp_path / "pictures"), ["train"], tmp_path / "out")

@@ -15,8 +15,7 @@ from mnv2_tasks.bench.machine import machine
 from mnv2_tasks.config.words import nearest
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.prediction.results import make_folder
-from mnv2_tasks.runs.folder import write_json
+from mnv2_tasks.runs.folder import make_folder, write_json
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def bench(config: DictConfig) -> list[Table]:
     heading = f"{machine()}; {'quick: shows that it runs, not how fast' if config.quick else PARTS[config.what]}"
     console = Console()
     console.print(heading, highlight=False)
-    tables = import_module(f"mnv2_tasks.bench.bench.{config.what}").measure(config, out)
+    tables = import_module(f"mnv2_tasks.bench.{config.what}").measure(config, out)
     for table in tables:
         table.show(console)
     text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])

@@ -21,13 +21,14 @@ from mnv2_tasks.config.words import nearest
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.export.write import write
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import compiled_for_prediction
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes.exported import Exported
-from mnv2_tasks.runtimes.formats import FORMATS, format_module
+from mnv2_tasks.runtimes.formats import FORMATS
 from mnv2_tasks.weights.passport import make_passport
 
 log = logging.getLogger(__name__)
@@ -167,9 +168,7 @@ def export_all(task: str, size: int, folder: Path, quick: bool) -> dict[str, Pat
             path = folder / f"{name}-{precision}{about.suffix}"
             example = torch.from_numpy(pixels(size, CALIBRATION if precision == "int8" else 2))
             try:
-                format_module(name, to_write=True).write(
-                    network, example, metadata | {"precision": precision}, path, precision
-                )
+                write(network, name, example, metadata | {"precision": precision}, path, precision)
                 files[f"{name} {precision}"] = path
             except Exception as error:  # a library's own; the others go on
                 files[f"{name} {precision}"] = str(error).split("\n")[0]

@@ -13,49 +13,16 @@ from mnv2_tasks.contracts import DataSource, Sample
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Split, read_records, sample_of
-from mnv2_tasks.drawing.canvas import MAX_SIDE, Canvas, class_colours, fit, legend, scaled_size
-from mnv2_tasks.drawing.results import Rect, draw_mask, frame_box, free_place, sheet, write_tab
+from mnv2_tasks.drawing.canvas import MAX_SIDE, scaled_size
+from mnv2_tasks.drawing.picture_files import write_picture
+from mnv2_tasks.drawing.results import sheet
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.prediction.results import write_picture
+from mnv2_tasks.kinds.kinds import KINDS
 
 COLUMNS = 4
 SHORT, LONG = 480, 720  # pixels of the sides of a picture on a page
 NAMED = 100  # more classes than this fit no axis
 SKEWED = 20  # times as many of one class as of another: a linear axis would show the one only
-
-
-def draw_annotations(sample: Sample, kind: str, class_names: Sequence[str]) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: what is annotated for this kind of task, and below it in words."""
-    if kind == "segmentation":
-        assert sample.mask is not None
-        return draw_mask(sample.image, sample.mask, class_names)
-    colours = class_colours(len(class_names))
-    picture, scale = fit(sample.image)
-    if kind == "classification":
-        assert sample.label is not None
-        return legend(picture, [(class_names[sample.label], colours[sample.label])], "")
-    assert sample.boxes is not None and sample.box_labels is not None
-    canvas = Canvas(picture)
-    height, width = sample.image.shape[:2]
-    boxes = np.nan_to_num(sample.boxes).clip(0, [width, height, width, height])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    rows = [
-        ((boxes[i] * scale).round().astype(int).tolist(), int(sample.box_labels[i]))
-        for i in np.argsort(-sides.prod(axis=1), kind="stable")
-        if (sides[i] > 0).all() and 0 <= sample.box_labels[i] < len(class_names)
-    ]
-    for box, label in rows:  # the smallest on top
-        frame_box(canvas, box, colours[label])
-    taken: list[Rect] = []
-    for box, label in rows:
-        text = canvas.elide(class_names[label], canvas.width // 3)
-        tab = free_place(canvas, box, canvas.text_width(text) + canvas.text_size, taken)
-        if tab is not None:
-            taken.append(tab)
-            write_tab(canvas, tab, text, colours[label])
-    labels = [label for _, label in rows]
-    entries = [(f"{labels.count(label)} {class_names[label]}", colours[label]) for label in sorted(set(labels))]
-    return legend(canvas.array(), entries, "no objects")
 
 
 def write_samples(source: DataSource, split: str, count: int, path: Path, records: Records | None = None) -> int:
@@ -81,7 +48,7 @@ def write_samples(source: DataSource, split: str, count: int, path: Path, record
         except DataError as error:
             unread = error
             continue
-        pictures.append(_reduced(draw_annotations(_resized(sample), source.kind, source.class_names)))
+        pictures.append(_reduced(KINDS[source.kind].draw_annotations(_resized(sample), source.class_names)))
     if not pictures:
         raise unread or DataError(f"{split}: no image could be read")
     write_picture(path, sheet(pictures, COLUMNS))

@@ -13,8 +13,8 @@ from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.problems import box_problems
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Examination, Split, mask_of
+from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.prediction.results import write_mask
 
 INSIDE = 0.5  # share of a box that must lie in the image for the rest to be cut off; else the box is dropped
 

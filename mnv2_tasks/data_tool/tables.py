@@ -13,8 +13,8 @@ from mnv2_tasks.data.reading.folders import counted, some
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data_tool.anchor_recall import MATCHED
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
+from mnv2_tasks.kinds.kinds import KINDS
 
-COUNTED = {"classification": "images", "detection": "boxes", "segmentation": "pixels"}
 LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS, as in report.py
 EXAMPLES = 3  # problems of a kind that are shown
 
@@ -62,7 +62,7 @@ def write_bad_files(found: Examination, path: Path) -> None:
 
 def write_classes(found: Examination, path: Path) -> None:
     """A row for each class: its label, its name, and of each split how often it occurs and in how many images."""
-    what = COUNTED[found.source.kind]
+    what = KINDS[found.source.kind].COUNTED
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         columns = [f"{split.name}_{column}" for split in found.splits for column in (what, "images_with_it")]
@@ -119,7 +119,7 @@ def _print_problems(title: str, problems: Sequence[Problem], console: Console) -
 
 
 def _classes(found: Examination) -> Table:
-    what = COUNTED[found.source.kind]
+    what = KINDS[found.source.kind].COUNTED
     table = Table(title=f"classes, by their {what} in {found.splits[0].name}", title_justify="left")
     table.add_column("class")
     for split in found.splits:
@@ -153,7 +153,7 @@ def _gaps(found: Examination) -> list[str]:
     for split in found.splits:
         absent = [name for name, n in zip(found.source.class_names, split.counts.amount) if not n]
         if absent:
-            what = f"{COUNTED[found.source.kind]} of {counted(len(absent), 'class')}"
+            what = f"{KINDS[found.source.kind].COUNTED} of {counted(len(absent), 'class')}"
             lines.append(f"{split.name}: no {what}: {some(absent)}")
     ids = found.source.category_ids
     left_out = sorted(set(range(min(ids), max(ids) + 1)) - set(ids))

@@ -16,9 +16,10 @@ from mnv2_tasks.data.reading.folders import counted
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
 from mnv2_tasks.data_tool.repaired_copy import write_repaired
-from mnv2_tasks.data_tool.tables import COUNTED, print_examination, verdict, write_bad_files, write_classes
+from mnv2_tasks.data_tool.tables import print_examination, verdict, write_bad_files, write_classes
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.prediction.results import make_folder
+from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.runs.folder import make_folder
 
 
 def download(config: DictConfig) -> None:
@@ -49,7 +50,7 @@ def check(config: DictConfig) -> None:
         print_examination(found, config.imgsz, console)
         write_bad_files(found, folder / "bad_files.txt")
         write_classes(found, folder / "classes.csv")
-        plot_classes(found.splits, source.class_names, COUNTED[source.kind], folder / "classes.png")
+        plot_classes(found.splits, source.class_names, KINDS[source.kind].COUNTED, folder / "classes.png")
         for split in found.splits:
             try:
                 write_samples(source, split.name, config.count, folder / _page(config, split.name), split.records)

@@ -3,14 +3,13 @@
 Every function returns a new (H, W, 3) uint8 RGB picture, at a size at which its text can be read (see `canvas.fit`).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from mnv2_tasks.contracts import Detections, Task
+from mnv2_tasks.contracts import Detections
 from mnv2_tasks.drawing.canvas import (
     DARK,
     LIGHT,
@@ -116,32 +115,6 @@ def draw_scores(image: np.ndarray, probabilities: np.ndarray | Tensor, class_nam
     return canvas.array()
 
 
-def draw_results(
-    image: np.ndarray, results: Mapping[str, Any], tasks: Mapping[str, Task], *, min_score: float = 0.5
-) -> np.ndarray:
-    """The pictures of all tasks side by side, each under its name.
-
-    Args:
-        results: {task name: what the task predicts for this one image}.
-        tasks: {task name: task}, for the kinds and the class names.
-        min_score: of the boxes to draw.
-    """
-    panels = []
-    for name, result in results.items():
-        names = tasks[name].class_names
-        if tasks[name].kind == "detection":
-            panels.append(draw_detections(image, result, names, min_score=min_score))
-        elif tasks[name].kind == "segmentation":
-            panels.append(draw_mask(image, result, names))
-        else:
-            panels.append(draw_scores(image, result, names))
-    height = max(panel.shape[0] for panel in panels)
-    size = text_size(fit(image)[0])
-    panels = [_titled(pad(panel, height, 0), name, size) for panel, name in zip(panels, results)]
-    gap = np.full((panels[0].shape[0], 8, 3), DARK, np.uint8)
-    return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
-
-
 def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Pictures of any sizes on one page, `columns` in a row."""
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
@@ -186,9 +159,3 @@ def free_place(canvas: Canvas, box: Sequence[int], width: int, taken: Sequence[R
 
 def _overlap(a: Rect, b: Rect) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _titled(panel: np.ndarray, title: str, size: int) -> np.ndarray:
-    strip = Canvas(np.full((round(2.2 * size), panel.shape[1], 3), DARK, np.uint8), size)
-    strip.write(size, strip.height / 2, strip.elide(title, strip.width - 2 * size, bold=True), LIGHT, bold=True)
-    return np.concatenate([strip.array(), panel])

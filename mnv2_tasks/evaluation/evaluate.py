@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from mnv2_tasks.build import build_sources, class_names_of, load_tasks
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.score import score
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.prediction import report
@@ -56,8 +57,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         write_json(out / "metrics.json", module.metrics)
         save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
         for name, task in network.tasks.items():
-            if task.kind == "detection":  # the data set's own image and category ids, as COCO's server takes them
-                write_json(out / f"{name}_results.json", task.metric.coco_results())
+            if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
+                write_json(out / f"{name}_results.json", for_server)
         report.print_metrics(network, module.metrics)
         for line in report.conditions(config, path, weights, sources, precision):
             log.info("%s", line)

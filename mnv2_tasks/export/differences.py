@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
-from mnv2_tasks.contracts import Detections, Frames, Model
+from mnv2_tasks.contracts import Frames, Model
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.collate import images_tensor
 
 BATCH = 4
@@ -47,9 +47,9 @@ def differences(network: Model, exported: Model, images: np.ndarray, precision: 
     limits: dict[tuple[str, str], float | None] = {}
     for ours, theirs in _pairs(network, exported, images):
         for name, task in network.tasks.items():
-            for quantity, value, limit in _compare(task.kind, ours[name], theirs[name], allowed):
+            for quantity, value, limit in KINDS[task.kind].differences(ours[name], theirs[name]):
                 found.setdefault((name, quantity), []).append(value)
-                limits[name, quantity] = limit
+                limits[name, quantity] = getattr(allowed, limit) if allowed and limit else None
     whole = {key: max(v) if key[1].startswith("largest") else sum(v) / len(v) for key, v in found.items()}
     return [Difference(*key, value, limits[key]) for key, value in whole.items()]
 
@@ -66,41 +66,3 @@ def _pairs(network: Model, exported: Model, images: np.ndarray) -> Iterator[tupl
             )
         for i in range(len(batch)):
             yield {name: rows[i] for name, rows in ours.items()}, {name: rows[i] for name, rows in theirs.items()}
-
-
-def _compare(kind: str, ours: Any, theirs: Any, allowed: Allowed | None) -> Iterator[tuple[str, float, float | None]]:
-    if kind == "classification":
-        yield "largest difference of a probability", float((ours - theirs).abs().max()), allowed and allowed.score
-        yield "images with another best class", float(ours.argmax() != theirs.argmax()), None
-    elif kind == "segmentation":
-        yield "pixels of another class, share", float((ours != theirs).double().mean()), allowed and allowed.pixels
-    else:
-        boxes, scores, lost = compare_detections(ours, theirs)
-        yield "largest difference of a score", scores, allowed and allowed.score
-        yield "largest difference of a box, pixels", boxes, allowed and allowed.box
-        yield "detections of one that the other lacks, share", lost, allowed and allowed.lost
-
-
-def compare_detections(ours: Detections, theirs: Detections) -> tuple[float, float, float]:
-    """Of one image: largest differences of sides and of scores among pairs, and the share of detections without a pair.
-
-    A pair has the same class and overlaps by nine tenths. What scores within a thousandth of the last of the list is
-    on its edge and needs none.
-    """
-    if not len(ours.scores) or not len(theirs.scores):
-        lonely = len(ours.scores) + len(theirs.scores)
-        return 0.0, 0.0, float(lonely > 0)
-    overlap = box_iou(ours.boxes, theirs.boxes) * (ours.labels[:, None] == theirs.labels[None, :])
-    best, index = overlap.max(dim=1)
-    paired = best >= 0.9
-    sides = (ours.boxes - theirs.boxes[index]).abs().amax(dim=1)[paired]
-    scores = (ours.scores - theirs.scores[index]).abs()[paired]
-    edge = max(float(ours.scores[-1]), float(theirs.scores[-1])) + 1e-3
-    inner = [ours.scores > edge, theirs.scores > edge]
-    lonely = int((~paired & inner[0]).sum()) + int(((overlap.max(dim=0).values < 0.9) & inner[1]).sum())
-    share = lonely / max(1, int(inner[0].sum()) + int(inner[1].sum()))
-    return _largest(sides), _largest(scores), share
-
-
-def _largest(values: torch.Tensor) -> float:
-    return float(values.max()) if len(values) else 0.0

@@ -20,8 +20,9 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.score import score
 from mnv2_tasks.export.differences import Difference, differences
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
+from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.prediction.results import make_folder
+from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.shipped import as_called_here
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 COMPARED = 16  # images whose results are compared one by one
 LOSS = 0.01  # of the primary score, that a file may cost
-JUDGED = ("onnx", "openvino")  # whose int8 files leave layers in float32 until they cost no more
 
 
 def export(config: DictConfig) -> Path:
@@ -43,7 +43,7 @@ def export(config: DictConfig) -> Path:
         ConfigError: what is asked for does not exist, lacks a package, or the file's results differ; then there is no
             file.
     """
-    module, path = _checked(config)
+    path = _checked(config)
     weights = load_weights(path)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
     fit, sources = build_fit(config), available_sources(config, names)
@@ -67,7 +67,7 @@ def export(config: DictConfig) -> Path:
         if config.precision == "int8" and config.format in JUDGED:
             ours = _judged(network, loaders) | {"qat": weights.passport.get("training", {}).get("qat", False)}
         with console.status(f"writing {config.format}, {config.precision}"):
-            report = module.write(network, torch.from_numpy(example), metadata, part, config.precision, **ours)
+            report = write(network, config.format, torch.from_numpy(example), metadata, part, config.precision, **ours)
         exported = Exported(part)
         wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
         if loaders:
@@ -88,8 +88,8 @@ def export(config: DictConfig) -> Path:
     return out
 
 
-def _checked(config: DictConfig) -> tuple[Any, Path]:
-    """The module that writes the format, and the file of weights."""
+def _checked(config: DictConfig) -> Path:
+    """The file of weights, where all that was asked for can be had."""
     if config.format is None:
         raise ConfigError(f"say what to write: format={' | '.join(FORMATS)}")
     check_format(config.format, config.precision)
@@ -105,7 +105,8 @@ def _checked(config: DictConfig) -> tuple[Any, Path]:
         for file in [*_files(out), *([_report_of(out)] if config.precision == "int8" else [])]:
             if file.exists():
                 raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
-    return format_module(config.format, to_write=True), path
+    format_module(config.format, to_write=True)
+    return path
 
 
 def _place(config: DictConfig) -> Path:

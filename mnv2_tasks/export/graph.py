@@ -1,34 +1,15 @@
 """What is written to a file: pixels in, results out, every shape known from the input's alone."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mnv2_tasks.boxes.coding import decode_boxes
-from mnv2_tasks.contracts import SSDOutput
-from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.nms import suppress
+from mnv2_tasks.kinds.kinds import KINDS, Suppress
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.network import Network
-
-OUTPUTS = {  # kind of task -> names of its outputs
-    "classification": ("probabilities",),
-    "detection": ("boxes", "scores", "labels", "counts"),
-    "segmentation": ("class_map",),
-}
-
-
-def output_names(kinds: Mapping[str, str]) -> list[str]:
-    """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
-    return [name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in OUTPUTS[kind]]
-
-
-SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
-Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
+from mnv2_tasks.runtimes.formats import LARGEST, SMALLEST, output_names
 
 
 class Graph(nn.Module):
@@ -53,9 +34,6 @@ class Graph(nn.Module):
         self.network = fold_batch_norms(network)
         self.suppress = suppress
         self.tasks: dict[str, Any] = dict(self.network.tasks.items())
-        for name, task in self.tasks.items():
-            if task.kind not in OUTPUTS:
-                raise ConfigError(f"{name}: a task of kind {task.kind} cannot be exported")
 
     @property
     def output_names(self) -> list[str]:
@@ -64,7 +42,7 @@ class Graph(nn.Module):
     @property
     def any_size(self) -> bool:
         """Whether the input may have any height and width: SSD's anchors and their number belong to one size."""
-        return all(task.kind == "segmentation" for task in self.tasks.values())
+        return all(KINDS[task.kind].ANY_SIZE for task in self.tasks.values())
 
     @property
     def dynamic_shape(self) -> dict[int, Any]:
@@ -79,39 +57,5 @@ class Graph(nn.Module):
         heads = self.network(images.float().permute(0, 3, 1, 2))  # in this order the runtimes move less
         results: list[Tensor] = []
         for name, task in self.tasks.items():
-            if task.kind == "classification":
-                results.append(heads[name].float().softmax(dim=1))
-            elif task.kind == "detection":
-                results += detect_batch(heads[name], size, self.suppress, **task.postprocess)
-            else:
-                logits = F.interpolate(heads[name].float(), size=size, mode="bilinear", align_corners=True)
-                results.append(logits.max(dim=1).indices.to(torch.uint8))
+            results += KINDS[task.kind].exported(heads[name], size, task, self.suppress)
         return tuple(results)
-
-
-def detect_batch(
-    output: SSDOutput,
-    size: tuple[int, int],
-    suppress: Suppress,
-    *,
-    scores: str,
-    score_threshold: float,
-    iou_threshold: float,
-    candidates: int,
-    max_detections: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`boxes.postprocess.detect` for a batch: boxes, scores, labels and counts as in `Graph`."""
-    logits = output.class_logits.float()
-    confidence = (logits.softmax(dim=-1) if scores == "softmax" else logits.sigmoid())[..., :-1]  # (B, A, K)
-    num_classes = confidence.shape[-1]
-    pairs = confidence.shape[1] * num_classes
-    confidence, order = confidence.flatten(1).topk(min(candidates, pairs), dim=1)  # (B, k)
-    anchor, labels = order // num_classes, order % num_classes
-    deltas = output.box_deltas.float().gather(1, anchor[..., None].expand(-1, -1, 4))
-    height, width = size
-    limit = torch.tensor([width, height, width, height], dtype=torch.float32, device=logits.device)
-    boxes = torch.minimum((decode_boxes(deltas, output.anchors[anchor]) * limit).clamp(min=0), limit)
-    count = min(max_detections, boxes.shape[1])
-    picks, valid = suppress(boxes, labels, confidence > score_threshold, iou_threshold, count)
-    chosen = boxes.gather(1, picks[..., None].expand(-1, -1, 4)) * valid[..., None]
-    return chosen, confidence.gather(1, picks) * valid, labels.gather(1, picks) * valid, valid.sum(dim=1)

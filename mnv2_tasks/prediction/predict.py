@@ -5,10 +5,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mnv2_tasks.build import build_fit
+from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.results import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.prediction.predictor import DEMO, Predictor, find_inputs, load_model
-from mnv2_tasks.prediction.results import write_entries, write_picture
+from mnv2_tasks.prediction.results import write_entries
 
 
 def predict(config: DictConfig) -> None:

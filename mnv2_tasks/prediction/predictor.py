@@ -11,17 +11,19 @@ import numpy as np
 import torch
 
 from mnv2_tasks.build import load_network
-from mnv2_tasks.contracts import Detections, Frames, Model
+from mnv2_tasks.contracts import Frames, Model
 from mnv2_tasks.data.images.decode import check_image, read_image
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
-from mnv2_tasks.drawing.results import draw_results
+from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler, compiled_for_prediction
 from mnv2_tasks.prediction.inputs import find_images
-from mnv2_tasks.prediction.results import as_json, in_words, make_folder, write_mask, write_picture
+from mnv2_tasks.prediction.results import draw_results
+from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.weight_files import find_weights
 
@@ -72,7 +74,10 @@ def predict_images(network: Model, images: Sequence[np.ndarray], fit: Fit) -> li
     with torch.inference_mode():
         results = network.predict(images_tensor(inputs).to(network.device), frames)
     return [
-        {name: _restore(of_task[i], sizes[i], originals[i]) for name, of_task in results.items()}
+        {
+            name: KINDS[network.tasks[name].kind].resized(of_task[i], sizes[i], originals[i])
+            for name, of_task in results.items()
+        }
         for i in range(len(images))
     ]
 
@@ -96,7 +101,7 @@ class Predictor:
         if not 0 <= min_score <= 1:
             raise ConfigError(f"min_score={min_score}: expected a number in [0, 1]")
         self.network, self.fit, self.min_score = network, fit, min_score
-        self.out = make_folder(out)
+        self.out = make_folder(out, Path("runs/predict"))
         self.seconds = {"reading": 0.0, "network": 0.0, "drawing": 0.0}  # spent so far
         self.taken: set[str] = set()  # stems of the files written, in lower case
 
@@ -132,11 +137,11 @@ class Predictor:
         entry = {"file": name, "picture": f"{stem}.jpg", "width": image.shape[1], "height": image.shape[0]}
         phrases = []
         for task, result in results.items():
-            entry[task] = as_json(tasks[task], result, min_score=self.min_score)
-            if tasks[task].kind == "segmentation":
-                entry[task]["mask"] = f"{stem}_{task}_mask.png"
-                write_mask(self.out / entry[task]["mask"], result)
-            words = in_words(tasks[task], entry[task])
+            kind = KINDS[tasks[task].kind]
+            entry[task] = kind.as_json(result, tasks[task].class_names, self.min_score)
+            if files := kind.write_files(result, self.out, f"{stem}_{task}"):
+                entry[task] |= files
+            words = kind.in_words(entry[task])
             phrases.append(words if len(results) == 1 else f"{task} {words}")
         line = f"{Path(name).name} {image.shape[1]}x{image.shape[0]}: {'; '.join(phrases)}"
         return Outcome(name, line, entry, picture)
@@ -198,15 +203,3 @@ def _photo(path: Path) -> np.ndarray:
 
 def _scene(index: int) -> np.ndarray:
     return draw_scene(0, "val", index, DEMO_SIZE).image
-
-
-def _restore(result: Any, frame: tuple[int, ...], size: tuple[int, ...]) -> Any:
-    """One image's result on the CPU, from the frame (height, width) it was computed in to the image's own."""
-    if isinstance(result, Detections):
-        factors = [size[1] / frame[1], size[0] / frame[0]] * 2
-        boxes = result.boxes.cpu() * torch.tensor(factors)
-        return Detections(boxes, result.scores.cpu(), result.labels.cpu())
-    if result.ndim == 1:
-        return result.cpu()
-    class_map = result.to(torch.uint8).cpu().numpy()
-    return cv2.resize(class_map, size[::-1], interpolation=cv2.INTER_NEAREST)

@@ -11,10 +11,12 @@ from rich.table import Table
 from mnv2_tasks.build import data_name
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
-from mnv2_tasks.drawing.results import draw_results, sheet
+from mnv2_tasks.drawing.picture_files import write_picture
+from mnv2_tasks.drawing.results import sheet
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction.predictor import predict_images
-from mnv2_tasks.prediction.results import write_picture
+from mnv2_tasks.prediction.results import draw_results
 from mnv2_tasks.weights.weight_files import Weights
 
 log = logging.getLogger(__name__)
@@ -29,22 +31,17 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
     several = len(network.tasks) > 1
     for name, task in network.tasks.items():
         own = {k.removeprefix(f"{name}/"): v for k, v in metrics.items() if not several or k.startswith(f"{name}/")}
-        if task.kind == "detection":
-            console.print(task.metric.table, markup=False, highlight=False, soft_wrap=True)
-            console.print(_table(f"{name}: AP by class", "AP", own["AP_per_class"]))
-            _say_absent(console, "objects", task.class_names, own["AP_per_class"])
-        elif task.kind == "segmentation":
-            console.print(_table(f"{name}: IoU by class", "IoU", own["IoU"]))
-            _say_absent(console, "pixels", task.class_names, own["IoU"])
-        else:
-            console.print(_table(f"{name}: top-1 by class", "top-1", own["top1_per_class"]))
-            _say_absent(console, "images", task.class_names, own["top1_per_class"])
-            console.print(f"{name}: top-1 {own['top1']:.4f}  top-5 {own['top5']:.4f}  of {own['images']} images")
+        kind = KINDS[task.kind]
+        if words := kind.scores_in_words(name, own, task.metric):
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
+        of_classes = own[kind.CLASS_SCORES]
+        console.print(_table(f"{name}: {kind.CLASS_SCORE_TITLE} by class", kind.CLASS_SCORE_TITLE, of_classes))
+        _print_absent(console, kind.COUNTED, task.class_names, of_classes)
     numbers = [f"{key}={value:.4f}" for key, value in metrics.items() if isinstance(value, float)]
     log.info("metrics: %s", " ".join(numbers))
 
 
-def _say_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:
+def _print_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:
     absent = [name for name in names if name not in scored]
     if absent:
         shown = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else "")
@@ -84,17 +81,12 @@ def conditions(
         f"convolutions padded as in {config.backbone.get('padding', 'torch')}; "
         f"output stride {config.output_stride}; {precision}",
     ]
+    views = f"scales {list(config.scales)}, {'with' if config.flip else 'without'} mirrored views"
     for name, source in sources.items():
         lines.append(f"{name}: {data_name(config, name)}, {source.describe()}")
         lines += source.skipped if hasattr(source, "skipped") else []
-        task = config.tasks[name]
-        if source.kind == "detection":
-            lines.append(
-                f"{name}: {task.scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
-                f"{task.iou_threshold}, {task.max_detections} detections per image; COCO counts 100"
-            )
-        elif source.kind == "segmentation":
-            lines.append(f"{name}: scales {list(config.scales)}, {'with' if config.flip else 'without'} mirrored views")
+        if words := KINDS[source.kind].conditions(config.tasks[name], views):
+            lines.append(f"{name}: {words}")
     return lines
 
 

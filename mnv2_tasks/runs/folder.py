@@ -45,6 +45,26 @@ def next_folder(parent: Path, stem: str) -> Path:
     return folder
 
 
+def make_folder(out: str | None, parent: Path) -> Path:
+    """A folder for results: `out`, or `<parent>/<n>` with the first free n.
+
+    Raises:
+        ConfigError: `out` holds files already, which might be the user's photos, or the folder cannot be made.
+    """
+    folder = Path(out).expanduser() if out else parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not out:
+            number = 1 + max((int(p.name) for p in parent.iterdir() if p.name.isdecimal()), default=0)
+            folder = parent / str(number)
+            folder.mkdir()
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another place with out=") from None
+    if any(folder.iterdir()):
+        raise ConfigError(f"out={out}: is not empty, and nothing is overwritten; choose another folder")
+    return folder
+
+
 def run_folder_of(config: DictConfig) -> Path:
     """A new run folder. Lightning starts the other processes of a node anew; they find it in the environment.
 

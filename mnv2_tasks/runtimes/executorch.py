@@ -10,20 +10,17 @@ import torch
 from torch.export import Dim
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.export.graph import SMALLEST, Graph
-from mnv2_tasks.export.nms import suppress_scanned
-from mnv2_tasks.network.network import Network
+from mnv2_tasks.runtimes.formats import SMALLEST
 
 LARGEST = 1025  # pixels of a side, where any size is taken: the file's memory is planned for it
 
 
-def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file for the example's height and width, or up to `LARGEST` where the graph takes any; images go one by one.
 
     Args:
         example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
     """
-    graph = Graph(network, suppress_scanned)
     # AUTO, because torch cannot prove of a rounding network that it takes all of a named dimension's sizes
     side: Any = Dim.AUTO(min=SMALLEST, max=LARGEST) if graph.any_size else Dim.STATIC
     constants = metadata | {"smallest": json.dumps([SMALLEST] * 2 if graph.any_size else example.shape[1:3])}
@@ -44,7 +41,7 @@ def _planes(images: torch.Tensor) -> torch.Tensor:
     return images.float().permute(0, 3, 1, 2)
 
 
-def _quantised(network: Network, images: torch.Tensor, side: Any) -> Any:
+def _quantised(network: torch.nn.Module, images: torch.Tensor, side: Any) -> Any:
     """A network whose layers round weights, for each channel, and activations, by fixed ranges, to 8 bits."""
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e

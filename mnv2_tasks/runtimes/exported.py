@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mnv2_tasks.contracts import Detections, Frames
+from mnv2_tasks.contracts import Frames
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.export.graph import OUTPUTS, output_names
-from mnv2_tasks.runtimes.formats import format_module, format_of
+from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.runtimes.formats import format_module, format_of, output_names
 
 
 def is_exported(path: Path) -> bool:
@@ -68,34 +67,11 @@ class Exported:
         return dict(zip(self.output_names, self.session(np.ascontiguousarray(images))))
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
-        """As `Network.predict`. Class maps have the input's size and are resized to nearest neighbours."""
+        """As `Network.predict`."""
         arrays = self.run(images.permute(0, 2, 3, 1).cpu().numpy())
         results: dict[str, Any] = {}
         for task, about in self.tasks.items():
             prefix = "" if len(self.tasks) == 1 else f"{task}_"
-            own = [torch.from_numpy(np.asarray(arrays[prefix + name])) for name in OUTPUTS[about.kind]]
-            if about.kind == "classification":
-                results[task] = own[0]
-            elif about.kind == "detection":
-                results[task] = [_detections(*rows) for rows in zip(*own, *frames[1:])]
-            else:
-                results[task] = [_class_map(*rows) for rows in zip(own[0], *frames[1:])]
+            outputs = [torch.from_numpy(np.asarray(arrays[prefix + name])) for name in KINDS[about.kind].OUTPUTS]
+            results[task] = KINDS[about.kind].from_exported(outputs, frames)
         return results
-
-
-def _detections(
-    boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor, content: Tensor, original: Tensor
-) -> Detections:
-    """One image's, from pixels of the input to those of the image, which `content` of the input holds."""
-    n = int(count)
-    height, width = (original / content).tolist()
-    scaled = boxes[:n] * torch.tensor([width, height, width, height])
-    limit = original.flip(0).repeat(2).float()
-    return Detections(torch.minimum(scaled, limit), scores[:n], labels[:n])
-
-
-def _class_map(class_map: Tensor, content: Tensor, original: Tensor) -> Tensor:
-    cut = class_map[: content[0], : content[1]]
-    if cut.shape != tuple(original.tolist()):
-        cut = F.interpolate(cut[None, None].float(), size=tuple(original.tolist()), mode="nearest")[0, 0]
-    return cut.long()

@@ -1,9 +1,12 @@
 """The files a network can become: what each is called, at which precisions, and which library writes and runs it.
 
-Behind each stands a module of this package with `write(network, example, metadata, path, precision)` and a class
+Behind each stands a module of this room with `write(graph, example, metadata, path, precision)` and a class
 `Session(path, threads)`: `metadata`, and a call of (B, H, W, 3) uint8 pixels that returns arrays in the graph's order.
+The graph comes finished: an `export.graph.Graph`, of which is used what it takes and returns, `network`, `any_size`,
+`dynamic_shape` and `output_names`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.kinds.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,15 @@ FORMATS = {
     "litert": Format("litert", ".tflite", ("fp32", "fp16", "int8"), ("ai_edge_litert",), ("litert_torch",)),
     "torch": Format("torch_program", ".pt2", ("fp32", "bf16"), ()),
 }
+
+SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
+
+
+def output_names(kinds: Mapping[str, str]) -> list[str]:
+    """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
+    return [
+        name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in KINDS[kind].OUTPUTS
+    ]
 
 
 def format_module(name: str, *, to_write: bool = False) -> ModuleType:

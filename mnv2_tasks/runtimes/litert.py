@@ -14,12 +14,9 @@ import numpy as np
 import torch
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.nms import suppress_unrolled
-from mnv2_tasks.network.network import Network
 
 
-def write(network: Network, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file for the example's height and width, since the converter knows no others; images go one by one.
 
     fp16 stores the weights in half and computes in float32.
@@ -30,7 +27,7 @@ def write(network: Network, example: torch.Tensor, metadata: dict[str, str], pat
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch  # pyright: ignore[reportMissingImports]
 
-    graph = Graph(network, suppress_unrolled).eval()
+    graph = graph.eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the converter's affairs
         graph.network(example[:1].permute(0, 3, 1, 2))  # anchors are remembered: made of real numbers first

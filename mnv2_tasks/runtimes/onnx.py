@@ -8,58 +8,41 @@ from typing import Any
 import numpy as np
 import torch
 
-from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.int8.quantise import Convert, Score, quantise
-from mnv2_tasks.export.int8.report import Report
-from mnv2_tasks.network.network import Network
-
 OPSET = 18
 
 
-def write(
-    network: Network,
-    example: torch.Tensor,
-    metadata: dict[str, str],
-    path: Path,
-    precision: str,
-    *,
-    budget: float | None = None,
-    score: Score | None = None,
-    convert: Convert = lambda file: file,
-    qat: bool = False,
-) -> Report | None:
+def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file, for any number of images at once; of any height and width where the graph takes them.
 
     Args:
-        example: (B, H, W, 3) uint8, B > 1; of int8, all calibration images.
-        budget, score, convert, qat: of int8, see `quantise.quantise`, whose report is returned.
+        graph: see `formats`.
+        example: (B, H, W, 3) uint8, B > 1.
+        precision: fp32 or fp16; int8 is made of the former, see export/int8.
     """
-    import onnx
-
-    report = None
-    if precision == "int8":
-        model, report = quantise(
-            network, example.numpy(), metadata=metadata, budget=budget, score=score, convert=convert, qat=qat
-        )
-    else:
-        model = to_onnx(Graph(network), example)
+    model = to_onnx(graph, example)
     if precision == "fp16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
 
         model = convert_float_to_float16(model, keep_io_types=True, op_block_list=AT_FULL)
         OnnxModel(model).topological_sort()  # the casts were put at the end
+    save(model, metadata, path)
+
+
+def save(model: Any, metadata: dict[str, str], path: Path) -> None:
+    """Write an `onnx.ModelProto` that was found to be sound."""
+    import onnx
+
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-    return report
 
 
 # post-processing loses boxes and pixels at half precision
 AT_FULL = ["NonMaxSuppression", "Resize", "TopK", "Softmax", "Sigmoid", "ReduceMax"]
 
 
-def to_onnx(graph: Graph, example: torch.Tensor) -> Any:
+def to_onnx(graph: Any, example: torch.Tensor) -> Any:
     """The float32 model, an `onnx.ModelProto`."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's affairs

@@ -1,50 +1,27 @@
 """OpenVINO's IR: an .xml and, beside it, a .bin with the weights; converted from ONNX."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from mnv2_tasks.export.int8.quantise import Score
-from mnv2_tasks.export.int8.report import Report
-from mnv2_tasks.network.network import Network
+from mnv2_tasks.runtimes import onnx
 
 
-def write(
-    network: Network,
-    example: torch.Tensor,
-    metadata: dict[str, str],
-    path: Path,
-    precision: str,
-    *,
-    budget: float | None = None,
-    score: Score | None = None,
-    qat: bool = False,
-) -> Report | None:
-    """fp16 stores the weights in half and computes in float32 where the processor has no half; bf16 is computed in.
-
-    Args:
-        budget, score, qat: of int8, see `quantise.quantise`.
+def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+    """As ONNX's, converted. fp16 stores the weights in half and computes in float32 where the processor has no half;
+    bf16 is computed in; int8 is converted from an int8 .onnx, see export/int8.
     """
-    from mnv2_tasks.runtimes import onnx
-
-    def convert(source: Path) -> Path:
-        _convert(source, metadata, source.with_suffix(".xml"), "fp32")
-        return source.with_suffix(".xml")
-
     source = path.with_suffix(".onnx.part")
     try:
-        exact = "int8" if precision == "int8" else "fp32"
-        report = onnx.write(
-            network, example, metadata, source, exact, budget=budget, score=score, convert=convert, qat=qat
-        )
-        _convert(source, metadata, path, precision)
+        onnx.write(graph, example, metadata, source, "fp32")
+        convert(source, metadata, path, precision)
     finally:
         source.unlink(missing_ok=True)
-    return report
 
 
-def _convert(source: Path, metadata: dict[str, str], path: Path, precision: str) -> None:
+def convert(source: Path, metadata: dict[str, str], path: Path, precision: str) -> None:
     """From a .onnx file."""
     import openvino
 

@@ -11,21 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.nms import suppress_looped
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.network.network import Network
 
 METADATA = "metadata.json"
 
 
-def write(network: Network, example: Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
+def write(graph: Any, example: Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file, for any number of images at once; of any height and width where the graph takes them.
 
     Args:
         example: (B, H, W, 3) uint8, B > 1.
     """
-    graph = Graph(network, suppress_looped)
     with torch.no_grad():
         graph.network(example.permute(0, 3, 1, 2))  # anchors are remembered: they must be made of real numbers first
         if precision == "bf16":

@@ -22,6 +22,7 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.rounding import head_outputs, input_ranges, rounded, sqnr
 from mnv2_tasks.network.rounding_training import as_trained_rounded
 from mnv2_tasks.runtimes.formats import format_module, format_of
+from mnv2_tasks.runtimes.onnx import to_onnx
 
 SIMULATED = 16  # of the calibration images: as many to measure errors on, and others to choose by
 MOST_IN_FLOAT = 0.5  # of the layers; a file beyond is hardly int8
@@ -59,8 +60,6 @@ def quantise(
         ConfigError: there is nothing to calibrate on, or the budget asks for half of the layers in float32 or more.
     """
     import onnx
-
-    from mnv2_tasks.runtimes.onnx import to_onnx
 
     _check_calibration(calibration)
     fitted, held_out = (_some(calibration[start::2]) for start in (0, 1 % len(calibration)))

@@ -36,7 +36,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
         return print(as_called_here(__doc__))
     folders, options = _sorted(arguments)
 
-    from mnv2_tasks.prediction.results import make_folder  # after the command line was found to be right
+    from mnv2_tasks.runs.folder import make_folder  # after the command line was found to be right
     from mnv2_tasks.studies.compare.compare import compare
 
     out = Path(options["out"]).expanduser() if "out" in options else make_folder(None, Path("runs/compare"))

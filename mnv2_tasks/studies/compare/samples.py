@@ -8,9 +8,9 @@ import numpy as np
 
 from mnv2_tasks.build import build_sources
 from mnv2_tasks.contracts import Sample
-from mnv2_tasks.data_tool.pages import draw_annotations
 from mnv2_tasks.drawing.canvas import class_colours, fit
 from mnv2_tasks.drawing.results import draw_detections, draw_mask
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.prediction.predictor import predict_images
 from mnv2_tasks.studies.compare.measure import Built
 from mnv2_tasks.studies.compare.run import Run
@@ -83,7 +83,7 @@ def colours_shown(samples: Sequence[Sample], kind: str, class_names: Sequence[st
 def _truth(sample: Sample, kind: str, class_names: Sequence[str]) -> Shown:
     if kind == "classification":
         return Shown(_reduced(fit(sample.image)[0]), [class_names[sample.label]])
-    return Shown(_without_strip(draw_annotations(sample, kind, class_names), sample), [])
+    return Shown(_without_strip(KINDS[kind].draw_annotations(sample, class_names), sample), [])
 
 
 def _prediction(sample: Sample, result: Any, kind: str, class_names: Sequence[str]) -> Shown:

@@ -1,0 +1,76 @@
+"""What only classification knows. A result is (K,) probabilities. See `kinds.Kind`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnv2_tasks.contracts import ClassificationBatch, Frames, Sample
+from mnv2_tasks.drawing.annotations import draw_label
+from mnv2_tasks.drawing.results import TOP, draw_scores
+
+SCORE, SCORE_TITLE = "top1", "top-1"
+CLASS_SCORES, CLASS_SCORE_TITLE = "top1_per_class", "top-1"
+COUNTED = "images"
+OUTPUTS = ("probabilities",)
+ANY_SIZE = False
+
+
+def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> ClassificationBatch:
+    return ClassificationBatch(images, torch.tensor([sample.label for sample in samples]), image_ids, frames)
+
+
+def exported(output: Tensor, size: tuple[int, int], task: Any, suppress: Any) -> tuple[Tensor, ...]:
+    return (output.float().softmax(dim=1),)
+
+
+def from_exported(outputs: Sequence[Tensor], frames: Frames) -> Tensor:
+    return outputs[0]
+
+
+def differences(ours: Tensor, theirs: Tensor) -> Iterator[tuple[str, float, str | None]]:
+    yield "largest difference of a probability", float((ours - theirs).abs().max()), "score"
+    yield "images with another best class", float(ours.argmax() != theirs.argmax()), None
+
+
+def resized(result: Tensor, size: Sequence[int], original: Sequence[int]) -> Tensor:
+    return result.cpu()
+
+
+def as_json(result: Tensor, class_names: Sequence[str], min_score: float) -> list[dict[str, Any]]:
+    """The best five classes."""
+    scores, labels = result.sort(descending=True, stable=True)
+    best = list(zip(labels.tolist(), scores.tolist()))[:TOP]
+    return [{"class": class_names[label], "score": round(score, 4)} for label, score in best]
+
+
+def in_words(content: list[dict[str, Any]]) -> str:
+    return f"{content[0]['class']} {content[0]['score']:.0%}"
+
+
+def write_files(result: Tensor, folder: Path, stem: str) -> dict[str, str]:
+    return {}
+
+
+def draw(image: np.ndarray, result: Tensor, class_names: Sequence[str], min_score: float) -> np.ndarray:
+    return draw_scores(image, result, class_names)
+
+
+def draw_annotations(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
+    assert sample.label is not None
+    return draw_label(sample.image, sample.label, class_names)
+
+
+def scores_in_words(name: str, scores: Mapping[str, Any], metric: Any) -> str:
+    return f"{name}: top-1 {scores['top1']:.4f}  top-5 {scores['top5']:.4f}  of {scores['images']} images"
+
+
+def conditions(task: Any, views: str) -> str:
+    return ""
+
+
+def server_results(metric: Any) -> None:
+    return None

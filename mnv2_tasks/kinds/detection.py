@@ -1,0 +1,134 @@
+"""What only detection knows. A result is `Detections`. See `kinds.Kind`."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from mnv2_tasks.boxes.postprocess import detect_batch
+from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames, Sample, SSDOutput
+from mnv2_tasks.drawing.annotations import draw_boxes
+from mnv2_tasks.drawing.results import draw_detections
+
+SCORE, SCORE_TITLE = "AP", "AP@[.5:.95]"
+CLASS_SCORES, CLASS_SCORE_TITLE = "AP_per_class", "AP"
+COUNTED = "boxes"
+OUTPUTS = ("boxes", "scores", "labels", "counts")
+ANY_SIZE = False  # the anchors and their number belong to one size
+
+
+def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> DetectionBatch:
+    return DetectionBatch(images, [_targets(sample) for sample in samples], image_ids, frames)
+
+
+def _targets(sample: Sample) -> BoxTargets:
+    assert sample.boxes is not None and sample.box_labels is not None
+    height, width = sample.image.shape[:2]
+    scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+    return BoxTargets(torch.from_numpy(sample.boxes) / scale, torch.from_numpy(sample.box_labels))
+
+
+def exported(output: SSDOutput, size: tuple[int, int], task: Any, suppress: Any) -> tuple[Tensor, ...]:
+    return detect_batch(output, size, suppress, **task.postprocess)
+
+
+def from_exported(outputs: Sequence[Tensor], frames: Frames) -> list[Detections]:
+    return [_fitted(*rows) for rows in zip(*outputs, frames.content_sizes, frames.original_sizes)]
+
+
+def _fitted(
+    boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor, content: Tensor, original: Tensor
+) -> Detections:
+    """One image's, from pixels of the input to those of the image, which `content` of the input holds."""
+    n = int(count)
+    height, width = (original / content).tolist()
+    scaled = boxes[:n] * torch.tensor([width, height, width, height])
+    limit = original.flip(0).repeat(2).float()
+    return Detections(torch.minimum(scaled, limit), scores[:n], labels[:n])
+
+
+def differences(ours: Detections, theirs: Detections) -> Iterator[tuple[str, float, str | None]]:
+    boxes, scores, lost = compare_detections(ours, theirs)
+    yield "largest difference of a score", scores, "score"
+    yield "largest difference of a box, pixels", boxes, "box"
+    yield "detections of one that the other lacks, share", lost, "lost"
+
+
+def compare_detections(ours: Detections, theirs: Detections) -> tuple[float, float, float]:
+    """Of one image: largest differences of sides and of scores among pairs, and the share of detections without a pair.
+
+    A pair has the same class and overlaps by nine tenths. What scores within a thousandth of the last of the list is
+    on its edge and needs none.
+    """
+    if not len(ours.scores) or not len(theirs.scores):
+        lonely = len(ours.scores) + len(theirs.scores)
+        return 0.0, 0.0, float(lonely > 0)
+    overlap = box_iou(ours.boxes, theirs.boxes) * (ours.labels[:, None] == theirs.labels[None, :])
+    best, index = overlap.max(dim=1)
+    paired = best >= 0.9
+    sides = (ours.boxes - theirs.boxes[index]).abs().amax(dim=1)[paired]
+    scores = (ours.scores - theirs.scores[index]).abs()[paired]
+    edge = max(float(ours.scores[-1]), float(theirs.scores[-1])) + 1e-3
+    inner = [ours.scores > edge, theirs.scores > edge]
+    lonely = int((~paired & inner[0]).sum()) + int(((overlap.max(dim=0).values < 0.9) & inner[1]).sum())
+    share = lonely / max(1, int(inner[0].sum()) + int(inner[1].sum()))
+    return _largest(sides), _largest(scores), share
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.max()) if len(values) else 0.0
+
+
+def resized(result: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:
+    factors = [original[1] / size[1], original[0] / size[0]] * 2
+    return Detections(result.boxes.cpu() * torch.tensor(factors), result.scores.cpu(), result.labels.cpu())
+
+
+def as_json(result: Detections, class_names: Sequence[str], min_score: float) -> list[dict[str, Any]]:
+    """Boxes are xyxy pixels of the image."""
+    rows = zip(result.labels.tolist(), result.scores.tolist(), result.boxes.tolist())
+    return [
+        {"class": class_names[label], "score": round(score, 4), "box": [round(side, 2) for side in box]}
+        for label, score, box in rows
+        if score >= min_score
+    ]
+
+
+def in_words(content: list[dict[str, Any]]) -> str:
+    counts = Counter(found["class"] for found in content)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no object"
+
+
+def write_files(result: Detections, folder: Path, stem: str) -> dict[str, str]:
+    return {}
+
+
+def draw(image: np.ndarray, result: Detections, class_names: Sequence[str], min_score: float) -> np.ndarray:
+    return draw_detections(image, result, class_names, min_score=min_score)
+
+
+def draw_annotations(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
+    assert sample.boxes is not None and sample.box_labels is not None
+    return draw_boxes(sample.image, sample.boxes, sample.box_labels, class_names)
+
+
+def scores_in_words(name: str, scores: Mapping[str, Any], metric: Any) -> str:
+    """COCO's twelve lines in their exact wording."""
+    return metric.table
+
+
+def conditions(task: Any, views: str) -> str:
+    return (
+        f"{task.scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
+        f"{task.iou_threshold}, {task.max_detections} detections per image; COCO counts 100"
+    )
+
+
+def server_results(metric: Any) -> list[dict[str, Any]]:
+    """With the data set's own image and category ids, as COCO's server takes them."""
+    return metric.coco_results()

@@ -1,0 +1,91 @@
+"""What only one kind of task knows, beside its task, head, loss and metric: one module for each, all alike.
+
+A kind says which batch its samples make, how its results are told, drawn, stored and compared, and what of them an
+exported file returns. Nothing else in the package asks which kind a task is of.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from mnv2_tasks.contracts import Batch, Frames, Sample
+from mnv2_tasks.kinds import classification, detection, segmentation
+
+Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]  # see export/nms.py
+
+
+class Kind(Protocol):
+    """A module of this folder. A result is that of one image, as `Task.results` returns it, unless said otherwise."""
+
+    SCORE: str  # the key of metrics.json that says which checkpoint is best
+    SCORE_TITLE: str  # the same for people
+    CLASS_SCORES: str  # the key of {class: score}
+    CLASS_SCORE_TITLE: str
+    COUNTED: str  # what annotations are counted in
+    OUTPUTS: tuple[str, ...]  # names of what an exported file returns
+    ANY_SIZE: bool  # whether an exported file takes images of any height and width
+
+    def collate(self, samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> Batch: ...
+
+    def exported(self, output: Any, size: tuple[int, int], task: Any, suppress: Suppress) -> tuple[Tensor, ...]:
+        """The head's output for a batch -> `OUTPUTS`; traced, so no shape depends on a value.
+
+        Args:
+            size: height, width of the network's input.
+        """
+        ...
+
+    def from_exported(self, outputs: Sequence[Tensor], frames: Frames) -> Any:
+        """`OUTPUTS` of a batch -> what `Task.results` returns for it."""
+        ...
+
+    def differences(self, ours: Any, theirs: Any) -> Iterator[tuple[str, float, str | None]]:
+        """(quantity, value, which limit of export/differences.py it has; None: only told)."""
+        ...
+
+    def resized(self, result: Any, size: Sequence[int], original: Sequence[int]) -> Any:
+        """On the CPU, from the (height, width) that it was computed in to the image's own."""
+        ...
+
+    def as_json(self, result: Any, class_names: Sequence[str], min_score: float) -> Any:
+        """As results.json has it."""
+        ...
+
+    def in_words(self, content: Any) -> str:
+        """What `as_json` returned in a few words, such as "4 person, 1 bus"."""
+        ...
+
+    def write_files(self, result: Any, folder: Path, stem: str) -> dict[str, str]:
+        """What JSON cannot hold, written to files; their names go into results.json."""
+        ...
+
+    def draw(self, image: np.ndarray, result: Any, class_names: Sequence[str], min_score: float) -> np.ndarray: ...
+
+    def draw_annotations(self, sample: Sample, class_names: Sequence[str]) -> np.ndarray: ...
+
+    def scores_in_words(self, name: str, scores: Mapping[str, Any], metric: Any) -> str:
+        """The lines that stand above the table of classes; may be empty."""
+        ...
+
+    def conditions(self, task: Any, views: str) -> str:
+        """What moves a score beside weights and input; may be empty.
+
+        Args:
+            task: its config.
+            views: the scales and mirrored views that were asked for, in words.
+        """
+        ...
+
+    def server_results(self, metric: Any) -> list[dict[str, Any]] | None:
+        """What the data set's own evaluation server takes, where there is one."""
+        ...
+
+
+KINDS: dict[str, Kind] = {
+    "classification": classification,
+    "detection": detection,
+    "segmentation": segmentation,
+}

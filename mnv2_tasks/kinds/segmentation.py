@@ -1,0 +1,97 @@
+"""What only segmentation knows. A result is a (H, W) class map. See `kinds.Kind`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnv2_tasks.contracts import IGNORE, Frames, Sample, SegmentationBatch
+from mnv2_tasks.drawing.picture_files import write_mask
+from mnv2_tasks.drawing.results import draw_mask
+
+SCORE, SCORE_TITLE = "mIoU", "mIoU"
+CLASS_SCORES, CLASS_SCORE_TITLE = "IoU", "IoU"
+COUNTED = "pixels"
+OUTPUTS = ("class_map",)
+ANY_SIZE = True
+
+
+def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> SegmentationBatch:
+    """Masks of several sizes are padded with IGNORE at the right and below."""
+    masks = [sample.mask for sample in samples if sample.mask is not None]
+    height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
+    padded = np.full((len(masks), height, width), IGNORE, np.uint8)
+    for row, mask in zip(padded, masks, strict=True):
+        row[: mask.shape[0], : mask.shape[1]] = mask
+    return SegmentationBatch(images, torch.from_numpy(padded), image_ids, frames)
+
+
+def exported(output: Tensor, size: tuple[int, int], task: Any, suppress: Any) -> tuple[Tensor, ...]:
+    logits = F.interpolate(output.float(), size=size, mode="bilinear", align_corners=True)
+    return (logits.max(dim=1).indices.to(torch.uint8),)
+
+
+def from_exported(outputs: Sequence[Tensor], frames: Frames) -> list[Tensor]:
+    """Class maps have the input's size and are resized to nearest neighbours."""
+    return [_fitted(*rows) for rows in zip(outputs[0], frames.content_sizes, frames.original_sizes)]
+
+
+def _fitted(class_map: Tensor, content: Tensor, original: Tensor) -> Tensor:
+    cut = class_map[: content[0], : content[1]]
+    if cut.shape != tuple(original.tolist()):
+        cut = F.interpolate(cut[None, None].float(), size=tuple(original.tolist()), mode="nearest")[0, 0]
+    return cut.long()
+
+
+def differences(ours: Tensor, theirs: Tensor) -> Iterator[tuple[str, float, str | None]]:
+    yield "pixels of another class, share", float((ours != theirs).double().mean()), "pixels"
+
+
+def resized(result: Tensor, size: Sequence[int], original: Sequence[int]) -> np.ndarray:
+    """(H, W) uint8."""
+    class_map = result.to(torch.uint8).cpu().numpy()
+    return cv2.resize(class_map, (original[1], original[0]), interpolation=cv2.INTER_NEAREST)
+
+
+def as_json(result: np.ndarray, class_names: Sequence[str], min_score: float) -> dict[str, Any]:
+    """Each class's share of the pixels."""
+    shares = np.bincount(result.ravel(), minlength=len(class_names)) / result.size
+    return {"classes": {name: round(share, 6) for name, share in zip(class_names, shares.tolist()) if share}}
+
+
+def in_words(content: dict[str, Any]) -> str:
+    shares = sorted(((share, name) for name, share in content["classes"].items()), reverse=True)
+    return ", ".join(f"{share:.0%} {name}" for share, name in shares if share >= 0.005)
+
+
+def write_files(result: np.ndarray, folder: Path, stem: str) -> dict[str, str]:
+    """The class map as a PNG."""
+    name = f"{stem}_mask.png"
+    write_mask(folder / name, result)
+    return {"mask": name}
+
+
+def draw(image: np.ndarray, result: Any, class_names: Sequence[str], min_score: float) -> np.ndarray:
+    return draw_mask(image, result, class_names)
+
+
+def draw_annotations(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
+    assert sample.mask is not None
+    return draw_mask(sample.image, sample.mask, class_names)
+
+
+def scores_in_words(name: str, scores: Mapping[str, Any], metric: Any) -> str:
+    return ""
+
+
+def conditions(task: Any, views: str) -> str:
+    return views
+
+
+def server_results(metric: Any) -> None:
+    return None
