@@ -12,7 +12,6 @@ from mnv2_tasks.build import partial_of, task_kinds
 from mnv2_tasks.data.download import published
 from mnv2_tasks.data.packing import pack as write_shards
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import counted
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
 from mnv2_tasks.data_tool.repaired_copy import write_repaired
@@ -20,6 +19,7 @@ from mnv2_tasks.data_tool.tables import print_examination, verdict, write_bad_fi
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.runs.folder import make_folder
+from mnv2_tasks.wording import counted
 
 
 def download(config: DictConfig) -> None:

@@ -16,11 +16,12 @@ from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.prediction import report
-from mnv2_tasks.runs.folder import run_folder_of, write_json
+from mnv2_tasks.runs.folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.training.assemble import build_data, build_module, build_tasks_network, choose_precision, validate
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
+from mnv2_tasks.whole_files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from mnv2_tasks.evaluation.score import score
 from mnv2_tasks.export.differences import Difference, differences
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
@@ -159,7 +160,7 @@ def _loaders(config: DictConfig, sources: Mapping[str, DataSource]) -> dict[str,
     loaders = {}
     for (name, source), loader in zip(sources.items(), build_data(config, dict(sources)).val_dataloader()):
         length = source.length("val")
-        indices = np.unique(np.linspace(0, length - 1, config.count or length).astype(int)).tolist()
+        indices = spread_evenly(length, config.count or length)
         loaders[name] = DataLoader(
             loader.dataset, loader.batch_size, sampler=[(0, i) for i in indices], collate_fn=loader.collate_fn
         )

@@ -23,15 +23,7 @@ from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction import report
-from mnv2_tasks.runs.folder import (
-    check_writable,
-    command_line,
-    describe_run,
-    run_folder_of,
-    start_log,
-    write_config,
-    write_json,
-)
+from mnv2_tasks.runs.folder import check_writable, command_line, describe_run, run_folder_of, start_log, write_config
 from mnv2_tasks.runs.reproduce import (
     check_data,
     check_start,
@@ -57,6 +49,7 @@ from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandom
 from mnv2_tasks.training.initial_weights import start_from_weights
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
+from mnv2_tasks.whole_files import write_json
 
 log = logging.getLogger(__name__)
 

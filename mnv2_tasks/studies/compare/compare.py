@@ -6,7 +6,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.runs.folder import write_json
 from mnv2_tasks.studies.compare.bootstrap import Interval
 from mnv2_tasks.studies.compare.comparison import Comparison, Pictures, as_json, one_passes
 from mnv2_tasks.studies.compare.groups import differences, flatten, group_runs
@@ -16,6 +15,7 @@ from mnv2_tasks.studies.compare.run import Run, names_of, read_config, read_run
 from mnv2_tasks.studies.compare.samples import colours_shown, draw_rows, read_samples
 from mnv2_tasks.studies.compare.subjects import Subject, build_subjects, check_comparable
 from mnv2_tasks.studies.compare.tables import markdown
+from mnv2_tasks.whole_files import write_json
 
 __all__ = ["compare", "Interval"]
 

@@ -11,6 +11,7 @@ from mnv2_tasks.contracts import Sample
 from mnv2_tasks.drawing.canvas import class_colours, fit
 from mnv2_tasks.drawing.results import draw_detections, draw_mask
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.prediction.predictor import predict_images
 from mnv2_tasks.studies.compare.measure import Built
 from mnv2_tasks.studies.compare.run import Run
@@ -40,8 +41,7 @@ def read_samples(run: Run, task: str, count: int) -> list[Sample]:
     source = build_sources(run.config)[task]
     source.prepare(("val",))
     length = source.length("val")
-    places = np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
-    return [source.sample("val", 0, int(index)) for index in places]
+    return [source.sample("val", 0, index) for index in spread_evenly(length, count)]
 
 
 def draw_rows(

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.config.stored import dotted
-from mnv2_tasks.runs.folder import next_folder, write_json
+from mnv2_tasks.runs.folder import next_folder
 from mnv2_tasks.studies.study.plan import Run
+from mnv2_tasks.whole_files import write_json
 
 HARMLESS = (  # may differ without changing what a run is
     "workers", "debug", "runs", "resume", "repeat", "run", "out", "trainer.save_every", "trainer.save_every_steps",
