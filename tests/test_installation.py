@@ -30,6 +30,7 @@ class Installed(NamedTuple):
     def run(self, *command, cwd, **environment):
         """Run a program of the environment with nothing of this one's but the variables that matter to libraries."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        kept["OMP_NUM_THREADS"] = "1"  # as in conftest
         program = self.python.with_name(command[0])
         return subprocess.run(
             [program, *command[1:]], cwd=cwd, env={**kept, **environment}, capture_output=True, text=True, timeout=300
