@@ -1,8 +1,8 @@
 """READ FIRST: everything that travels between the parts, with shapes and units.
 
-    images -> backbone(taps) -> head -> loss | predict -> metric
+    images -> backbone(taps) -> head -> loss | results -> metric
 
-Dimensions: B batch, K foreground classes, A anchors, N objects in an image, M detections, s stride.
+Dimensions: B batch, K foreground classes, A anchors, N most objects in an image, M detections, s stride.
 Sizes are (height, width). Boxes are float32 xyxy *fractions* of the image, in [0, 1], everywhere inside;
 pixels exist only at the two edges: `Sample` (annotation file in) and `Detections` (results out).
 
@@ -43,8 +43,11 @@ class Frames(NamedTuple):
 
 
 class BoxTargets(NamedTuple):
-    boxes: Tensor  # (N, 4) float32 xyxy fractions, N may be 0
-    labels: Tensor  # (N,) int64 in [0, K): background is nobody's label
+    """Objects of each image, padded to those of the image that has the most; N may be 0."""
+
+    boxes: Tensor  # (B, N, 4) float32 xyxy fractions; of padding 0
+    labels: Tensor  # (B, N) int64 in [0, K): background is nobody's label; of padding 0
+    valid: Tensor  # (B, N) bool: the others are padding
 
 
 class ClassificationBatch(NamedTuple):
@@ -56,7 +59,7 @@ class ClassificationBatch(NamedTuple):
 
 class DetectionBatch(NamedTuple):
     images: Tensor  # (B, 3, H, W) uint8
-    targets: list[BoxTargets]
+    targets: BoxTargets
     image_ids: Tensor  # (B,) int64
     frames: Frames
 
@@ -132,23 +135,19 @@ class Metric(Protocol):
 
 
 class Task(Protocol):
-    """Head + loss + predict + metric, an nn.Module without Lightning."""
+    """Head + loss + results + metric, an nn.Module without Lightning. Its head runs once, for all that follows."""
 
     kind: str  # "classification" | "detection" | "segmentation": which batch it takes
     class_names: list[str]
     head: Head
     metric: Metric
 
-    def loss(self, features: dict[str, Tensor], batch: Any) -> dict[str, Tensor]:
-        """Named scalar terms; their sum is optimised."""
-        ...
-
-    def predict(self, features: dict[str, Tensor], frames: Frames) -> Any:
-        """`results` of what the head makes of these features."""
+    def loss(self, output: Any, batch: Any) -> dict[str, Tensor]:
+        """What the head returned for this batch -> named scalar terms; their sum is optimised."""
         ...
 
     def results(self, output: Any, frames: Frames) -> Any:
-        """What the head returns -> results in the pixels of the original images."""
+        """What the head returned -> results in the pixels of the original images."""
         ...
 
 
@@ -162,6 +161,10 @@ class Model(Protocol):
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """(B, 3, H, W) uint8 -> {task name: its `results`}."""
+        ...
+
+    def predict_task(self, task: str, images: Tensor, frames: Frames) -> Any:
+        """One task's results."""
         ...
 
 

@@ -31,7 +31,8 @@ def overfit(task, *overrides, steps=150, spoil=lambda batches: batches):
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 0.004 * (1 - step / steps)
-        losses = network.loss(spoil(batches))
+        spoiled = spoil(batches)
+        losses = network.loss(network.outputs(spoiled), spoiled)
         optimizer.zero_grad()
         sum(sum(terms.values()) for terms in losses.values()).backward()
         optimizer.step()
@@ -40,6 +41,6 @@ def overfit(task, *overrides, steps=150, spoil=lambda batches: batches):
     with torch.no_grad():
         for name, of_task in network.tasks.items():
             batch = batches[name]
-            of_task.metric.update(of_task.predict(network.features(batch.images), batch.frames), batch)
+            of_task.metric.update(of_task.results(network.output(name, batch.images), batch.frames), batch)
             metrics[name] = of_task.metric.compute()
     return metrics

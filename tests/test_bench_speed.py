@@ -44,7 +44,8 @@ def test_each_task_has_a_batch_that_it_can_learn_from():
         contest = contest._replace(size=64, batch=2)
         config = compose("train", [f"task={contest.task}", "width=0.1"])
         network = build_network(config, {contest.task: [str(i) for i in range(contest.classes)]})
-        terms = network.loss({contest.task: our_batch(contest)})[contest.task]
+        batches = {contest.task: our_batch(contest)}
+        terms = network.loss(network.outputs(batches), batches)[contest.task]
         assert all(torch.isfinite(term) for term in terms.values())
 
 

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from one_image_at_a_time import match_image
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, nms
 
@@ -15,6 +17,12 @@ def random_boxes(seed, count, smallest=0.02):
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=generator) * 0.7
     return torch.cat([corner, corner + smallest + torch.rand(count, 2, generator=generator) * 0.25], dim=1)
+
+
+def match_one(boxes, anchors, iou_threshold):
+    """(A,) of one image whose boxes, (N, 4), are all objects."""
+    [match] = match_anchors(boxes[None], torch.ones(1, len(boxes), dtype=torch.bool), anchors, iou_threshold)
+    return match
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -72,20 +80,20 @@ def test_anchors_run_row_by_row_over_the_image():
 @pytest.mark.parametrize("seed", range(5))
 def test_every_object_gets_at_least_one_anchor(seed):
     boxes = random_boxes(seed, 30)
-    match = match_anchors(boxes, ssd_anchors(GRIDS_320), iou_threshold=0.5)
+    match = match_one(boxes, ssd_anchors(GRIDS_320), iou_threshold=0.5)
     assert set(range(30)) <= set(match.tolist())
 
 
 def test_two_objects_with_one_best_anchor_both_keep_an_anchor():
     boxes = torch.tensor([[0.40, 0.40, 0.60, 0.60], [0.41, 0.40, 0.61, 0.60]])
     anchors = torch.tensor([[0.40, 0.40, 0.60, 0.60], [0.0, 0.0, 0.1, 0.1], [0.3, 0.3, 0.5, 0.5]])
-    assert set(match_anchors(boxes, anchors, 0.5)[[0, 2]].tolist()) == {0, 1}
+    assert set(match_one(boxes, anchors, 0.5)[[0, 2]].tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_anchors_above_the_threshold_answer_for_the_object_they_overlap_most(seed):
     boxes, anchors = random_boxes(seed, 6), ssd_anchors(GRIDS_320)
-    match, iou = match_anchors(boxes, anchors, 0.5), box_iou(boxes, anchors)
+    match, iou = match_one(boxes, anchors, 0.5), box_iou(boxes, anchors)
     best = iou.max(0)
     forced = match != best.indices.where(best.values >= 0.5, torch.tensor(UNMATCHED))
     assert forced.sum() <= 6  # one forced match per object at most
@@ -104,12 +112,48 @@ def test_forced_matches_are_made_best_pair_first_and_of_equal_pairs_the_first(co
         box, anchor = divmod(int(iou.argmax()), num_anchors)
         match[anchor] = box
         iou[box], iou[:, anchor] = -1.0, -1.0
-    assert torch.equal(match_anchors(boxes, anchors, 0.5), match)
+    assert torch.equal(match_one(boxes, anchors, 0.5), match)
 
 
 def test_image_without_objects_leaves_every_anchor_unmatched():
-    match = match_anchors(torch.zeros(0, 4), ssd_anchors(GRIDS_320), 0.5)
+    match = match_one(torch.zeros(0, 4), ssd_anchors(GRIDS_320), 0.5)
     assert (match == UNMATCHED).all() and match.shape == (2034,)
+
+
+def padded(objects):
+    """Boxes (B, N, 4) and which of them count, (B, N), of each image's (n, 4)."""
+    most = max(len(boxes) for boxes in objects)
+    boxes, valid = torch.full((len(objects), most, 4), 0.3), torch.zeros(len(objects), most, dtype=torch.bool)
+    for i, of_image in enumerate(objects):
+        boxes[i, : len(of_image)], valid[i, : len(of_image)] = of_image, True
+    return boxes, valid
+
+
+@pytest.mark.parametrize("counts", [[0, 7, 1, 60, 0], [500], [0, 0], [3, 500]])
+@pytest.mark.parametrize("coarse", [False, True], ids=["", "ties"])
+def test_a_batch_is_matched_as_its_images_are_one_by_one(counts, coarse):
+    objects, anchors = [random_boxes(seed, count) for seed, count in enumerate(counts)], ssd_anchors(GRIDS_320)
+    if coarse:  # many boxes are equal, or overlap several anchors alike
+        objects = [(boxes * 8).round() / 8 + torch.tensor([0.0, 0.0, 0.125, 0.125]) for boxes in objects]
+    expected = torch.stack([match_image(boxes, anchors, 0.5) for boxes in objects])
+    assert torch.equal(match_anchors(*padded(objects), anchors, 0.5), expected)
+
+
+def test_objects_without_an_anchor_left_stay_unmatched():
+    boxes, anchors = random_boxes(0, 40).expand(2, -1, -1), random_boxes(1, 25)
+    match = match_anchors(boxes, torch.ones(2, 40, dtype=torch.bool), anchors, 2.0)
+    assert torch.equal(match, match_image(boxes[0], anchors, 2.0).expand(2, -1))
+    assert all(len(of_image.unique()) == 25 for of_image in match)
+
+
+def test_matching_is_one_graph_and_takes_shapes_without_values():
+    boxes, valid = padded([random_boxes(0, 5), random_boxes(1, 30)])
+    anchors = ssd_anchors(GRIDS_320)
+    compiled = torch.compile(match_anchors, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(boxes, valid, anchors, 0.5), match_anchors(boxes, valid, anchors, 0.5))
+    with FakeTensorMode() as mode:
+        match = match_anchors(*map(mode.from_tensor, (boxes, valid, anchors)), 0.5)
+    assert match.shape == (2, 2034) and match.dtype == torch.int64
 
 
 SETTINGS = {
@@ -123,7 +167,7 @@ SETTINGS = {
 
 def perfect_output(boxes, labels, anchors, num_classes):
     """Logits and offsets that say each box exactly, at the anchors matched to it."""
-    match = match_anchors(boxes, anchors, 0.5)
+    match = match_one(boxes, anchors, 0.5)
     logits = torch.zeros(len(anchors), num_classes + 1)
     logits[:, -1] = 20.0
     deltas = torch.zeros(len(anchors), 4)

@@ -116,7 +116,7 @@ def test_images_without_objects_pass(preset):
     empty = Sample(np.zeros((64, 64, 3), np.uint8), 7, 0, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     augment = Augment(preset, 64, GREY)
     batch = collate("detection", [Item(augment(empty, (key,)), (64, 64), (64, 64)) for key in range(8)])
-    assert batch.targets[0].boxes.shape == (0, 4) and batch.targets[0].labels.dtype == torch.int64
+    assert batch.targets.boxes.shape == (8, 0, 4) and batch.targets.labels.dtype == torch.int64
 
 
 def test_batches_follow_the_contract():
@@ -127,10 +127,12 @@ def test_batches_follow_the_contract():
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.frames.original_sizes.tolist() == [[64, 64]] * 4
     assert cls.labels.dtype == torch.int64
-    for target in det.targets:
-        assert target.boxes.dtype == torch.float32 and target.labels.dtype == torch.int64
-        assert ((target.boxes >= 0) & (target.boxes <= 1)).all()
-        assert (target.boxes[:, 2:] > target.boxes[:, :2]).all()
+    boxes, labels, valid = det.targets
+    assert boxes.dtype == torch.float32 and labels.dtype == torch.int64 and valid.dtype == torch.bool
+    assert boxes.shape == (*valid.shape, 4) and labels.shape == valid.shape and valid.any(0).all()
+    assert ((boxes >= 0) & (boxes <= 1)).all()
+    assert (boxes[valid][:, 2:] > boxes[valid][:, :2]).all()
+    assert not boxes[~valid].any() and not labels[~valid].any()
     assert seg.masks.shape == (4, 64, 64) and seg.masks.dtype == torch.uint8
 
 

@@ -3,11 +3,12 @@ import csv
 import pytest
 import torch
 
-from mnv2_tasks.build import build_distillation, build_network, build_sources, class_names_of
+from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.training.assemble import build_data, build_module
+from mnv2_tasks.evaluation.network_and_data import build_data
+from mnv2_tasks.training.assemble import build_distillation, build_module
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.passport import make_passport
@@ -35,6 +36,12 @@ def taught(teacher, student, alpha=0.5, temperature=1.0):
     return Distillation(teacher=teacher, student=student, alpha=alpha, temperature=temperature, imgsz=64)
 
 
+def terms_of(distillation, student, batches):
+    """{task: loss terms} of a training step."""
+    outputs = student.outputs(batches)
+    return distillation(student.loss(outputs, batches), outputs, batches)
+
+
 @pytest.mark.parametrize("task", ["classification", "ssdlite", "mobile_deeplabv3"])
 def test_a_teacher_who_agrees_adds_nothing_and_one_who_differs_does(task):
     student, config, sources = made(task)
@@ -51,8 +58,9 @@ def test_a_teacher_who_agrees_adds_nothing_and_one_who_differs_does(task):
         student.train()
         for module in norms:
             module.eval()  # as the teacher is
-        labels_only = student.loss(batches)
-        terms = distillation(labels_only, batches)[task]
+        outputs = student.outputs(batches)
+        labels_only = student.loss(outputs, batches)
+        terms = distillation(labels_only, outputs, batches)[task]
         assert (abs(terms["distillation"].item()) < 1e-4) == agrees
         for name, value in labels_only[task].items():
             torch.testing.assert_close(terms[name], value if name == "box" else 0.5 * value)
@@ -64,13 +72,11 @@ def test_divergence_is_hintons_formula():
     batches = batches_of(config, sources)
     images = batches["classification"].images
     distillation = taught(teacher, student, alpha=1.0, temperature=4.0)
-    student.train()
-    student.tasks["classification"].head.register_forward_hook(lambda m, i, out: seen.append(out))
-    seen = []
-    terms = distillation(student.loss(batches), batches)["classification"]
+    outputs = student.train().outputs(batches)
+    terms = distillation(student.loss(outputs, batches), outputs, batches)["classification"]
     with torch.no_grad():
         wanted = teacher(images)["classification"]
-    p, q = (wanted / 4).softmax(1), (seen[0] / 4).softmax(1)
+    p, q = (wanted / 4).softmax(1), (outputs["classification"] / 4).softmax(1)
     torch.testing.assert_close(terms["distillation"], 16 * (p * (p / q).log()).sum(1).mean())
     assert terms["class"].item() == 0.0
 
@@ -81,7 +87,7 @@ def test_pixels_without_class_teach_nothing():
     empty = {n: b._replace(masks=torch.full_like(b.masks, IGNORE)) for n, b in batches.items()}
     distillation = taught(made("mobile_deeplabv3", seed=1)[0], student)
     student.train()
-    assert distillation(student.loss(empty), empty)["mobile_deeplabv3"]["distillation"].item() == 0.0
+    assert terms_of(distillation, student, empty)["mobile_deeplabv3"]["distillation"].item() == 0.0
 
 
 def test_maps_of_another_stride_are_compared_at_the_students():
@@ -89,7 +95,7 @@ def test_maps_of_another_stride_are_compared_at_the_students():
     teacher = made("deeplabv3", "output_stride=8", "width=0.5", seed=1)[0]
     batches = batches_of(config, sources)
     distillation = taught(teacher, student.train())
-    terms = distillation(student.loss(batches), batches)["mobile_deeplabv3"]
+    terms = terms_of(distillation, student, batches)["mobile_deeplabv3"]
     assert torch.isfinite(terms["distillation"]) and terms["distillation"] > 0
 
 
@@ -103,7 +109,7 @@ def test_teacher_enters_neither_the_optimizer_nor_the_checkpoint_and_gets_no_gra
     assert not own & {id(p) for p in module.parameters()}
     batches = batches_of(config, sources)
     module.train()
-    sum(module.distillation(student.loss(batches), batches)["classification"].values()).backward()
+    sum(terms_of(module.distillation, student, batches)["classification"].values()).backward()
     assert all(p.grad is None for p in teacher.parameters()) and not teacher.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
 
@@ -111,7 +117,7 @@ def test_teacher_enters_neither_the_optimizer_nor_the_checkpoint_and_gets_no_gra
 def test_a_multi_task_network_teaches_the_tasks_that_it_shares():
     student, _, _ = made("classification")
     teacher = made("multitask", seed=1)[0]
-    assert taught(teacher, student).lessons == {"classification": "classification"}
+    assert taught(teacher, student).taught_tasks == {"classification": "classification"}
 
 
 @pytest.mark.parametrize(

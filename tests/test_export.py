@@ -187,16 +187,6 @@ def test_folding_batch_norms_leaves_none_and_changes_no_result(backbone):
         torch.testing.assert_close(folded(images)["classification"], network(images)["classification"])
 
 
-def test_network_with_batch_norms_of_each_task_keeps_them(network):
-    config = compose("train", ["task=multitask", "norm_statistics=per_task"])
-    from mnv2_tasks.build import build_network
-
-    names = {name: task.class_names for name, task in network.tasks.items()}
-    graph = Graph(build_network(config, names))
-    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in graph.modules())
-    assert len(graph(torch.zeros(1, 97, 97, 3, dtype=torch.uint8))) == 6
-
-
 def test_detections_without_a_partner_are_counted():
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 5, 5]])
     ours = Detections(boxes, torch.tensor([0.9, 0.8, 0.3]), torch.tensor([0, 1, 2]))

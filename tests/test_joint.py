@@ -157,10 +157,10 @@ def test_data_set_of_a_task_cannot_change_once_a_run_is_made(tmp_path):
 def test_config_of_a_run_made_before_a_key_existed_takes_its_default(tmp_path):
     write_config(tmp_path, compose("train", ["task=multitask", "epochs=3"]))
     stored = OmegaConf.load(tmp_path / "config.yaml")
-    del stored.task_weighting, stored.norm_statistics
+    del stored.task_weighting, stored.freeze_norms
     OmegaConf.save(stored, tmp_path / "config.yaml")
     config = compose("eval", [f"run={tmp_path}"])
-    assert (config.task_weighting, config.norm_statistics, config.epochs) == ("fixed", "shared", 3)
+    assert (config.task_weighting, config.freeze_norms, config.epochs) == ("fixed", False, 3)
 
 
 # ---------------------------------------------------------------- epochs of data sets of different lengths
@@ -237,7 +237,7 @@ def test_impossible_ratios_are_refused(ratio, message):
 
 
 UNEVEN = ["data.ssdlite=shapes", "data.ssdlite.source.train_size=7", "data.ssdlite.source.val_size=4",
-          "batch_ratio.ssdlite=0.5", "task_weighting=uncertainty", "norm_statistics=per_task", "epochs=2"]  # fmt: skip
+          "batch_ratio.ssdlite=0.5", "task_weighting=uncertainty", "epochs=2"]  # fmt: skip
 
 
 def test_run_on_data_sets_of_different_lengths_resumes_in_mid_epoch_to_the_same_weights(tiny, monkeypatch):
@@ -382,63 +382,12 @@ def test_freezing_what_is_not_there_or_everything_is_refused(tiny, freeze, messa
         joint(tiny, f"freeze={freeze}")
 
 
-# ---------------------------------------------------------------- batch norms for each task
+# ---------------------------------------------------------------- one pass for all
 
 
-def test_norms_per_task_begin_as_the_shared_ones():
-    shared, own = network_of(), network_of("norm_statistics=per_task")
-    assert equal(*(predictions(network, images(), TASKS) for network in (shared, own)))
-
-
-def test_training_on_one_task_moves_the_statistics_of_that_task_alone():
-    network = network_of("norm_statistics=per_task").train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.features(images(4), "ssdlite")
-    moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved and all(".ssdlite." in name for name in moved)
-    assert {name.rpartition(".")[2] for name in moved} == {"running_mean", "running_var", "num_batches_tracked"}
-
-
-def test_features_need_the_name_of_a_task_where_norms_differ():
-    network = network_of("norm_statistics=per_task").eval()
-    with pytest.raises(
-        ValueError, match=r"this backbone has batch norms for classification, ssdlite, mobile_deeplabv3"
-    ):
-        network.features(images())
-
-
-@pytest.mark.parametrize("statistics, passes", [("shared", 1), ("per_task", 3)])
-def test_prediction_takes_one_pass_with_shared_norms_and_one_for_each_task_otherwise(statistics, passes):
-    network = network_of(f"norm_statistics={statistics}").eval()
+def test_prediction_takes_a_single_pass_through_the_backbone():
+    network = network_of().eval()
     seen = []
     network.backbone.register_forward_hook(lambda *_: seen.append(1))
     predictions(network, images(), TASKS)
-    assert len(seen) == passes
-
-
-def test_task_of_a_run_with_norms_per_task_can_be_evaluated_alone(tiny):
-    run = joint(tiny, "norm_statistics=per_task")
-    together = json.loads((run / "metrics.json").read_text())
-    assert evaluate(compose("eval", [f"run={run}"])) == together
-    rest = [t for t in tiny if "weights" not in t]
-    alone = evaluate(compose("eval", ["task=ssdlite", *rest, f"weights={run}/weights.safetensors"]))
-    assert alone["AP"] == together["ssdlite/AP"] and alone["AR100"] == together["ssdlite/AR100"]
-
-
-def test_weights_with_shared_norms_start_norms_per_task_and_those_a_new_task(tiny, caplog):
-    caplog.set_level("INFO")
-    shared = train(compose("train", ["task=classification", *tiny, "output_stride=16"]))
-    settings = ["norm_statistics=per_task", "output_stride=16", "freeze=[backbone]"]
-    alone = train(compose("train", ["task=classification", *tiny, f"weights={shared}/weights.safetensors", *settings]))
-    run = joint(tiny, f"weights={alone}/weights.safetensors", *settings)
-    before, after = load_file(shared / "weights.safetensors"), load_file(run / "weights.safetensors")
-    for task in TASKS:
-        assert torch.equal(after[f"backbone.stem.1.{task}.running_var"], before["backbone.stem.1.running_var"])
-        assert torch.equal(after[f"backbone.stem.1.{task}.bias"], before["backbone.stem.1.bias"])
-    with pytest.raises(ConfigError, match=r"has batch norms for each task. Say norm_statistics=per_task"):
-        joint(tiny, f"weights={run}/weights.safetensors")
-
-
-def test_other_norm_statistics_are_refused():
-    with pytest.raises(ConfigError, match=r"norm_statistics=own: expected shared or per_task"):
-        network_of("norm_statistics=own")
+    assert len(seen) == 1

@@ -5,7 +5,6 @@ import torch
 from overfit import overfit
 
 from mnv2_tasks.build import load_network
-from mnv2_tasks.contracts import BoxTargets
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.loading.loaders import TasksData
@@ -35,7 +34,7 @@ def test_three_tasks_overfit_four_images_together():
 def respoil(change):
     def spoil(batches):
         batch = batches["ssdlite"]
-        return {"ssdlite": batch._replace(targets=[change(target) for target in batch.targets])}
+        return {"ssdlite": batch._replace(targets=change(batch.targets))}
 
     return spoil
 
@@ -43,9 +42,9 @@ def respoil(change):
 @pytest.mark.parametrize(
     "fault",
     [
-        respoil(lambda t: BoxTargets(t.boxes, (t.labels + 1) % 8)),  # a shifted label
-        respoil(lambda t: BoxTargets((t.boxes * 0.75).clamp(0, 1), t.labels)),  # mis-scaled boxes
-        respoil(lambda t: BoxTargets(t.boxes[:, [1, 0, 3, 2]], t.labels)),  # x and y exchanged
+        respoil(lambda t: t._replace(labels=(t.labels + 1) % 8)),  # a shifted label
+        respoil(lambda t: t._replace(boxes=(t.boxes * 0.75).clamp(0, 1))),  # mis-scaled boxes
+        respoil(lambda t: t._replace(boxes=t.boxes[..., [1, 0, 3, 2]])),  # x and y exchanged
     ],
     ids=["shifted label", "mis-scaled box", "x and y exchanged"],
 )
@@ -76,7 +75,9 @@ def seen():
     with torch.no_grad():
         for name, loader in zip(sources, data.val_dataloader()):
             for batch in loader:
-                found.append((name, batch, network.tasks[name].predict(network.features(batch.images), batch.frames)))
+                found.append(
+                    (name, batch, network.tasks[name].results(network.output(name, batch.images), batch.frames))
+                )
     return network, found
 
 

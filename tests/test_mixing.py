@@ -2,10 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnv2_tasks.build import build_mixing, build_network
+from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import ClassificationBatch, Frames
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.training.assemble import build_mixing
 from mnv2_tasks.training.mixing import Mixing
 
 
@@ -53,10 +54,10 @@ def test_draws_come_from_torchs_generator_alone():
 def test_loss_of_shares_is_the_mean_of_the_losses_of_both_labels():
     network = build_network(compose("train", ["task=classification", "width=0.35"]), {"classification": list("abcde")})
     task = network.eval().tasks["classification"]
-    features = network.features(batch().images.repeat(1, 1, 2, 2))
+    output = network.output("classification", batch().images.repeat(1, 1, 2, 2))
     one, other = torch.arange(6) % 5, torch.arange(6).roll(1) % 5
     shares = 0.3 * F.one_hot(one, 5) + 0.7 * F.one_hot(other, 5)
-    losses = [task.loss(features, batch()._replace(labels=labels))["class"] for labels in (shares, one, other)]
+    losses = [task.loss(output, batch()._replace(labels=labels))["class"] for labels in (shares, one, other)]
     torch.testing.assert_close(losses[0], 0.3 * losses[1] + 0.7 * losses[2])
 
 

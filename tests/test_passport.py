@@ -1,13 +1,17 @@
 """What belongs to weights travels with them: a command cannot get it wrong, and the user can still change it."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import torchvision
+from omegaconf import OmegaConf
 from PIL import Image
 
 from mnv2_tasks.build import build_network, load_network, load_strictly
 from mnv2_tasks.config.compose import compose
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.passport import make_passport
@@ -45,6 +49,19 @@ def test_training_shares_padding_and_input_with_the_weights_that_it_starts_from(
     assert list(config.input.std) == [127.5] * 3 and config.imgsz == 96
     other = compose("train", ["task=ssdlite", f"weights={tf_like}", "backbone=resnet50"])
     assert list(other.input.mean) != [127.5] * 3
+
+
+@pytest.mark.parametrize("how", ["weights", "run", "resume", "repeat"])
+def test_what_was_trained_with_batch_norms_for_each_task_is_refused(how, tmp_path):
+    config = compose("train", ["task=multitask", "width=0.1"])
+    passport = make_passport(config, {}, "test")
+    stored = OmegaConf.to_container(config) | {"norm_statistics": "per_task"}
+    passport["config"]["norm_statistics"] = "per_task"
+    save_weights(tmp_path / "weights.safetensors", {"mean": torch.zeros(1)}, passport)
+    OmegaConf.save(stored, tmp_path / "config.yaml")
+    (tmp_path / "run.json").write_text(json.dumps({"config": stored}))
+    with pytest.raises(ConfigError, match="norm_statistics=per_task, which is gone; 0.1 is the last version"):
+        compose("eval" if how in ("weights", "run") else "train", [f"{how}={tmp_path}"])
 
 
 def test_the_recipes_groups_give_way_to_the_command_line():

@@ -26,12 +26,12 @@ def task(num_classes=3):
 def test_cells_lie_on_their_pixels_at_sizes_that_are_a_multiple_of_the_stride_plus_one(stride):
     cells = torch.randn(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))
     size = (4 * stride + 1, 3 * stride + 1)
-    predicted = task().predict({"c5": cells}, filling(size, [size]))[0]
+    predicted = task().results(cells, filling(size, [size]))[0]
     assert torch.equal(predicted[::stride, ::stride], cells[0].argmax(0))
 
 
 def test_prediction_has_the_size_of_each_original_image():
-    maps = task().predict({"c5": torch.randn(2, 3, 4, 4)}, filling((49, 49), [[30, 50], [7, 5]]))
+    maps = task().results(torch.randn(2, 3, 4, 4), filling((49, 49), [[30, 50], [7, 5]]))
     assert [m.shape for m in maps] == [(30, 50), (7, 5)] and maps[0].dtype == torch.int64
 
 
@@ -45,14 +45,14 @@ def test_ignored_pixels_change_neither_loss_nor_gradient():
     logits = torch.randn(1, 3, 5, 5, requires_grad=True)
     masks = torch.randint(0, 3, (1, 33, 33))
     masks[:, :16] = 255
-    loss = task().loss({"c5": logits}, batch(masks))["pixel"]
+    loss = task().loss(logits, batch(masks))["pixel"]
     loss.backward()
     assert logits.grad[:, :, :2].abs().sum() == 0 and logits.grad[:, :, 3:].abs().sum() > 0
 
 
 def test_batch_without_a_labelled_pixel_has_loss_zero():
     masks = torch.full((1, 33, 33), 255)
-    assert task().loss({"c5": torch.randn(1, 3, 5, 5)}, batch(masks))["pixel"] == 0
+    assert task().loss(torch.randn(1, 3, 5, 5), batch(masks))["pixel"] == 0
 
 
 class SmallBackbone(torch.nn.Module):

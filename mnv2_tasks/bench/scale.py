@@ -27,6 +27,7 @@ from mnv2_tasks.contracts import (
 )
 from mnv2_tasks.data.images.augment import Augment
 from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.kinds.detection import padded_targets
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.network import Network
@@ -107,10 +108,11 @@ def objects(quick: bool, repeats: int) -> Growth:
     picture = np.zeros((320, 320, 3), np.uint8)
 
     def matching(count: int) -> Callable[[], Any]:
-        return partial(match_anchors, _boxes(count), output.anchors, 0.5)
+        boxes, _, valid = _targets(1, count, 20)
+        return partial(match_anchors, boxes, valid, output.anchors, 0.5)
 
     def loss(count: int) -> Callable[[], Any]:
-        return partial(task.multibox_loss, output, [_targets(count, 20)])
+        return partial(task.multibox_loss, output, _targets(1, count, 20))
 
     def augmented(count: int) -> Callable[[], Any]:
         boxes, labels = (320 * _boxes(count)).numpy(), np.zeros(count, np.int64)
@@ -174,8 +176,9 @@ def _boxes(count: int) -> Tensor:
     return torch.cat([corners, corners + sides.clamp(min=0.02)], dim=1)
 
 
-def _targets(count: int, num_classes: int) -> BoxTargets:
-    return BoxTargets(_boxes(count), torch.arange(count) % num_classes)
+def _targets(images: int, count: int, num_classes: int) -> BoxTargets:
+    labels = torch.arange(count) % num_classes
+    return padded_targets([_boxes(count)] * images, [labels] * images)
 
 
 def _forward(network: Network, images: Tensor) -> None:
@@ -195,7 +198,7 @@ def _step(task: str, network: Network, batch: int, side: int) -> Callable[[], in
     if task == "classification":
         inputs = ClassificationBatch(images, ids % 2, ids, frames)
     elif task == "ssdlite":
-        inputs = DetectionBatch(images, [_targets(5, 2)] * batch, ids, frames)
+        inputs = DetectionBatch(images, _targets(batch, 5, 2), ids, frames)
     else:
         inputs = SegmentationBatch(images, torch.zeros(batch, side, side, dtype=torch.int64), ids, frames)
 
@@ -208,7 +211,7 @@ def _step(task: str, network: Network, batch: int, side: int) -> Callable[[], in
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            total = sum(network.loss({task: inputs})[task].values())
+            total = sum(network.tasks[task].loss(network.output(task, images), inputs).values())
         assert isinstance(total, Tensor)
         total.backward()
         return sum(kept.values())

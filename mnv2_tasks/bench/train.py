@@ -19,17 +19,18 @@ from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import (
     Batch,
-    BoxTargets,
     ClassificationBatch,
     DetectionBatch,
     Frames,
     SegmentationBatch,
 )
 from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.kinds.detection import padded_targets
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.training.assemble import build_module, build_trainer, choose_precision
+from mnv2_tasks.training.assemble import build_module, build_trainer
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog
 from mnv2_tasks.training.checkpoints import Checkpoints, StepRandomness
 
@@ -175,8 +176,8 @@ def our_batch(contest: Contest) -> Batch:
     if contest.task == "classification":
         return ClassificationBatch(images, torch.randint(0, contest.classes, (count,)), ids, frames)
     if contest.task == "ssdlite":
-        boxes, labels = reference.five_boxes(count, contest.classes)
-        return DetectionBatch(images, [BoxTargets(b, n) for b, n in zip(boxes, labels)], ids, frames)
+        targets = padded_targets(*reference.five_boxes(count, contest.classes))
+        return DetectionBatch(images, targets, ids, frames)
     return SegmentationBatch(images, reference.stripes(count, size), ids, frames)
 
 
@@ -221,7 +222,9 @@ def step_ours(contest: Contest, turns: Iterator[Lap]) -> None:
     for _ in turns:
         on_device = reference.moved(batch)
         with reference.autocast():
-            loss = torch.stack(list(network.loss({contest.task: on_device})[contest.task].values())).sum()
+            batches = {contest.task: on_device}
+            terms = network.loss(network.outputs(batches), batches)
+            loss = torch.stack(list(terms[contest.task].values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.passport import refuse_what_is_gone
 
 PLACE = ("workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps", "eval.backend", "debug")
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
@@ -28,9 +29,10 @@ def stored_config(overrides: list[str]) -> DictConfig | None:
                     f"{override.key_or_group}={override.value()}: not a run folder, {path} does not exist. "
                     f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
                 )
-            return _completed(OmegaConf.load(path))
+            return _completed(OmegaConf.load(path), path)
         if override.key_or_group == "repeat" and override.value():
-            return _completed(_described_config(Path(str(override.value()))))
+            path = Path(str(override.value()))
+            return _completed(_described_config(path), path)
     return None
 
 
@@ -80,8 +82,9 @@ def _described_config(run: Path) -> DictConfig:
         raise ConfigError(f"repeat={run}: {path} is no run.json, or an old one, without the configuration") from None
 
 
-def _completed(stored: DictConfig) -> DictConfig:
+def _completed(stored: DictConfig, path: Path) -> DictConfig:
     """A run's config, with the defaults of the keys that did not exist when it was made."""
+    refuse_what_is_gone(stored, str(path))
     defaults = OmegaConf.load(CONF / "train.yaml")
     kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
     later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}

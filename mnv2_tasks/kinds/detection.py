@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
 from mnv2_tasks.boxes.postprocess import detect_batch
@@ -23,14 +24,19 @@ ANY_SIZE = False  # the anchors and their number belong to one size
 
 
 def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> DetectionBatch:
-    return DetectionBatch(images, [_targets(sample) for sample in samples], image_ids, frames)
-
-
-def _targets(sample: Sample) -> BoxTargets:
-    assert sample.boxes is not None and sample.box_labels is not None
-    height, width = sample.image.shape[:2]
+    height, width = frames.input_size
     scale = torch.tensor([width, height, width, height], dtype=torch.float32)
-    return BoxTargets(torch.from_numpy(sample.boxes) / scale, torch.from_numpy(sample.box_labels))
+    boxes = [torch.from_numpy(sample.boxes) / scale for sample in samples]
+    labels = [torch.from_numpy(sample.box_labels) for sample in samples]
+    return DetectionBatch(images, padded_targets(boxes, labels), image_ids, frames)
+
+
+def padded_targets(boxes: list[Tensor], labels: list[Tensor]) -> BoxTargets:
+    """The objects of each image, (n, 4) xyxy fractions and (n,) classes, padded to equal numbers."""
+    counts = torch.tensor([len(of_image) for of_image in labels])
+    padded = pad_sequence(labels, batch_first=True)  # (B, N)
+    valid = torch.arange(padded.shape[1]) < counts[:, None]
+    return BoxTargets(pad_sequence(boxes, batch_first=True), padded, valid)
 
 
 def exported(output: SSDOutput, size: tuple[int, int], task: Any, suppress: Any) -> tuple[Tensor, ...]:

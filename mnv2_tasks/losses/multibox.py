@@ -36,28 +36,24 @@ class MultiBoxLoss(nn.Module):
         self.box_weight = box_weight
         self.scores = scores
 
-    def forward(self, output: SSDOutput, targets: list[BoxTargets]) -> dict[str, Tensor]:
+    def forward(self, output: SSDOutput, targets: BoxTargets) -> dict[str, Tensor]:
         """Scalar terms `class` and `box`; finite for images, and for batches, without objects."""
         class_logits, box_deltas, anchors = output
-        background = class_logits.shape[-1] - 1
-        labels = class_logits.new_full(class_logits.shape[:2], background, dtype=torch.int64)  # (B, A)
-        matched_boxes = anchors.repeat(len(targets), 1, 1)  # (B, A, 4)
-        for i, target in enumerate(targets):
-            match = match_anchors(target.boxes, anchors, self.iou_threshold)
-            matched = match != UNMATCHED
-            labels[i, matched] = target.labels[match[matched]]
-            matched_boxes[i, matched] = target.boxes[match[matched]]
-
-        positive = labels != background  # (B, A)
+        match = match_anchors(targets.boxes, targets.valid, anchors, self.iou_threshold)  # (B, A)
+        positive = match != UNMATCHED
         num_positives = positive.sum().clamp(min=1)
+
+        # what an anchor is to learn stands at match + 1: before the objects of an image there is its background
+        labels = F.pad(targets.labels, (1, 0), value=class_logits.shape[-1] - 1).gather(1, match + 1)
         entropy = self._entropy(class_logits.float(), labels)
         counted = positive | self._hardest_negatives(entropy.detach(), positive)
 
-        wanted = encode_boxes(matched_boxes, anchors)[positive]
-        box_loss = F.smooth_l1_loss(box_deltas.float()[positive], wanted, reduction="sum")
+        boxes = F.pad(targets.boxes, (0, 0, 1, 0)).gather(1, (match + 1)[..., None].expand(-1, -1, 4))
+        wanted = encode_boxes(torch.where(positive[..., None], boxes, anchors), anchors)  # finite everywhere
+        errors = F.smooth_l1_loss(box_deltas.float(), wanted, reduction="none").sum(dim=-1)
         return {
             "class": (entropy * counted).sum() / num_positives,
-            "box": self.box_weight * box_loss / num_positives,
+            "box": self.box_weight * (errors * positive).sum() / num_positives,
         }
 
     def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from mnv2_tasks.network.network import Network
 
 
 def parts_to_compile(network: Network) -> list[nn.Module]:
-    """The backbone and the heads. Losses and post-processing loop over the objects of each image."""
+    """The backbone and the heads, nearly all of the work. Post-processing has shapes that depend on what was found."""
     parts: list[Any] = [network.backbone, *(task.head for task in network.tasks.values())]
     return parts
 

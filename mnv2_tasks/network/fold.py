@@ -18,11 +18,9 @@ def fold_batch_norms(network: Network) -> Network:
     """A copy in evaluation mode whose batch norms are folded into the convolutions that feed them.
 
     Which feeds which is seen in a pass over one image, so that it works for every backbone. A norm that something else
-    feeds stays, and so do all where each task has its own.
+    feeds stays.
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)
-    if folded.active is not None:
-        return folded
     names = {module: name for name, module in folded.named_modules()}
     for conv, norm in _pairs(folded):
         assert norm.running_mean is not None and norm.running_var is not None

@@ -1,39 +1,43 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.network.task_norms import ActiveTask, batch_norms
+
+
+@dataclass(frozen=True)
+class Views:
+    """How often a segmentation task sees an image: at each of the scales, and mirrored, too."""
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"scales={list(self.scales)}: expected factors on the input size, such as [0.5,1.0,1.5]")
+
+
+ONE_VIEW = Views()
 
 
 class Network(nn.Module):
     """uint8 pictures in, results of every task out, from a single pass through the backbone.
 
-    With batch norms for each task the features of one are not those of another: then it is a pass for each.
-
     Args:
-        active: whose norms count, where the backbone has some for each task (see norms.py).
         mean, std: per channel, of pixels in [0, 255]. They are buffers because they belong to the weights: a network
             trained on [-1, 1] inputs and one trained with ImageNet statistics are called alike.
     """
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        tasks: dict[str, Task],
-        mean: list[float],
-        std: list[float],
-        active: ActiveTask | None = None,
-    ):
+    def __init__(self, *, backbone: Backbone, tasks: dict[str, Task], mean: list[float], std: list[float]):
         super().__init__()
-        self.active = active
         self.frozen: set[str] = set()  # see `freeze`
         self.norms_frozen = False
         self.backbone = backbone
@@ -70,40 +74,44 @@ class Network(nn.Module):
         for part in map(self._part, self.frozen):
             part.eval()
         if self.norms_frozen:
-            for norm in batch_norms(self.backbone):
-                norm.eval()
+            for module in self.backbone.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         return self
 
     def _part(self, name: str) -> nn.Module:
         return self.tasks[name] if name in self.tasks else self.get_submodule(name)
 
-    def features(self, images: Tensor, task: str | None = None) -> dict[str, Tensor]:
-        """(B, 3, H, W) uint8, or float in [0, 255] -> the backbone's taps.
-
-        Args:
-            task: whose batch norms count, where each task has its own.
-        """
-        if self.active is not None:
-            self.active.name = task
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) uint8, or float in [0, 255] -> the backbone's taps."""
         return self.backbone(normalise(images, self.mean, self.std))
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """What each head returns, by task name."""
-        return {name: self.tasks[name].head(features) for name, features in self._each(images)}
+        features = self.features(images)
+        return {name: task.head(features) for name, task in self.tasks.items()}
 
-    def _each(self, images: Tensor) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The features for each task: the same, from a single pass, unless each has batch norms of its own."""
-        shared = self.features(images) if self.active is None else None
-        for name in self.tasks:
-            yield name, self.features(images, name) if shared is None else shared
+    def output(self, task: str, images: Tensor) -> Any:
+        """What the head of one task returns."""
+        return self.tasks[task].head(self.features(images))
 
-    def loss(self, batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
-        """{task name: {term: scalar}}; every task has its own images."""
-        return {n: self.tasks[n].loss(self.features(batch.images, n), batch) for n, batch in batches.items()}
+    def outputs(self, batches: dict[str, Batch]) -> dict[str, Any]:
+        """What each head returns for its task's own batch, by task name."""
+        return {name: self.output(name, batch.images) for name, batch in batches.items()}
+
+    def loss(self, outputs: dict[str, Any], batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
+        """{task name: {term: scalar}} of these batches' `outputs`."""
+        return {name: self.tasks[name].loss(output, batches[name]) for name, output in outputs.items()}
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """Results of every task in the pixels of the original images, by task name."""
         return {name: self.tasks[name].results(output, frames) for name, output in self(images).items()}
+
+    def predict_task(self, task: str, images: Tensor, frames: Frames, views: Views = ONE_VIEW) -> Any:
+        """Results of one task, whose head alone runs; class maps from several views where those are asked for."""
+        if self.tasks[task].kind == "segmentation" and views != ONE_VIEW:
+            return self.predict_views(task, images, frames, scales=views.scales, flip=views.flip)
+        return self.tasks[task].results(self.output(task, images), frames)
 
     def predict_views(
         self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool
@@ -120,7 +128,7 @@ class Network(nn.Module):
         total = torch.zeros(len(images), len(segmenter.class_names), *size, device=images.device)
         for scale in scales:
             scaled = [round(scale * (side - 1)) + 1 for side in size]
-            for mirrored in (False, True)[: 1 + flip]:
+            for mirrored in (False, True) if flip else (False,):
                 total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
         return segmenter.class_maps(total, frames)
 
@@ -128,8 +136,8 @@ class Network(nn.Module):
         self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
-        features = self.features(view.flip(3) if mirrored else view, task)
-        probabilities = self.tasks[task].probabilities(features, frames.input_size)
+        output = self.output(task, view.flip(3) if mirrored else view)
+        probabilities = self.tasks[task].probabilities(output, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 
 

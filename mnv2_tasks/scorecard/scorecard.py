@@ -7,27 +7,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mnv2_tasks.scorecard.counting import head_cost, multi_scale_sides, tensorflow_madds
-from mnv2_tasks.scorecard.figure import Row, prints_as
-from mnv2_tasks.scorecard.networks import classifier, detector, segmenter
+from mnv2_tasks.scorecard.paper_number import PaperNumber
 from mnv2_tasks.scorecard.table_3 import table_3
 from mnv2_tasks.scorecard.table_4 import figure_5, slim, table_4
 from mnv2_tasks.scorecard.table_7 import table_7
 from mnv2_tasks.scorecard.tables_5_6 import mobilenet_v3_paper, table_5, table_6
-from mnv2_tasks.scorecard.writing import VERDICTS, ours, tally, to_json, to_markdown
-
-__all__ = [
-    "Row",
-    "classifier",
-    "detector",
-    "head_cost",
-    "multi_scale_sides",
-    "prints_as",
-    "rows",
-    "scorecard",
-    "segmenter",
-    "tensorflow_madds",
-]
+from mnv2_tasks.scorecard.writing import VERDICTS, format_ours, tally, to_json, to_markdown
 
 COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
@@ -43,13 +28,13 @@ def scorecard(config: DictConfig) -> None:
     console.print(f"{tally(card)} Written to {out}/scorecard.md and scorecard.json", highlight=False)
 
 
-def rows() -> list[Row]:
+def rows() -> list[PaperNumber]:
     """Every comparison, in the order of the paper; about half a minute on one core."""
     parts = (table_3, table_4, figure_5, table_5, table_6, mobilenet_v3_paper, table_7, slim)
     return [row for part in parts for row in part()]
 
 
-def _print_table(title: str, group: list[Row], console: Console) -> None:
+def _print_table(title: str, group: list[PaperNumber], console: Console) -> None:
     """With numbered notes below it."""
     table, notes = Table(title=title, title_justify="left"), []
     for heading in ("row", "quantity"):
@@ -61,7 +46,7 @@ def _print_table(title: str, group: list[Row], console: Console) -> None:
             notes.append(row.note)
         verdict = VERDICTS[row.agrees]
         mark = f"{notes.index(row.note) + 1:2}" if row.note else "  "
-        table.add_row(row.row, row.quantity, row.printed, ours(row), f"[{COLOURS[verdict]}]{verdict}[/]{mark}")
+        table.add_row(row.row, row.quantity, row.printed, format_ours(row), f"[{COLOURS[verdict]}]{verdict}[/]{mark}")
     console.print(table)
     for number, note in enumerate(notes, start=1):
         console.print(f"{number:3} {note}", highlight=False)

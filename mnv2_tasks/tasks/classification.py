@@ -24,13 +24,9 @@ class ClassificationTask(nn.Module):
         self.label_smoothing = label_smoothing
         self.metric = TopKAccuracy(class_names)
 
-    def loss(self, features: dict[str, Tensor], batch: ClassificationBatch) -> dict[str, Tensor]:
+    def loss(self, output: Tensor, batch: ClassificationBatch) -> dict[str, Tensor]:
         """Labels may be classes, or the shares of each class in mixed images."""
-        logits = self.head(features).float()
-        return {"class": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
-
-    def predict(self, features: dict[str, Tensor], frames: Frames) -> Tensor:
-        return self.results(self.head(features), frames)
+        return {"class": F.cross_entropy(output.float(), batch.labels, label_smoothing=self.label_smoothing)}
 
     def results(self, output: Tensor, frames: Frames) -> Tensor:
         """(B, K) probabilities."""

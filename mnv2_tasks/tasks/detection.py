@@ -16,7 +16,7 @@ class DetectionTask(nn.Module):
 
     Args:
         head: returns an SSDOutput.
-        loss: maps an SSDOutput and a list of BoxTargets to named terms.
+        loss: maps an SSDOutput and BoxTargets to named terms.
         ground_truth: the validation split in COCO's format; None where nothing is evaluated, as in predict.py.
         scores: "softmax" over K + 1 classes, or "sigmoid" of each, as TF's SSDLite weights were trained.
         score_threshold, iou_threshold, candidates, max_detections: see `detect`; all of them move AP.
@@ -55,11 +55,8 @@ class DetectionTask(nn.Module):
         nothing = {"images": [], "annotations": [], "categories": []}
         self.metric = CocoMAP(ground_truth or nothing, backend=backend)
 
-    def loss(self, features: dict[str, Tensor], batch: DetectionBatch) -> dict[str, Tensor]:
-        return self.multibox_loss(self.head(features), batch.targets)
-
-    def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Detections]:
-        return self.results(self.head(features), frames)
+    def loss(self, output: SSDOutput, batch: DetectionBatch) -> dict[str, Tensor]:
+        return self.multibox_loss(output, batch.targets)
 
     def results(self, output: SSDOutput, frames: Frames) -> list[Detections]:
         """Boxes of each image in its original pixels."""

@@ -25,23 +25,20 @@ class SegmentationTask(nn.Module):
         self.class_names = class_names
         self.metric = MeanIoU(class_names)
 
-    def loss(self, features: dict[str, Tensor], batch: SegmentationBatch) -> dict[str, Tensor]:
+    def loss(self, output: Tensor, batch: SegmentationBatch) -> dict[str, Tensor]:
         """A batch whose every pixel is IGNORE has loss 0."""
-        logits = _upsample(self.head(features), batch.masks.shape[1:])
+        logits = _upsample(output, batch.masks.shape[1:])
         total = F.cross_entropy(logits, batch.masks.long(), ignore_index=IGNORE, reduction="sum")
         return {"pixel": total / (batch.masks != IGNORE).sum().clamp(min=1)}
-
-    def predict(self, features: dict[str, Tensor], frames: Frames) -> list[Tensor]:
-        return self.results(self.head(features), frames)
 
     def results(self, output: Tensor, frames: Frames) -> list[Tensor]:
         """Class maps, each (h, w) int64 of its image's original size."""
         # with a pixel's scores side by side the upsampling and the maximum take two thirds of the time
         return self.class_maps(output.contiguous(memory_format=torch.channels_last), frames)
 
-    def probabilities(self, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+    def probabilities(self, output: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, K, *size) of every pixel of the network's input, at any size of it."""
-        return _upsample(self.head(features), size).softmax(dim=1)
+        return _upsample(output, size).softmax(dim=1)
 
     def class_maps(self, scores: Tensor, frames: Frames) -> list[Tensor]:
         """(B, K, h, w) scores over the network's input, larger is better -> `results`."""

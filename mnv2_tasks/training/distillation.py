@@ -1,6 +1,5 @@
 """Distillation: a network learns, besides its labels, what a better one says of the same images."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -36,57 +35,56 @@ class Distillation:
             raise ConfigError(f"distillation.temperature={temperature}: expected a positive number")
         self.teacher = teacher.eval().requires_grad_(False)
         self.alpha, self.temperature = alpha, temperature
-        self.lessons = _lessons(teacher, student)  # {student's task: teacher's task}
-        _check_anchors(teacher, student, self.lessons, imgsz)
-        self.said: dict[str, Any] = {}  # what the student's heads returned last, which task.loss does not pass on
-        for name in self.lessons:
-            student.tasks[name].head.register_forward_hook(partial(self._listen, name))
+        self.taught_tasks = _taught_tasks(teacher, student)  # {student's task: teacher's task}
+        _check_anchors(teacher, student, self.taught_tasks, imgsz)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Distillation":
         return self  # the averaged copy of a module needs no teacher of its own
 
-    def _listen(self, name: str, head: nn.Module, inputs: Any, output: Any) -> None:
-        if torch.is_grad_enabled():  # in training; a frozen head is in evaluation mode there, too
-            self.said[name] = output
-
-    def __call__(self, terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
+    def __call__(
+        self, terms: dict[str, dict[str, Tensor]], outputs: dict[str, Any], batches: dict[str, Batch]
+    ) -> dict[str, dict[str, Tensor]]:
         """The loss terms of each task, those of its classes weighed against a further one, `distillation`.
 
         Args:
-            terms: what the student's `loss` has just returned for these batches.
+            terms, outputs: what the student's `loss` and `outputs` returned for these batches.
         """
-        out = dict(terms)
-        for name, taught_by in self.lessons.items():
+        weighed = dict(terms)
+        for name, teacher_task in self.taught_tasks.items():
             if name in batches:
                 labels = {k: v if k in REGRESSION else (1 - self.alpha) * v for k, v in terms[name].items()}
-                divergence = self._divergence(taught_by, self.said.pop(name), batches[name])
-                out[name] = {**labels, "distillation": self.alpha * divergence}
-        return out
+                divergence = self._divergence(teacher_task, outputs[name], batches[name])
+                weighed[name] = {**labels, "distillation": self.alpha * divergence}
+        return weighed
 
-    def _divergence(self, taught_by: str, said: Tensor | SSDOutput, batch: Batch) -> Tensor:
-        if self.teacher.mean.device != batch.images.device:
+    def _divergence(self, teacher_task: str, student: Tensor | SSDOutput, batch: Batch) -> Tensor:
+        """Scalar; `student` is what the student's head returned."""
+        if self.teacher.device != batch.images.device:
             self.teacher.to(batch.images.device)
         with torch.no_grad():
-            wanted = self.teacher.tasks[taught_by].head(self.teacher.features(batch.images, taught_by))
-        if isinstance(said, SSDOutput):
-            wanted = wanted.class_logits.float()  # (B, A, K + 1)
-            objects = (1 - wanted.softmax(2)[..., -1]).sum().clamp(min=1)  # as many anchors as the labels' loss counts
-            return self._elementwise(said.class_logits, wanted, dim=2).sum() / objects
-        if said.ndim == 2:  # (B, K)
-            return self._elementwise(said, wanted, dim=1).mean()
-        wanted = F.interpolate(wanted.float(), said.shape[2:], mode="bilinear", align_corners=True)
-        cells = F.interpolate(batch.masks[:, None].float(), said.shape[2:], mode="nearest")[:, 0]
+            teacher = self.teacher.output(teacher_task, batch.images)
+        if isinstance(student, SSDOutput):
+            teacher_logits = teacher.class_logits.float()  # (B, A, K + 1)
+            # as many anchors as the labels' loss counts
+            objects = (1 - teacher_logits.softmax(2)[..., -1]).sum().clamp(min=1)
+            return self._elementwise(student.class_logits, teacher_logits, dim=2).sum() / objects
+        if student.ndim == 2:  # (B, K)
+            return self._elementwise(student, teacher, dim=1).mean()
+        teacher = F.interpolate(teacher.float(), student.shape[2:], mode="bilinear", align_corners=True)
+        cells = F.interpolate(batch.masks[:, None].float(), student.shape[2:], mode="nearest")[:, 0]
         counted = (cells != IGNORE).float()  # (B, h, w): not what lies outside the pictures
-        return (self._elementwise(said, wanted, dim=1) * counted).sum() / counted.sum().clamp(min=1)
+        return (self._elementwise(student, teacher, dim=1) * counted).sum() / counted.sum().clamp(min=1)
 
-    def _elementwise(self, said: Tensor, wanted: Tensor, dim: int) -> Tensor:
+    def _elementwise(self, student_logits: Tensor, teacher_logits: Tensor, dim: int) -> Tensor:
         """Divergences, with the classes in `dim` summed."""
-        ours, theirs = ((logits.float() / self.temperature).log_softmax(dim) for logits in (said, wanted))
-        return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim) * self.temperature**2
+        student, teacher = (
+            (logits.float() / self.temperature).log_softmax(dim) for logits in (student_logits, teacher_logits)
+        )
+        return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim) * self.temperature**2
 
 
-def _lessons(teacher: Network, student: Network) -> dict[str, str]:
-    lessons = {}
+def _taught_tasks(teacher: Network, student: Network) -> dict[str, str]:
+    taught_tasks = {}
     for name, task in student.tasks.items():
         able = [other for other, theirs in teacher.tasks.items() if theirs.kind == task.kind]
         if len(able) > 1:
@@ -95,13 +93,13 @@ def _lessons(teacher: Network, student: Network) -> dict[str, str]:
             _check_classes(teacher.tasks[able[0]].class_names, task.class_names, name)
             if "sigmoid" in (_scores(task), _scores(teacher.tasks[able[0]])):
                 raise ConfigError(f"distillation: {name} and its teacher need tasks.{name}.scores=softmax")
-            lessons[name] = able[0]
-    if not lessons:
+            taught_tasks[name] = able[0]
+    if not taught_tasks:
         raise ConfigError(
             f"distillation.teacher: is for {', '.join(teacher.tasks)}, "
             f"it can teach nothing of {', '.join(student.tasks)}"
         )
-    return lessons
+    return taught_tasks
 
 
 def _scores(task: nn.Module) -> str | None:
@@ -120,13 +118,13 @@ def _check_classes(theirs: list[str], ours: list[str], task: str) -> None:
 
 
 @torch.no_grad()
-def _check_anchors(teacher: Network, student: Network, lessons: dict[str, str], imgsz: int) -> None:
-    detectors = [name for name in lessons if student.tasks[name].kind == "detection"]
+def _check_anchors(teacher: Network, student: Network, taught_tasks: dict[str, str], imgsz: int) -> None:
+    detectors = [name for name in taught_tasks if student.tasks[name].kind == "detection"]
     for name in detectors:
         anchors = []
-        for network, task in ((student, name), (teacher, lessons[name])):
-            was_training, image = network.training, torch.zeros(1, 3, imgsz, imgsz, device=network.mean.device)
-            anchors.append(network.eval().tasks[task].head(network.features(image, task)).anchors)
+        for network, task in ((student, name), (teacher, taught_tasks[name])):
+            was_training, image = network.training, torch.zeros(1, 3, imgsz, imgsz, device=network.device)
+            anchors.append(network.eval().output(task, image).anchors)
             network.train(was_training)
         ours, theirs = anchors
         if ours.shape != theirs.shape or not torch.allclose(ours, theirs, atol=1e-4):

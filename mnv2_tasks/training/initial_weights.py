@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.network.task_norms import with_norms_for
 from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights, manifest
 
 
@@ -31,9 +30,6 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         return f"weights: none, training starts from scratch and will score far lower than it could. {error}"
     weights = load_weights(path)
     own = network.state_dict()
-    if network.active is not None:
-        tasks = weights.passport["class_names"]
-        weights = weights._replace(state=with_norms_for(network.tasks, weights.state, tasks))
     _check_backbone(str(name), own, weights, config)
     fits = {k: t for k, t in weights.state.items() if k in own and own[k].shape == t.shape and k not in ("mean", "std")}
     reasons = {}
@@ -87,8 +83,6 @@ def _check_backbone(name: str, own: dict[str, Tensor], weights: Weights, config:
             f"weights={name}: this is width {width}; you asked for {config.backbone.get('width')}. "
             f"Say width={width}, or weights=none"
         )
-    if theirs.get("norm_statistics") == "per_task" and config.norm_statistics != "per_task":
-        raise ConfigError(f"weights={name}: has batch norms for each task. Say norm_statistics=per_task")
     names = [n for n in own if n.startswith("backbone.")]
     wrong = [n for n in names if n not in weights.state or weights.state[n].shape != own[n].shape]
     if wrong:

@@ -35,10 +35,10 @@ def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], s
 
 def _contents(batch: Batch) -> list[str]:
     if hasattr(batch, "targets"):
-        rows = zip(batch.image_ids.tolist(), batch.targets)
+        rows = zip(batch.image_ids.tolist(), *batch.targets)
         return [
-            f"    image {i}: labels {t.labels.tolist()}, boxes as fractions {_rounded(t.boxes)}"
-            for i, t in list(rows)[:SHOWN]
+            f"    image {i}: labels {labels[valid].tolist()}, boxes as fractions {_rounded(boxes[valid])}"
+            for i, boxes, labels, valid in list(rows)[:SHOWN]
         ]
     if hasattr(batch, "masks"):
         rows = zip(batch.image_ids.tolist(), batch.masks)

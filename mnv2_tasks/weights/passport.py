@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks import __version__
+from mnv2_tasks.errors import ConfigError
 
 # what rebuilds a network
-NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input", "norm_statistics")
+NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")
 FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
 TRAINED_WITH = ("backbone.padding", "backbone.norm_eps", "input.mean", "input.std")  # holds for fine-tuning too
 
@@ -27,6 +28,24 @@ def make_passport(
     if started_from:
         passport["training"] = {"ema": config.ema, "qat": config.qat, "started_from": started_from}
     return passport
+
+
+def refuse_what_is_gone(config: Mapping[str, Any], where: str) -> None:
+    """Stored configs outlive what they ask for.
+
+    Args:
+        config: a run's, or a passport's.
+        where: the file that it stands in.
+
+    Raises:
+        ConfigError: it needs what this version no longer has.
+    """
+    wanted = config.get("norm_statistics", "shared")
+    if wanted != "shared":
+        raise ConfigError(
+            f"{where}: was made before 0.2 with norm_statistics={wanted}, which is gone; 0.1 is the last version that "
+            f"reads it. All tasks share the backbone's batch norms now: train anew without norm_statistics"
+        )
 
 
 def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> list[str]:
@@ -45,7 +64,6 @@ def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> 
     if chosen == choices["task"] and "data" not in given:
         groups += [f"data.{task}={data}" for task, data in datasets.items() if f"data.{task}" not in given]
     values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
-    values["norm_statistics"] = config.get("norm_statistics", "shared")
     values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several

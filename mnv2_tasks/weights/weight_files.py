@@ -18,7 +18,7 @@ from mnv2_tasks.data.cache import cache_folder
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.weights.importers.imported import Imported
-from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.passport import make_passport, refuse_what_is_gone
 
 MANIFEST = shipped("weights") / "manifest.yaml"
 
@@ -114,7 +114,7 @@ def load_weights(path: Path) -> Weights:
     Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
 
     Raises:
-        ConfigError: the file is corrupt, holds more than weights, or is of an unknown kind.
+        ConfigError: the file is corrupt, holds more than weights, is of an unknown kind, or needs what is gone.
     """
     if path.suffix == ".npz":
         from mnv2_tasks.weights.importers.npz import read_npz
@@ -130,14 +130,19 @@ def load_weights(path: Path) -> Weights:
         return _foreign(read_tensorflow(path))
     content, metadata = _read(path)
     if "passport" in metadata:
-        return Weights(content, json.loads(metadata["passport"]), "ours", {})
+        return _ours(content, json.loads(metadata["passport"]), path)
     if "passport" in content:
         prefix = "network."
         state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-        return Weights(state, content["passport"], "ours", {})
+        return _ours(state, content["passport"], path)
     from mnv2_tasks.weights.importers.recognise import recognise
 
     return _foreign(recognise(content, str(path)))
+
+
+def _ours(state: dict[str, Tensor], passport: dict[str, Any], path: Path) -> Weights:
+    refuse_what_is_gone(passport["config"], str(path))
+    return Weights(state, passport, "ours", {})
 
 
 def read_passport(path: Path) -> dict[str, Any]:

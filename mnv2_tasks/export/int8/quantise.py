@@ -20,8 +20,7 @@ from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.latency import measure_alternately
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.network.rounding import head_outputs, input_ranges, rounded, sqnr
-from mnv2_tasks.network.rounding_training import as_trained_rounded
+from mnv2_tasks.network.rounding import as_trained_rounded, head_outputs, input_ranges, rounded, sqnr
 from mnv2_tasks.runtimes.formats import format_module, format_of
 from mnv2_tasks.runtimes.onnx import to_onnx
 
