@@ -72,22 +72,27 @@ def files_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+def files_in(folder):
+    """Those of the checkout, as the archives name them."""
+    paths = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(ROOT).as_posix() for path in paths}
+
+
 def test_sdist_holds_what_a_checkout_does(installed):
     with tarfile.open(installed.sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "pyproject.toml", "weights/predict.jpg"} <= names
     for folder in ("mnv2_tasks", "conf", "weights", "tools", "tests"):
-        here = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-        assert {path.relative_to(ROOT).as_posix() for path in here} <= names, folder
+        assert files_in(folder) <= names, folder
 
 
 def test_wheel_holds_the_package_with_its_configuration_and_weights_and_no_more(installed):
     names = set(zipfile.ZipFile(installed.wheel).namelist())
-    configs = {f"mnv2_tasks/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
-    weights = {f"mnv2_tasks/shipped_{path.relative_to(ROOT)}" for path in (ROOT / "weights").glob("*.safetensors")}
-    assert configs | weights | {"mnv2_tasks/shipped_weights/manifest.yaml", "mnv2_tasks/py.typed"} <= names
-    assert {name.split("/")[0] for name in names} == {"mnv2_tasks", f"mnv2_tasks-{__version__}.dist-info"}
-    assert not [name for name in names if name.endswith((".md", ".png", ".jpg"))]
+    package = {name for name in files_in("mnv2_tasks") if not name.endswith(".md")}
+    configs = {f"mnv2_tasks/{name}" for name in files_in("conf") if name.endswith(".yaml")}
+    weights = {f"mnv2_tasks/shipped_{name}" for name in files_in("weights") if name.endswith((".safetensors", ".yaml"))}
+    told = {name for name in names if name.startswith(f"mnv2_tasks-{__version__}.dist-info/")}
+    assert names == package | configs | weights | told and "mnv2_tasks/py.typed" in package
 
 
 def test_command_is_the_installed_one_and_lists_its_verbs(installed, tmp_path):
