@@ -28,16 +28,16 @@ STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 PLANNED = {}  # see plan_once
 SEEDS = {"title": "Seeds", "tasks": ["classification"], "seeds": [0, 1, 2]}
 
-# train.py and eval.py of a study that is only about who is called when: they note their call and leave a score
+# train and eval of a study that is only about who is called when: they note their call and leave a score
 FAKE = """
 import json, os, signal, sys, time
 from pathlib import Path
-given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+given = dict(argument.split("=", 1) for argument in sys.argv[2:])
 tool = Path(sys.argv[0])
 folder = Path(given.get("out") or given.get("resume") or os.environ["MNV2_RUN_FOLDER"])
 folder.mkdir(exist_ok=True)
 with (tool.parent / "calls.jsonl").open("a") as calls:
-    call = {"tool": tool.stem, **given, "folder": folder.name, "threads": os.environ.get("OMP_NUM_THREADS")}
+    call = {"tool": sys.argv[1], **given, "folder": folder.name, "threads": os.environ.get("OMP_NUM_THREADS")}
     calls.write(json.dumps(call) + "\\n")
 (folder / "checkpoints").mkdir(exist_ok=True)
 checkpoint = folder / "checkpoints" / "last.ckpt"
@@ -77,11 +77,10 @@ def plan_once(study, passed):
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """A folder with the fake tools; comparisons are noted in `tools / "compared"` instead of made."""
+    """A folder with the fake mnv2; comparisons are noted in `tools / "compared"` instead of made."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name in ("train", "eval"):
-        (folder / f"{name}.py").write_text(FAKE)
+    (folder / "mnv2.py").write_text(FAKE)
 
     def compare(runs, out, *, title="", failed=None):
         out.mkdir(parents=True, exist_ok=True)
@@ -92,6 +91,10 @@ def tools(tmp_path, monkeypatch):
     monkeypatch.setattr("mnv2_tasks.studies.study.study_report.compare", compare)
     monkeypatch.setattr("mnv2_tasks.studies.study.plan", plan_once)
     return folder
+
+
+def program_in(tools):
+    return [sys.executable, str(tools / "mnv2.py")]
 
 
 def calls(tools):
@@ -119,7 +122,7 @@ def settings(tmp_path, content, *overrides):
 def study(tmp_path, tools, content=SEEDS, *overrides, passed=()):
     """(whether every run is done, what was printed)."""
     console = Console(file=io.StringIO(), width=200)
-    done = run_study(settings(tmp_path, content, *overrides), passed, tools=tools, console=console)
+    done = run_study(settings(tmp_path, content, *overrides), passed, program=program_in(tools), console=console)
     return done, console.file.getvalue()
 
 
@@ -343,9 +346,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_study import SEEDS, settings
+from test_study import SEEDS, program_in, settings
 from mnv2_tasks.studies.study.study import run_study
-run_study(settings(Path({tmp!r}), SEEDS), tools=Path({tools!r}))
+run_study(settings(Path({tmp!r}), SEEDS), program=program_in(Path({tools!r})))
 """
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import hydra
@@ -24,12 +24,17 @@ from mnv2_tasks.config.words import (
     quoted,
 )
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.wording import nearest
 
 
-def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
-    """Entry of every tool. Hydra's own flags (-m, --cfg ...) go to Hydra, everything else is composed here."""
-    argv = [quoted(arg) for arg in sys.argv[1:]]
+def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Sequence[str] | None = None) -> None:
+    """Entry of every tool. Hydra's own flags (-m, --cfg ...) go to Hydra, everything else is composed here.
+
+    Args:
+        arguments: of the command line; None takes all that Python was called with.
+    """
+    argv = [quoted(arg) for arg in (sys.argv[1:] if arguments is None else arguments)]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     debug = any(arg in ("debug=true", "debug=True") for arg in argv)
     if {"-h", "--help"} & set(argv):
@@ -40,20 +45,23 @@ def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
             implied = _implied(plain, config_name)
             if {"-m", "--multirun"} & set(argv):
                 _check(plain, config_name, implied)
-            sys.argv[1:] = data_of_tasks([*implied, *argv])
-            hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(_job(run, config_name))()
+            job = _job(run, config_name)
+            sys.argv = [sys.argv[0], *data_of_tasks([*implied, *argv])]  # where Hydra looks
+            hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
         else:
             run(compose(config_name, argv))
     except (ConfigError, DataError, HydraException, OmegaConfBaseException, OSError) as error:
         if debug:
             raise
-        sys.exit(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)")
+        sys.exit(as_called_here(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)"))
 
 
 def _job(run: Callable[[DictConfig], None], config_name: str) -> Callable[[DictConfig], None]:
     """`run` with the config of one of a sweep's jobs, composed anew: its task's recipe brings groups of its own."""
+    typed = sys.argv
 
     def job(config: DictConfig) -> None:
+        sys.argv = typed  # for run.json
         run(compose(config_name, list(HydraConfig.get().overrides.task)))
 
     return job
@@ -78,7 +86,7 @@ def _help(config_name: str) -> str:
     groups = [group for group in GROUPS if config_name in ("eval", "export") or f"\n  - {group}: " in text]
     groups += ["recipe"] if groups else []
     choices = [f"#   {group}={' | '.join(options_of(group))}" for group in groups]
-    return "\n".join([*kept, "", "# Choices", *choices] if choices else kept)
+    return as_called_here("\n".join([*kept, "", "# Choices", *choices] if choices else kept))
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -26,6 +26,7 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
+from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import find_weights
 
@@ -82,7 +83,8 @@ def export(config: DictConfig) -> Path:
         for file in _files(part):
             file.unlink(missing_ok=True)
     size = sum(file.stat().st_size for file in _files(out))
-    console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: python tools/predict.py weights={out} source=<images>")
+    use = as_called_here(f"python tools/predict.py weights={out} source=<images>")
+    console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: {use}")
     return out
 
 

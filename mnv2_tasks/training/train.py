@@ -45,6 +45,7 @@ from mnv2_tasks.runs.run_folder import (
     start_log,
     write_config,
 )
+from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
@@ -167,7 +168,7 @@ def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
     try:
         trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
     except (KeyboardInterrupt, SystemExit):
-        log.info("interrupted; go on with: python tools/train.py resume=%s", run)
+        log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
 
@@ -191,7 +192,7 @@ def conclude(prepared: Prepared, run: Path) -> None:
     if config.repeat:
         tell_result(Path(config.repeat), digest)
     log.info("run folder: %s", run)
-    log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
+    log.info(as_called_here("see it: python tools/predict.py weights=%s"), run / "weights.safetensors")
 
 
 def _banner(prepared: Prepared, run: Path) -> None:
