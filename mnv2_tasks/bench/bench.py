@@ -14,7 +14,7 @@ from rich.console import Console
 from mnv2_tasks.bench.machine import machine
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.folder import make_folder
+from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.whole_files import write_json
 from mnv2_tasks.wording import nearest
 

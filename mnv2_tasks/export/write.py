@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.int8.quantise import Score, quantise
 from mnv2_tasks.export.int8.report import Report
 from mnv2_tasks.export.nms import suppress, suppress_looped, suppress_scanned, suppress_unrolled
+from mnv2_tasks.export.quantise import Score, quantise
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes import onnx
 from mnv2_tasks.runtimes.formats import format_module
