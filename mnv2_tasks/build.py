@@ -108,8 +108,6 @@ def build_network(
 
 def build_fit(config: DictConfig) -> Fit:
     """How images become inputs when nothing is random; `config` may be a passport's."""
-    if not 32 <= config.imgsz <= 4096:
-        raise ConfigError(f"imgsz={config.imgsz}: expected between 32 and 4096 pixels")
     settings = config.input
     return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
 
