@@ -10,12 +10,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from mnv2_tasks.boxes.suppression import suppress
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.nms import suppress, suppress_looped, suppress_unrolled
+from mnv2_tasks.export.nms import suppress_looped, suppress_unrolled
 from mnv2_tasks.export.write import write
 from mnv2_tasks.layers import batch_norm, conv_norm_act
 from mnv2_tasks.runtimes.exported import Exported
