@@ -14,8 +14,6 @@ from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.training.distillation import Distillation
-from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.weights.weight_files import find_weights, load_weights
 
 log = logging.getLogger(__name__)
@@ -119,34 +117,6 @@ def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
     network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport
-
-
-def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
-    """{classification task: what mixes its training images}; empty where mixing is off."""
-    wanted = config.mixing
-    if not any(wanted.values()):
-        return {}
-    tasks = {name: task for name, task in network.tasks.items() if task.kind == "classification"}
-    if not tasks:
-        raise ConfigError(f"mixing={dict(wanted)}: is for classification; {', '.join(network.tasks)} cannot use it")
-    return {name: Mixing(num_classes=len(task.class_names), **wanted) for name, task in tasks.items()}
-
-
-def build_distillation(config: DictConfig, student: Network) -> Distillation | None:
-    """The teacher that `distillation.teacher` names, on the CPU, and what it teaches."""
-    wanted = config.distillation
-    if wanted.teacher is None:
-        return None
-    if wanted.teacher == "required":
-        raise ConfigError("this recipe needs a teacher, say distillation.teacher=<name or path of weights>")
-    try:
-        teacher, _ = load_network(wanted.teacher)
-    except ConfigError as error:
-        raise ConfigError(f"distillation.teacher={wanted.teacher}: {error}") from None
-    return Distillation(
-        teacher=teacher, student=student, alpha=wanted.alpha, temperature=wanted.temperature,
-        imgsz=config.train_imgsz or config.imgsz,
-    )  # fmt: skip
 
 
 def load_tasks(network: Network, state: dict[str, Tensor], source: str) -> None:

@@ -163,6 +163,10 @@ class Model(Protocol):
         """(B, 3, H, W) uint8 -> {task name: its `results`}."""
         ...
 
+    def predict_task(self, task: str, images: Tensor, frames: Frames) -> Any:
+        """One task's results."""
+        ...
+
 
 class DataSource(Protocol):
     """A data set as a user has it, for one kind of task: the splits "train" and "val" of samples."""

@@ -1,4 +1,6 @@
-"""Seconds in words."""
+"""What messages say alike: seconds, counts and long lists in words."""
+
+from collections.abc import Iterable
 
 
 def duration(seconds: float) -> str:
@@ -11,3 +13,15 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes // 1440} days {minutes % 1440 // 60} h"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 class" or "3 classes"."""
+    plural = {"class": "classes", "category": "categories"}.get(noun, f"{noun}s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def first_few(names: Iterable[str], shown: int = 8) -> str:
+    """The first few names, and how many there are beyond."""
+    names = list(names)
+    return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")

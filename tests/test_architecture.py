@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mnv2_tasks"
-BASE = {"contracts", "errors", "layers"}
+BASE = {"contracts", "errors", "wording", "whole_files", "layers"}
 COLUMNS = {  # column -> what of the package it may import, besides itself and BASE
     "backbones": set(),
     "boxes": set(),

@@ -13,12 +13,11 @@ from omegaconf import OmegaConf
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
-from mnv2_tasks.runs.folder import write_json
 from mnv2_tasks.studies.compare.bootstrap import draw_images, interval, mean_of, resample, spread
 from mnv2_tasks.studies.compare.compare import compare
-from mnv2_tasks.studies.compare.figures import front
 from mnv2_tasks.studies.compare.groups import differences, labels
-from mnv2_tasks.studies.compare.labels import place_labels
+from mnv2_tasks.studies.compare.plots import front, place_labels
+from mnv2_tasks.whole_files import write_json
 
 NAMES = ["disc", "ring", "star"]
 

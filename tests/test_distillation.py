@@ -3,11 +3,12 @@ import csv
 import pytest
 import torch
 
-from mnv2_tasks.build import build_distillation, build_network, build_sources, class_names_of
+from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.training.assemble import build_data, build_module
+from mnv2_tasks.evaluation.network_and_data import build_data
+from mnv2_tasks.training.assemble import build_distillation, build_module
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.passport import make_passport

@@ -2,10 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnv2_tasks.build import build_mixing, build_network
+from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import ClassificationBatch, Frames
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.training.assemble import build_mixing
 from mnv2_tasks.training.mixing import Mixing
 
 

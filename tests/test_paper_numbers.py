@@ -15,8 +15,9 @@ from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.scorecard.comparison_networks import ResNet101Beta
-from mnv2_tasks.scorecard.counting import padded_madds, plain_madds
-from mnv2_tasks.scorecard.scorecard import Row, classifier, detector, head_cost, multi_scale_sides, prints_as, segmenter
+from mnv2_tasks.scorecard.counting import head_cost, multi_scale_sides, padded_madds, plain_madds
+from mnv2_tasks.scorecard.networks import classifier, detector, segmenter
+from mnv2_tasks.scorecard.paper_number import PaperNumber, prints_as
 from mnv2_tasks.scorecard.table_7 import BETA, OS_8, OS_16, PADS
 from mnv2_tasks.scorecard.tables_5_6 import vgg_ssd
 from mnv2_tasks.scorecard.writing import to_json, to_markdown
@@ -122,10 +123,10 @@ def test_a_number_prints_as_its_rounded_or_cut_digits(printed, ours, same):
 
 
 def test_a_row_cannot_be_told_that_it_agrees():
-    assert "agrees" not in Row._fields
-    assert Row("Table 4", "n", "params", "3.4M", 3.45e6).status == "agrees"
-    assert Row("Table 4", "n", "params", "3.4M", 3.6e6, "batch norm").status == "differs: batch norm"
-    assert Row("Table 4", "n", "params", "3.4M").status == "quoted"
+    assert "agrees" not in PaperNumber._fields
+    assert PaperNumber("Table 4", "n", "params", "3.4M", 3.45e6).status == "agrees"
+    assert PaperNumber("Table 4", "n", "params", "3.4M", 3.6e6, "batch norm").status == "differs: batch norm"
+    assert PaperNumber("Table 4", "n", "params", "3.4M").status == "quoted"
 
 
 def test_ssd300_has_the_parameters_of_torchvisions():
@@ -206,18 +207,20 @@ def test_every_counted_row_knows_the_peak_memory_of_its_network(card):
 def test_the_markdown_file_has_a_line_for_every_row_and_every_reason(card, folder):
     text = (folder / "scorecard.md").read_text()
     body = text[text.index("## Table 3") :]
-    lines = [line for line in body.splitlines() if line.startswith("| ") and not line.startswith("| network")]
+    lines = [
+        line for line in body.splitlines() if line.startswith("| ") and not line.startswith(("| network", "| ---"))
+    ]
     assert len(lines) == len(card)
     assert all(row["note"] in text for row in card)
     assert "120 of 169 counted figures agree" in text
-    assert "| 22 classifiers | TF slim | | 22 agree | | 22 agree | |" in text
+    assert "| 22 classifiers | TF slim |  | 22 agree |  | 22 agree |  |" in text
 
 
 def test_writers_show_agreement_difference_and_quotation():
     rows = [
-        Row("T", "A", "params", "3.4M", 3.45e6, "", 2**20),
-        Row("T", "A", "MAdds", "300M", 330_000_000, "because", 2**20),
-        Row("T", "B", "params", "5.3M"),
+        PaperNumber("T", "A", "params", "3.4M", 3.45e6, "", 2**20),
+        PaperNumber("T", "A", "MAdds", "300M", 330_000_000, "because", 2**20),
+        PaperNumber("T", "B", "params", "5.3M"),
     ]
     text = to_markdown(rows)
     assert "| A | T | 3.4M | 3,450,000 | 300M | 330,000,000 (10.0 % above) | 1.0 |" in text

@@ -22,9 +22,10 @@ from mnv2_tasks.heads.linear import LinearHead
 from mnv2_tasks.heads.ssd import SSDHead
 from mnv2_tasks.kinds import detection, segmentation
 from mnv2_tasks.losses.multibox import MultiBoxLoss
+from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
-from mnv2_tasks.prediction.predictor import Predictor, choose_device, find_inputs, predict_images
+from mnv2_tasks.prediction.predictor import Predictor, find_inputs, predict_images
 from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask

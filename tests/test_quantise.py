@@ -19,8 +19,7 @@ from mnv2_tasks.export.int8.layer_errors import layer_errors
 from mnv2_tasks.export.int8.onnx_qdq import to_int8, with_biases
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.network.rounding import head_outputs, input_ranges, layers_of, rounded, sqnr
-from mnv2_tasks.network.rounding_training import train_rounded
+from mnv2_tasks.network.rounding import head_outputs, input_ranges, layers_of, rounded, sqnr, train_rounded
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.training.train import train
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from mnv2_tasks.build import build_distillation, build_mixing, build_network, data_config, partial_of, task_kinds
+from mnv2_tasks.build import build_network, data_config, partial_of, task_kinds
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.data.images.augment import Augment, check_preset
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.training.assemble import build_distillation, build_mixing
 
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
 TASKS = sorted((path.stem for path in (CONF / "task").glob("*.yaml")), key=len, reverse=True)

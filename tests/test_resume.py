@@ -18,10 +18,10 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
-from mnv2_tasks.runs.folder import written_whole
 from mnv2_tasks.training.checkpoints import StepRandomness
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.train import train
+from mnv2_tasks.whole_files import written_whole
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 SMALL = [*TINY, "epochs=4", "imgsz=33", "data.source.train_size=8", "data.source.val_size=4"]  # two steps an epoch
@@ -40,7 +40,7 @@ class PowerCut(Exception):
 @pytest.fixture(autouse=True)
 def lean(monkeypatch):
     """Without what a run draws, prints and counts beside training."""
-    for name in ("plot_curves", "report.save_samples", "report.print_metrics", "_banner"):
+    for name in ("plot_curves", "save_samples", "print_metrics", "_banner"):
         monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 

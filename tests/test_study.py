@@ -19,8 +19,8 @@ from rich.console import Console
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.studies.study.figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.studies.study.jobs import device_slots, locked
+from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.studies.study.plan import merge, plan, study_from
 from mnv2_tasks.studies.study.study import run_study
 
@@ -89,7 +89,7 @@ def tools(tmp_path, monkeypatch):
         (folder / "compared").write_text(json.dumps(noted))
         return out / "compare.html"
 
-    monkeypatch.setattr("mnv2_tasks.studies.study.report.compare", compare)
+    monkeypatch.setattr("mnv2_tasks.studies.study.study_report.compare", compare)
     monkeypatch.setattr("mnv2_tasks.studies.study.plan", plan_once)
     return folder
 

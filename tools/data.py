@@ -92,8 +92,8 @@ def pack(config):
 
     from mnv2_tasks.data.packing import pack as write_shards
     from mnv2_tasks.data.reading.file_source import FileSource
-    from mnv2_tasks.data.reading.folders import counted
     from mnv2_tasks.errors import ConfigError
+    from mnv2_tasks.wording import counted
 
     console = _console()
     if config.out is None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnv2_tasks.scorecard.scorecard import rows
-from mnv2_tasks.scorecard.writing import VERDICTS, ours, tally, to_json, to_markdown
+from mnv2_tasks.scorecard.writing import VERDICTS, format_ours, tally, to_json, to_markdown
 
 OUT = Path("runs/scorecard")
 COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
@@ -33,7 +33,9 @@ def main() -> None:
                 notes.append(row.note)
             verdict = VERDICTS[row.agrees]
             mark = f"{notes.index(row.note) + 1:2}" if row.note else "  "
-            table.add_row(row.row, row.quantity, row.printed, ours(row), f"[{COLOURS[verdict]}]{verdict}[/]{mark}")
+            table.add_row(
+                row.row, row.quantity, row.printed, format_ours(row), f"[{COLOURS[verdict]}]{verdict}[/]{mark}"
+            )
         console.print(table)
         for number, note in enumerate(notes, start=1):
             console.print(f"{number:3} {note}", highlight=False)

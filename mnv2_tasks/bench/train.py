@@ -28,8 +28,9 @@ from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.kinds.detection import padded_targets
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.training.assemble import build_module, build_trainer, choose_precision
+from mnv2_tasks.training.assemble import build_module, build_trainer
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog
 from mnv2_tasks.training.checkpoints import Checkpoints, StepRandomness
 

@@ -7,11 +7,11 @@ import numpy as np
 from mnv2_tasks.data.class_lists import COCO_NAME_OF_VOC, VOC_OBJECTS, VOC_SEGMENTATION, coco_categories
 from mnv2_tasks.data.reading.coco_json import CocoJson, read_coco_json
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import some
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import first_few
 
 TREE = """
 annotations/instances_train2017.json
@@ -104,6 +104,6 @@ def _check_categories(path: Path, found: dict[int, str]) -> None:
     missing = [f"{name} (id {number})" for number, name in expected.items() if found.get(number) != name]
     raise ConfigError(
         f"{path}: its {len(found)} categories are not COCO's 80.\n"
-        f"  only in the file: {some(new) or 'none'}\n  only in COCO: {some(missing) or 'none'}\n"
+        f"  only in the file: {first_few(new) or 'none'}\n  only in COCO: {first_few(missing) or 'none'}\n"
         f"For your own data in COCO's format: data=folder data.root=..."
     )

@@ -10,11 +10,12 @@ from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_ou
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
 from mnv2_tasks.data.layouts.yolo import YOLO
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import counted, folders
+from mnv2_tasks.data.reading.folders import folders
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import counted
 
 FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO, MASK_FOLDER)
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}

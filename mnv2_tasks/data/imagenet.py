@@ -10,11 +10,12 @@ import numpy as np
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
 from mnv2_tasks.data.layouts.image_folder import labelled
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import PICTURES, counted, some
+from mnv2_tasks.data.reading.folders import PICTURES
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import counted, first_few
 
 PLACES = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # the second and third as Kaggle packs it
 DEVKITS = (".", "devkit", "devkit/data", "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12/data")
@@ -82,7 +83,7 @@ def _read(root: Path, folder: Path) -> Records:
     if strange:
         raise ConfigError(
             f"data=imagenet: {folder} has {counted(len(strange), 'folder')} that "
-            f"{'is' if len(strange) == 1 else 'are'} none of the 1000 classes' WordNet ids: {some(strange)}. "
+            f"{'is' if len(strange) == 1 else 'are'} none of the 1000 classes' WordNet ids: {first_few(strange)}. "
             f"Remove them, or use data=folder, which takes any class names"
         )
     files, counts = [], []
@@ -99,7 +100,9 @@ def _read_flat(root: Path, folder: Path) -> Records:
     labels = _validation_labels(root, folder)
     lost = [file for file in files if os.path.splitext(file)[0] not in labels]
     if lost:
-        raise ConfigError(f"data=imagenet: {counted(len(lost), 'image')} in {folder} without a label: {some(lost)}")
+        raise ConfigError(
+            f"data=imagenet: {counted(len(lost), 'image')} in {folder} without a label: {first_few(lost)}"
+        )
     numbers = np.array([labels[os.path.splitext(file)[0]] for file in files], np.int64)
     return labelled([f"{folder}/{file}" for file in files], numbers)
 

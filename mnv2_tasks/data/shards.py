@@ -16,10 +16,10 @@ import numpy as np
 
 from mnv2_tasks.data.images.file_bytes import fetch, is_remote
 from mnv2_tasks.data.reading.file_source import FileSource, Packed
-from mnv2_tasks.data.reading.folders import counted
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import counted
 
 INDEX = "index.json"
 FORMAT = "mnv2_tasks shards 1"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mnv2_tasks.data.class_lists import VOC_OBJECTS, VOC_SEGMENTATION
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import some
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.data.reading.voc_xml import pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import first_few
 
 TREE = """
 VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg ...
@@ -165,7 +165,7 @@ def _unknown(path: Path, number: int, name: str) -> Problem:
 def _names(path: Path) -> list[str]:
     """An image list's names, one a line."""
     if not path.is_file():
-        there = some(sorted(file.stem for file in path.parent.glob("[!.]*.txt"))) or "none"
+        there = first_few(sorted(file.stem for file in path.parent.glob("[!.]*.txt"))) or "none"
         raise ConfigError(f"data=voc: the image list {path} does not exist; lists there: {there}")
     rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
     for number, words in enumerate(rows, start=1):
@@ -174,5 +174,5 @@ def _names(path: Path) -> list[str]:
     names = [name for (name,) in rows]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise DataError(f"{path}: lists images more than once, delete the repetitions: {some(twice)}")
+        raise DataError(f"{path}: lists images more than once, delete the repetitions: {first_few(twice)}")
     return names

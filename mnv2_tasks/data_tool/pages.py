@@ -18,6 +18,7 @@ from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.results import sheet
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.loading.samplers import spread_evenly
 
 COLUMNS = 4
 SHORT, LONG = 480, 720  # pixels of the sides of a picture on a page
@@ -42,7 +43,7 @@ def write_samples(source: DataSource, split: str, count: int, path: Path, record
     if not length:
         raise DataError(f"{split}: there are no images to show")
     pictures, unread = [], None
-    for index in np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist():
+    for index in spread_evenly(length, count):
         try:
             sample = pick(index)
         except DataError as error:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mnv2_tasks.data.reading.folders import counted, some
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data_tool.anchor_recall import MATCHED
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.wording import counted, first_few
 
 LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS, as in report.py
 EXAMPLES = 3  # problems of a kind that are shown
@@ -154,12 +154,12 @@ def _gaps(found: Examination) -> list[str]:
         absent = [name for name, n in zip(found.source.class_names, split.counts.amount) if not n]
         if absent:
             what = f"{KINDS[found.source.kind].COUNTED} of {counted(len(absent), 'class')}"
-            lines.append(f"{split.name}: no {what}: {some(absent)}")
+            lines.append(f"{split.name}: no {what}: {first_few(absent)}")
     ids = found.source.category_ids
     left_out = sorted(set(range(min(ids), max(ids) + 1)) - set(ids))
     if left_out:
         lines.append(
-            f"category ids go from {min(ids)} to {max(ids)} with gaps: {some(map(str, left_out), 12)}. "
+            f"category ids go from {min(ids)} to {max(ids)} with gaps: {first_few(map(str, left_out), 12)}. "
             f"Labels have none: they are numbered in the order of the ids"
         )
     return lines

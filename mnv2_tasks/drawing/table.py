@@ -13,11 +13,12 @@ class Table:
     columns: list[str]  # with their units, such as "p50, ms"
     rows: list[list[Any]] = field(default_factory=list)  # text, or numbers, shown with three digits
     notes: list[str] = field(default_factory=list)  # what a reader must know to trust it
+    text_columns: int = 1  # so many of the first hold words, aligned to the left; the others hold numbers
 
     def show(self, console: Console) -> None:
         table = RichTable(title=self.title, title_justify="left")
         for index, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if index else "left")
+            table.add_column(column, justify="left" if index < self.text_columns else "right")
         for row in self.rows:
             table.add_row(*map(_spelled, row))
         console.print(table)
@@ -25,9 +26,11 @@ class Table:
             console.print(note, highlight=False)
 
     def to_markdown(self) -> str:
-        lines = [f"## {self.title}", "", _line(self.columns), _line(["---", *["--:"] * (len(self.columns) - 1)])]
-        lines += [_line(list(map(_spelled, row))) for row in self.rows]
-        return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
+        """Headed by the title, if there is one; ends in a newline."""
+        heading = [f"## {self.title}", ""] if self.title else []
+        rule = ["---" if index < self.text_columns else "--:" for index in range(len(self.columns))]
+        lines = [_line(row) for row in (self.columns, rule, *self.rows)]
+        return "\n".join([*heading, *lines, "", *(f"{note}\n" for note in self.notes)])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -37,7 +40,8 @@ class Table:
         }
 
 
-def _line(cells: list[str]) -> str:
+def _line(row: list[Any]) -> str:
+    cells = [_spelled(value).replace("|", "\\|").replace("<", "&lt;") for value in row]
     return f"| {' | '.join(cells)} |"
 
 

@@ -5,22 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import Progress
-from torch.utils.data import DataLoader
 
 from mnv2_tasks.build import build_sources, class_names_of, load_tasks
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.evaluation.score import score
+from mnv2_tasks.evaluation import summary
+from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
+from mnv2_tasks.evaluation.score import named, score, score_network
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.prediction import report
-from mnv2_tasks.runs.folder import run_folder_of, write_json
+from mnv2_tasks.network.devices import choose_precision
+from mnv2_tasks.network.network import ONE_VIEW, Views
+from mnv2_tasks.runs.folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
-from mnv2_tasks.training.assemble import build_data, build_module, build_tasks_network, choose_precision, validate
-from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
+from mnv2_tasks.whole_files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -40,42 +39,36 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():
         source.prepare(("val",))
+    views = Views(tuple(config.scales), config.flip)
     network = build_tasks_network(config, sources)
-    module = build_module(config, network, weights.passport)
     data = build_data(config, sources)
     if exported:
         _check_unchanged(config, weights.passport, path)
         precision, writes = exported.precision, True
-        module.metrics = _score(exported, module, dict(zip(sources, data.val_dataloader())))
+        values = score(exported.predict_task, network.tasks, data.val_loaders())
     else:
         load_tasks(network, weights.state, str(path))
         precision = choose_precision(config.trainer.precision)
-        writes = validate(config, precision, module, data).is_global_zero
+        values, writes = score_network(network, data.val_loaders, config.trainer, precision, views)
+    metrics = named(values)
     if writes:
         out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "metrics.json", module.metrics)
+        write_json(out / "metrics.json", metrics)
         save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
         for name, task in network.tasks.items():
             if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
                 write_json(out / f"{name}_results.json", for_server)
-        report.print_metrics(network, module.metrics)
-        for line in report.conditions(config, path, weights, sources, precision):
+        summary.print_metrics(network, metrics)
+        for line in summary.conditions(config, path, weights, sources, precision):
             log.info("%s", line)
         log.info("written: %s", out / "metrics.json")
-    return module.metrics
-
-
-def _score(exported: Exported, module: TasksModule, loaders: dict[str, DataLoader]) -> dict[str, Any]:
-    console = Console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        values = score(exported, dict(module.network.tasks.items()), loaders, progress)
-    return {module.key(task, key): value for task, of_task in values.items() for key, value in of_task.items()}
+    return metrics
 
 
 def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -> None:
     """Refuse what was fixed when the file was written."""
-    if config.flip or list(config.scales) != [1.0]:
+    if Views(tuple(config.scales), config.flip) != ONE_VIEW:
         raise ConfigError(f"{path}: an exported network sees each image once; scales= and flip= need its weights")
     stored, composed = passport["config"], OmegaConf.to_container(config, resolve=True)
     for key in ("imgsz", "output_stride", "width", "input", "backbone", *(f"tasks.{task}" for task in config.tasks)):

@@ -1,37 +1,85 @@
-"""Scores of anything that predicts, without Lightning: a network, or a file that was exported."""
+"""The one evaluation: of a network, while it trains and after, and of a file that one was exported to."""
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import lightning as L
 import torch
+import torch.distributed as dist
+from omegaconf import DictConfig
+from rich.console import Console
 from rich.progress import Progress
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.contracts import Model
+from mnv2_tasks.contracts import Frames, Metric
+from mnv2_tasks.network.network import Network, Views
+from mnv2_tasks.runs.quiet import quiet_lightning
+
+Predict = Callable[[str, Tensor, Frames], Any]  # (task, images, frames) -> the task's `results`
 
 
-def score(
-    model: Model, tasks: Mapping[str, Any], loaders: Mapping[str, DataLoader], progress: Progress,
-    batches: int | None = None,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """{task: what its metric makes of the model's predictions}, in the keys of metrics.json.
+def score(predict: Predict, tasks: Mapping[str, Any], loaders: Mapping[str, DataLoader]) -> dict[str, dict[str, Any]]:
+    """{task: what its metric makes of the predictions}.
 
     Args:
         tasks: whose metrics collect the predictions; they are reset first.
-        loaders: {task: its validation images}.
-        batches: of each loader that are looked at; None: all.
+        loaders: {task: its validation images}; of several processes, to each its own.
     """
-    values = {}
-    for name, loader in loaders.items():
-        metric = tasks[name].metric
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, torch.inference_mode():
+        for name, loader in loaders.items():
+            metric = tasks[name].metric
+            metric.reset()
+            for batch in progress.track(loader, total=len(loader), description=name):
+                metric.update(predict(name, batch.images, batch.frames), batch)
+    return {name: computed(tasks[name].metric) for name in loaders}
+
+
+def score_network(
+    network: Network,
+    loaders: Callable[[], Mapping[str, DataLoader]],
+    settings: DictConfig,
+    precision: str,
+    views: Views,
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """`score` of a network.
+
+    Args:
+        loaders: called once the processes know of each other.
+        settings: of config.trainer: which devices, and how many.
+
+    Returns:
+        the scores, the same in every process; and whether this process is the one that writes.
+    """
+    quiet_lightning()
+    fabric = L.Fabric(
+        accelerator=settings.accelerator, devices=settings.devices, num_nodes=settings.nodes, precision=precision
+    )
+    fabric.launch()
+    network = fabric.strategy.precision.convert_module(network)
+    network.to(fabric.device, memory_format=torch.channels_last).eval()
+
+    def predict(task: str, images: Tensor, frames: Frames) -> Any:
+        with fabric.autocast():
+            return network.predict_task(task, *fabric.to_device((images, frames)), views)
+
+    return score(predict, network.tasks, loaders()), fabric.is_global_zero
+
+
+def computed(metric: Metric) -> dict[str, Any]:
+    """What a metric comes to over the images of all processes, which all get it."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, metric)
         metric.reset()
-        total = len(loader) if batches is None else min(batches, len(loader))
-        bar = progress.add_task(name, total=total)
-        with torch.inference_mode():
-            for batch in islice(loader, total):
-                metric.update(model.predict(batch.images, batch.frames)[name], batch)
-                progress.advance(bar)
-        progress.remove_task(bar)
-        values[name] = metric.compute()
-    return values
+        for part in parts:
+            metric.merge(part)
+    return metric.compute()
+
+
+def named(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """{task: {key: value}} in the keys of metrics.json: with the task's name if there are several."""
+    if len(values) == 1:
+        return dict(*values.values())
+    return {f"{task}/{key}": value for task, of_task in values.items() for key, value in of_task.items()}

@@ -10,22 +10,22 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from mnv2_tasks.build import build_fit, build_network, load_tasks
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.evaluation.score import score
 from mnv2_tasks.export.differences import Difference, differences
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runs.folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
-from mnv2_tasks.training.assemble import build_data
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import find_weights, load_weights
 
@@ -155,9 +155,9 @@ def _show_differences(console: Console, found: list[Difference]) -> list[str]:
 def _loaders(config: DictConfig, sources: Mapping[str, DataSource]) -> dict[str, DataLoader]:
     """`config.count` validation images of each task, evenly spread: data sets are often sorted by class."""
     loaders = {}
-    for (name, source), loader in zip(sources.items(), build_data(config, dict(sources)).val_dataloader()):
+    for (name, source), loader in zip(sources.items(), build_data(config, dict(sources)).val_loaders().values()):
         length = source.length("val")
-        indices = np.unique(np.linspace(0, length - 1, config.count or length).astype(int)).tolist()
+        indices = spread_evenly(length, config.count or length)
         loaders[name] = DataLoader(
             loader.dataset, loader.batch_size, sampler=[(0, i) for i in indices], collate_fn=loader.collate_fn
         )
@@ -171,7 +171,7 @@ def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
     tasks: dict[str, Any] = dict(network.tasks.items())
 
     def primary(file: Path) -> dict[str, float]:
-        values = score(Exported(file), tasks, loaders, Progress(disable=True))
+        values = score(Exported(file).predict_task, tasks, loaders)
         return {name: values[name][tasks[name].metric.primary] or 0.0 for name in loaders}
 
     return {"budget": LOSS, "score": primary}
@@ -180,8 +180,7 @@ def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
 def _show_scores(console: Console, network: Network, exported: Exported, loaders: dict[str, DataLoader]) -> list[str]:
     """What lost too much."""
     tasks: dict[str, Any] = dict(network.tasks.items())
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        ours, theirs = (score(model, tasks, loaders, progress) for model in (network, exported))
+    ours, theirs = (score(model.predict_task, tasks, loaders) for model in (network, exported))
     table, wrong = Table("Scores", ["task", "images", "", "PyTorch", "file"]), []
     for name, loader in loaders.items():
         key = tasks[name].metric.primary

@@ -13,6 +13,7 @@ from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.prediction.inputs import find_images
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def calibration_images(source: str | None, sources: Mapping[str, DataSource], fi
 def _samples(sources: Mapping[str, DataSource], split: str, count: int) -> Iterator[np.ndarray]:
     """Evenly spread over the split: data sets are often sorted by class."""
     source = next(iter(sources.values()))
-    for index in np.unique(np.linspace(0, source.length(split) - 1, 2 * count).astype(int)).tolist():
+    for index in spread_evenly(source.length(split), 2 * count):
         yield source.sample(split, 0, index).image
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import cv2
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -97,7 +98,10 @@ class TasksData(L.LightningDataModule):
         return {name: self._train_loader(name) for name in self.trained}
 
     def val_dataloader(self) -> list[DataLoader]:
-        return [self._val_loader(source) for source in self.sources.values()]
+        return list(self.val_loaders().values())
+
+    def val_loaders(self) -> dict[str, DataLoader]:
+        return {name: self._val_loader(source) for name, source in self.sources.items()}
 
     def steps(self) -> dict[str, int]:
         """{trained task: whole steps that its data set gives in one pass}; the largest is an epoch."""
@@ -115,22 +119,18 @@ class TasksData(L.LightningDataModule):
         return f"an epoch: {steps[longest]} steps, as {longest} takes the most; data sets are read {', '.join(shares)}"
 
     def _per_step(self, name: str) -> int:
-        return self.batch_sizes[name] * self._processes()[1]
+        return self.batch_sizes[name] * _processes()[1]
 
     def _check_length(self, name: str) -> None:
-        length, batch_size, world = self.sources[name].length("train"), self.batch_sizes[name], self._processes()[1]
+        length, batch_size, world = self.sources[name].length("train"), self.batch_sizes[name], _processes()[1]
         if batch_size * world > length:
             task = f" ({name}, by batch_ratio)" if batch_size != self.batch_size else ""
             processes = f" for {world} processes" if world > 1 else ""
             raise ConfigError(f"batch={batch_size}{task}: expected at most the {length} training images{processes}")
 
-    def _processes(self) -> tuple[int, int]:
-        """Rank of this process, and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
     def _train_loader(self, name: str) -> DataLoader:
         source, batch_size = self.sources[name], self.batch_sizes[name]
-        rank, world = self._processes()
+        rank, world = _processes()
         sampler = TrainingSampler(
             source.length("train"),
             steps=max(self.steps().values()),
@@ -148,7 +148,7 @@ class TasksData(L.LightningDataModule):
         # images larger than the input become inputs of their own sizes, which cannot be stacked
         one_by_one = self.fit.fit == "pad" and source.largest("val") > self.fit.size
         batch_size = 1 if one_by_one else self.batch_size
-        rank, world = self._processes()
+        rank, world = _processes()
         sampler = ValidationSampler(source.length("val"), batch_size=batch_size, rank=rank, world=world)
         return self._loader(ValidationSet(source, self.fit), sampler, batch_size)
 
@@ -186,6 +186,11 @@ def training_images(data: TasksData, count: int) -> Iterator[Tensor]:
     for name, loader in loaders.items():
         wanted = max(1, count // len(loaders) // data.batch_sizes[name])
         yield from (batch.images for batch in islice(loader, wanted))
+
+
+def _processes() -> tuple[int, int]:
+    """Rank of this process, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def _start_worker(worker: int) -> None:

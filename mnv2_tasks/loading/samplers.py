@@ -91,3 +91,8 @@ class ValidationSampler(Sampler[Key]):
 
     def __len__(self) -> int:
         return len(self.own)
+
+
+def spread_evenly(length: int, count: int) -> list[int]:
+    """Up to `count` indices from the first to the last of `length`: data sets are often sorted by class."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()

@@ -1,6 +1,7 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 from mnv2_tasks.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Views:
+    """How often a segmentation task sees an image: at each of the scales, and mirrored, too."""
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ConfigError(f"scales={list(self.scales)}: expected factors on the input size, such as [0.5,1.0,1.5]")
+
+
+ONE_VIEW = Views()
 
 
 class Network(nn.Module):
@@ -90,6 +106,12 @@ class Network(nn.Module):
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """Results of every task in the pixels of the original images, by task name."""
         return {name: self.tasks[name].results(output, frames) for name, output in self(images).items()}
+
+    def predict_task(self, task: str, images: Tensor, frames: Frames, views: Views = ONE_VIEW) -> Any:
+        """Results of one task, whose head alone runs; class maps from several views where those are asked for."""
+        if self.tasks[task].kind == "segmentation" and views != ONE_VIEW:
+            return self.predict_views(task, images, frames, scales=views.scales, flip=views.flip)
+        return self.tasks[task].results(self.output(task, images), frames)
 
     def predict_views(
         self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool

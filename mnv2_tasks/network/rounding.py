@@ -1,5 +1,6 @@
 """Rounding to int8, simulated by torch in float32: what it does to each layer, before any file is written."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -95,3 +96,35 @@ def sqnr(exact: Sequence[Tensor], rounded: Sequence[Tensor]) -> float:
 
 def decibels(signal: Tensor, noise: Tensor) -> float:
     return float(10 * torch.log10(signal.clamp(min=1e-20) / noise.clamp(min=1e-20)))
+
+
+def train_rounded(network: Network) -> None:
+    """Quantisation-aware training: from now on each step computes as int8 will, so that the weights learn to bear it.
+
+    Every layer rounds its weights and its input, in training and in evaluation; gradients pass straight through (Jacob
+    et al. 2018, arXiv:1712.05877). Ranges are those of the batch, so nothing is kept: parameters, checkpoints and
+    averaged weights have the names and shapes that they have without. Batch norms need no folding first: a scale for
+    each output channel makes rounding and folding commute.
+    """
+    for layer in layers_of(network).values():
+        layer.register_forward_pre_hook(_round)
+        layer.register_forward_hook(_restore, always_call=True)
+
+
+def as_trained_rounded(network: Network) -> Network:
+    """A copy of a network trained so, that computes as it did then: its weights alone do not say it."""
+    network = copy.deepcopy(network)
+    train_rounded(network)
+    return network.eval()
+
+
+def _round(layer: Any, inputs: tuple[Tensor]) -> Tensor | None:
+    if layer.weight.is_meta:  # cost.py counts; torch rounds numbers alone
+        return None
+    layer.__dict__["weight"] = round_weight(layer.weight)  # hides the parameter, which stays as it is
+    low, high = inputs[0].detach().aminmax()
+    return round_input(inputs[0], low.clamp(max=0), high.clamp(min=0))
+
+
+def _restore(layer: Any, inputs: Any, output: Tensor) -> None:
+    layer.__dict__.pop("weight", None)

@@ -21,6 +21,7 @@ from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler, compiled_for_prediction
+from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.prediction.inputs import find_images
 from mnv2_tasks.prediction.results import draw_results
 from mnv2_tasks.runs.folder import make_folder
@@ -177,23 +178,6 @@ def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Mo
         raise ConfigError(f"device={device}: an exported network runs on the CPU. Use device=cpu")
     exported = Exported(path)
     return exported, exported.passport
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` takes an accelerator if there is one.
-
-    Raises:
-        ConfigError: this machine, or this torch, does not have the device.
-    """
-    if name == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return found or torch.device("cpu")
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).split("\n")[0].split(". ")[0]
-        raise ConfigError(f"device={name}: not usable here ({reason}). Use device=auto or device=cpu") from None
-    return torch.device(name)
 
 
 def _photo(path: Path) -> np.ndarray:

@@ -1,23 +1,21 @@
 """runs/<task>/<data>-<backbone>-<n>/: what a run leaves, and what is needed to repeat it."""
 
-import json
 import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs import processes as ranks
+from mnv2_tasks.whole_files import written_whole
 
 NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
 PACKAGES = ["torch", "torchvision", "lightning", "hydra-core", "albumentations", "pycocotools", "numpy"]
@@ -103,21 +101,6 @@ def check_writable(folder: Path) -> None:
         )
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name once all of it is on the disk; until then the one before it stays."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def stored_config(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
     stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
@@ -127,11 +110,6 @@ def stored_config(config: DictConfig) -> dict[str, Any]:
 def write_config(folder: Path, config: DictConfig) -> None:
     with written_whole(folder / "config.yaml") as file:
         file.write(OmegaConf.to_yaml(OmegaConf.create(stored_config(config))).encode())
-
-
-def write_json(path: Path, content: Any) -> None:
-    with written_whole(path) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def describe_run(

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.whole_files import written_whole
 
 PATIENCE = 600.0  # seconds; all processes come here after the same preparation
 _number = itertools.count()  # all processes of a job come to the same decisions in the same order
@@ -66,9 +67,8 @@ def _through_file(what: Callable[[], str], file: Path, patience: float) -> str:
     if int(os.environ["SLURM_PROCID"]) == 0:
         answer = what()
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(answer)
-        part.replace(file)  # whole or not at all
+        with written_whole(file) as content:
+            content.write(answer.encode())
         return answer
     deadline = time.monotonic() + patience
     while not file.is_file():

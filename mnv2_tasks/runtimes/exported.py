@@ -75,3 +75,6 @@ class Exported:
             outputs = [torch.from_numpy(np.asarray(arrays[prefix + name])) for name in KINDS[about.kind].OUTPUTS]
             results[task] = KINDS[about.kind].from_exported(outputs, frames)
         return results
+
+    def predict_task(self, task: str, images: Tensor, frames: Frames) -> Any:
+        return self.predict(images, frames)[task]

@@ -19,31 +19,17 @@ def classifier(*, width: float = 1.0, num_classes: int = 1000, backbone: Any = M
 
 
 def detector(
-    *,
-    width: float = 1.0,
-    num_classes: int = 80,
-    lite: bool = True,
-    backbone: Any = MobileNetV2,
-    **options: Any,
+    *, width: float = 1.0, num_classes: int = 80, lite: bool = True, backbone: Any = MobileNetV2, **options: Any
 ) -> nn.Sequential:
     with torch.device("meta"):
         base = backbone(width=width, output_stride=32, taps=SSDHead.taps, **options)
         head = SSDHead(
-            features=base.features,
-            num_classes=num_classes,
-            extra_channels=[512, 256, 256, 128],
-            width=width,
-            lite=lite,
+            features=base.features, num_classes=num_classes, extra_channels=[512, 256, 256, 128], width=width, lite=lite
         )
         return nn.Sequential(base, head)
 
 
-def segmenter(
-    *,
-    output_stride: int,
-    atrous_rates: tuple[int, ...] = (),
-    backbone: Any = None,
-) -> nn.Sequential:
+def segmenter(*, output_stride: int, atrous_rates: tuple[int, ...] = (), backbone: Any = None) -> nn.Sequential:
     """`atrous_rates` are those for output stride 16; the head scales them. `backbone=None` is MobileNetV2 1.0."""
     backbone = backbone or partial(MobileNetV2, width=1.0)
     with torch.device("meta"):

@@ -2,57 +2,27 @@
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.scorecard.counting import params_without_norm
-from mnv2_tasks.scorecard.figure import Row, apart
 from mnv2_tasks.scorecard.networks import classifier
+from mnv2_tasks.scorecard.paper_number import PaperNumber, deviation
 
 SLIM = {  # width -> (params, {side: (MAdds, top-1)}) of slim's README
     1.4: ("6.06M", {224: ("582M", "75.0")}),
     1.3: ("5.34M", {224: ("509M", "74.4")}),
-    1.0: (
-        "3.47M",
-        {
-            224: ("300M", "71.8"),
-            192: ("221M", "70.7"),
-            160: ("154M", "68.8"),
-            128: ("99M", "65.3"),
-            96: ("56M", "60.3"),
-        },
-    ),
-    0.75: (
-        "2.61M",
-        {
-            224: ("209M", "69.8"),
-            192: ("153M", "68.7"),
-            160: ("107M", "66.4"),
-            128: ("69M", "63.2"),
-            96: ("39M", "58.8"),
-        },
-    ),
-    0.5: (
-        "1.95M",
-        {
-            224: ("97M", "65.4"),
-            192: ("71M", "63.9"),
-            160: ("50M", "61.0"),
-            128: ("32M", "57.7"),
-            96: ("18M", "51.2"),
-        },
-    ),
-    0.35: (
-        "1.66M",
-        {
-            224: ("59M", "60.3"),
-            192: ("43M", "58.2"),
-            160: ("30M", "55.7"),
-            128: ("20M", "50.8"),
-            96: ("11M", "45.5"),
-        },
-    ),
-}
+    1.0: ("3.47M", {224: ("300M", "71.8"), 192: ("221M", "70.7"), 160: ("154M", "68.8"),
+                    128: ("99M", "65.3"), 96: ("56M", "60.3")}),
+    0.75: ("2.61M", {224: ("209M", "69.8"), 192: ("153M", "68.7"), 160: ("107M", "66.4"),
+                     128: ("69M", "63.2"), 96: ("39M", "58.8")}),
+    0.5: ("1.95M", {224: ("97M", "65.4"), 192: ("71M", "63.9"), 160: ("50M", "61.0"),
+                    128: ("32M", "57.7"), 96: ("18M", "51.2")}),
+    0.35: ("1.66M", {224: ("59M", "60.3"), 192: ("43M", "58.2"), 160: ("30M", "55.7"),
+                     128: ("20M", "50.8"), 96: ("11M", "45.5")}),
+}  # fmt: skip
 TABLE_4 = {  # network -> params, MAdds, top-1, milliseconds on one large core of a Pixel 1
     "MobileNetV1": ("4.2M", "575M", "70.6", "113"),
     "ShuffleNet (1.5)": ("3.4M", "292M", "71.5", None),
@@ -63,7 +33,21 @@ TABLE_4 = {  # network -> params, MAdds, top-1, milliseconds on one large core o
 }
 
 
-def table_4() -> Iterator[Row]:
+NOTES = {  # where the print is not reproduced
+    ("MobileNetV1", "MAdds"): "slim's MobileNetV1 table prints our count; see the next line",
+    ("MobileNetV2", "params"): "every trained scalar; the paper leaves out batch norm, see the next line",
+    ("MobileNetV2 (1.4)", "params"): "neither count gives it; slim's table has 6.06M for this network",
+    ("MobileNetV2 (1.4)", "params without batch norm"): "slim's table prints our count; see the next line",
+    ("MobileNetV2 (1.4)", "MAdds"): "slim's table prints our count; see the next line",
+}
+IN_SLIM = {  # what slim prints for the same network
+    ("MobileNetV1", "MAdds"): "569M",
+    ("MobileNetV2 (1.4)", "params without batch norm"): "6.06M",
+    ("MobileNetV2 (1.4)", "MAdds"): "582M",
+}
+
+
+def table_4() -> Iterator[PaperNumber]:
     networks = {
         "MobileNetV1": classifier(backbone=MobileNetV1),
         "ShuffleNet (1.5)": classifier(width=1.5, backbone=ShuffleNetV1),
@@ -71,55 +55,48 @@ def table_4() -> Iterator[Row]:
         "MobileNetV2": classifier(),
         "MobileNetV2 (1.4)": classifier(width=1.4),
     }
-    notes = {
-        ("MobileNetV1", "MAdds"): "slim's MobileNetV1 table prints our count; see the next line",
-        ("MobileNetV2", "params"): "every trained scalar; the paper leaves out batch norm, see the next line",
-        ("MobileNetV2 (1.4)", "params"): "neither count gives it; slim's table has 6.06M for this network",
-        ("MobileNetV2 (1.4)", "params without batch norm"): "slim's table prints our count; see the next line",
-        ("MobileNetV2 (1.4)", "MAdds"): "slim's table prints our count; see the next line",
-    }
-    in_slim = {  # what slim prints for the same network
-        ("MobileNetV1", "MAdds"): "569M",
-        ("MobileNetV2 (1.4)", "params without batch norm"): "6.06M",
-        ("MobileNetV2 (1.4)", "MAdds"): "582M",
-    }
     for name, (params, madds, top1, milliseconds) in TABLE_4.items():
         if name in networks:
-            cost, folded = model_cost(networks[name], 224), params_without_norm(networks[name])
-            counted = [
-                ("params", params, cost.params),
-                ("params without batch norm", params, folded),
-                ("MAdds", madds, cost.madds),
-            ]
+            yield from _counted(name, networks[name], params, madds)
         else:
-            counted = [("params", params, None), ("MAdds", madds, None)]
-        for quantity, printed, ours in counted:
-            key, peak = (name, quantity), None if ours is None else cost.peak_activation_bytes
-            note = f"{apart(printed, ours)}: {notes[key]}" if key in notes and ours is not None else ""
-            yield Row("Table 4", name, quantity, printed, ours, note, peak)
-            if key in in_slim:
-                yield Row("Table 4", name, f"{quantity}, in slim", in_slim[key], ours, "1000 classes", peak)
-        yield Row("Table 4", name, "top-1, %", top1)
+            yield PaperNumber("Table 4", name, "params", params)
+            yield PaperNumber("Table 4", name, "MAdds", madds)
+        yield PaperNumber("Table 4", name, "top-1, %", top1)
         if milliseconds:
-            yield Row("Table 4", name, "Pixel 1, ms", milliseconds)
+            yield PaperNumber("Table 4", name, "Pixel 1, ms", milliseconds)
 
 
-def figure_5() -> Iterator[Row]:
+def _counted(name: str, network: nn.Module, params: str, madds: str) -> Iterator[PaperNumber]:
+    cost = model_cost(network, 224)
+    peak = cost.peak_activation_bytes
+    for quantity, printed, ours in [
+        ("params", params, cost.params),
+        ("params without batch norm", params, params_without_norm(network)),
+        ("MAdds", madds, cost.madds),
+    ]:
+        key = (name, quantity)
+        note = f"{deviation(printed, ours)}: {NOTES[key]}" if key in NOTES else ""
+        yield PaperNumber("Table 4", name, quantity, printed, ours, note, peak)
+        if key in IN_SLIM:
+            yield PaperNumber("Table 4", name, f"{quantity}, in slim", IN_SLIM[key], ours, "1000 classes", peak)
+
+
+def figure_5() -> Iterator[PaperNumber]:
     cost = model_cost(classifier(width=0.35), 96)
     peak, name = cost.peak_activation_bytes, "smallest, width 0.35"
-    yield Row("Figure 5", name, "params", "1.7M", cost.params, "", peak)
+    yield PaperNumber("Figure 5", name, "params", "1.7M", cost.params, "", peak)
     note = "the grid's smallest cell has 11.9M; none has 7M; see the next line"
-    yield Row("Figure 5", f"{name} at 96", "MAdds", "7M", cost.madds, note, peak)
-    yield Row("Figure 5", f"{name} at 96", "MAdds, in slim", "11M", cost.madds, "", peak)
+    yield PaperNumber("Figure 5", f"{name} at 96", "MAdds", "7M", cost.madds, note, peak)
+    yield PaperNumber("Figure 5", f"{name} at 96", "MAdds, in slim", "11M", cost.madds, "", peak)
 
 
-def slim() -> Iterator[Row]:
+def slim() -> Iterator[PaperNumber]:
     for width, (params, cells) in SLIM.items():
         network = classifier(width=width, num_classes=1001)
         folded = params_without_norm(network)
         for side, (madds, top1) in cells.items():
             name, cost = f"{width}_{side}", model_cost(network, side)
             peak = cost.peak_activation_bytes
-            yield Row("TF slim", name, "params without batch norm", params, folded, "1001 classes", peak)
-            yield Row("TF slim", name, "MAdds", madds, cost.madds, "", peak)
-            yield Row("TF slim", name, "top-1, %", top1)
+            yield PaperNumber("TF slim", name, "params without batch norm", params, folded, "1001 classes", peak)
+            yield PaperNumber("TF slim", name, "MAdds", madds, cost.madds, "", peak)
+            yield PaperNumber("TF slim", name, "top-1, %", top1)

@@ -11,8 +11,8 @@ from mnv2_tasks.backbones.resnet import ResNet
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.scorecard.comparison_networks import ResNet101Beta
 from mnv2_tasks.scorecard.counting import multi_scale_sides, plain_madds, tensorflow_madds
-from mnv2_tasks.scorecard.figure import Row, apart, prints_as
 from mnv2_tasks.scorecard.networks import segmenter
+from mnv2_tasks.scorecard.paper_number import PaperNumber, deviation, prints_as
 
 SIDE = 513
 ASPP = (6, 12, 18)  # at output stride 16
@@ -26,56 +26,57 @@ class System(NamedTuple):
     backbone: Any  # None: MobileNetV2
     rates: tuple[int, ...]
     params: str
-    madds: dict[str, str]
-    miou: tuple[str, str]  # in the order of `madds`
+    printed: dict[str, tuple[str, str]]  # {OS_16 or OS_8: (MAdds, mIoU)}
 
 
 SYSTEMS = {
     "MobileNetV1, ASPP": System(
-        partial(MobileNetV1, width=1.0), ASPP, "11.15M", {OS_16: "14.25B", OS_8: "941.9B"}, ("75.29", "78.56")
+        partial(MobileNetV1, width=1.0), ASPP, "11.15M", {OS_16: ("14.25B", "75.29"), OS_8: ("941.9B", "78.56")}
     ),
-    "MobileNetV2, ASPP": System(None, ASPP, "4.52M", {OS_16: "5.8B", OS_8: "387B"}, ("75.70", "78.42")),
-    "MobileNetV2, no ASPP": System(None, (), "2.11M", {OS_16: "2.75B", OS_8: "152.6B"}, ("75.32", "77.33")),
+    "MobileNetV2, ASPP": System(None, ASPP, "4.52M", {OS_16: ("5.8B", "75.70"), OS_8: ("387B", "78.42")}),
+    "MobileNetV2, no ASPP": System(None, (), "2.11M", {OS_16: ("2.75B", "75.32"), OS_8: ("152.6B", "77.33")}),
     "ResNet-101, ASPP": System(
-        partial(ResNet, depth=101), ASPP, "58.16M", {OS_16: "81.0B", OS_8: "4870.6B"}, ("80.49", "82.70")
+        partial(ResNet, depth=101), ASPP, "58.16M", {OS_16: ("81.0B", "80.49"), OS_8: ("4870.6B", "82.70")}
     ),
 }
 
 
-def table_7() -> Iterator[Row]:
+def table_7() -> Iterator[PaperNumber]:
     for name, system in SYSTEMS.items():
         yield from _system(name, system)
-        for quantity, miou in zip(system.madds, system.miou):
-            yield Row("Table 7", name, quantity.replace("MAdds", "mIoU, %"), miou)
+        for quantity, (_, miou) in system.printed.items():
+            yield PaperNumber("Table 7", name, quantity.replace("MAdds", "mIoU, %"), miou)
 
 
-def _system(name: str, system: System) -> Iterator[Row]:
+def _system(name: str, system: System) -> Iterator[PaperNumber]:
     networks = _networks(system.backbone, system.rates)
     params, peaks = _params_and_peaks(networks)
     is_resnet = name.startswith("ResNet")
     note = "regular 3x3 ASPP" if system.rates else ""
     if is_resnet:
-        note = f"{apart(system.params, params)}: torchvision's stem is one 7x7 convolution; see the next line"
-    yield Row("Table 7", name, "params", system.params, params, note, peaks[OS_16])
+        note = f"{deviation(system.params, params)}: torchvision's stem is one 7x7 convolution; see the next line"
+    yield PaperNumber("Table 7", name, "params", system.params, params, note, peaks[OS_16])
 
     padded, padded_peaks, counted = networks, peaks, PADS
     if is_resnet:
         padded, counted = _networks(ResNet101Beta, system.rates), f"{BETA}, {PADS}"
         ours, padded_peaks = _params_and_peaks(padded)
-        yield Row("Table 7", name, f"params, {BETA}", system.params, ours, STEM, padded_peaks[OS_16])
+        yield PaperNumber("Table 7", name, f"params, {BETA}", system.params, ours, STEM, padded_peaks[OS_16])
 
-    for quantity, printed in system.madds.items():
+    for quantity, (printed, _) in system.printed.items():
         ours = _count(plain_madds, quantity, networks[quantity])
         why = f"DeepLab's ResNet-101 is another ({STEM}), and TensorFlow" if is_resnet else "TensorFlow"
         cells = " (33 cells become 36 in the ASPP)" if system.rates else ""
-        note = f"{apart(printed, ours)}: {why} pads dilated maps{cells}; see the next line"
-        yield Row("Table 7", name, quantity, printed, ours, note, peaks[quantity])
+        note = f"{deviation(printed, ours)}: {why} pads dilated maps{cells}; see the next line"
+        yield PaperNumber("Table 7", name, quantity, printed, ours, note, peaks[quantity])
 
         ours = _count(tensorflow_madds, quantity, padded[quantity])
         note = "with the final resize of the logits"
         if not prints_as(printed, ours):
-            note = f"{apart(printed, ours)}, the nearest count of this network that was found; the rest is unexplained"
-        yield Row("Table 7", name, f"{quantity}, {counted}", printed, ours, note, padded_peaks[quantity])
+            note = (
+                f"{deviation(printed, ours)}, the nearest count of this network that was found; the rest is unexplained"
+            )
+        yield PaperNumber("Table 7", name, f"{quantity}, {counted}", printed, ours, note, padded_peaks[quantity])
         if quantity == OS_8 and name.startswith("MobileNetV1"):
             yield _guess(name, system, printed, peaks[quantity])
 
@@ -102,8 +103,8 @@ def _count(count: Callable[..., int], quantity: str, network: nn.Module) -> int:
     return 2 * sum(count(network, side, **options) for side in multi_scale_sides(SIDE))
 
 
-def _guess(name: str, system: System, printed: str, peak: int) -> Row:
+def _guess(name: str, system: System, printed: str, peak: int) -> PaperNumber:
     network = segmenter(output_stride=8, atrous_rates=(6, 9, 12), backbone=system.backbone)  # 12, 18, 24 at stride 8
     ours = _count(tensorflow_madds, OS_8, network)
-    note = f"{apart(printed, ours)}: a guess that comes nearer; DeepLabv3's rates at this stride are 12, 24, 36"
-    return Row("Table 7", name, f"{OS_8}, {PADS}, rates 12, 18, 24", printed, ours, note, peak)
+    note = f"{deviation(printed, ours)}: a guess that comes nearer; DeepLabv3's rates at this stride are 12, 24, 36"
+    return PaperNumber("Table 7", name, f"{OS_8}, {PADS}, rates 12, 18, 24", printed, ours, note, peak)

@@ -10,40 +10,40 @@ from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.scorecard.comparison_networks import VGGSSD
 from mnv2_tasks.scorecard.counting import head_cost, padded_madds, params_without_norm
-from mnv2_tasks.scorecard.figure import Row, apart
 from mnv2_tasks.scorecard.networks import detector
+from mnv2_tasks.scorecard.paper_number import PaperNumber, deviation
 
 
-def table_5() -> Iterator[Row]:
+def table_5() -> Iterator[PaperNumber]:
     ssd, lite = head_cost(detector(lite=False), 320), head_cost(detector(), 320)
     counted = "extra maps and predictors, 80 classes and background"
-    yield Row("Table 5", "SSD", "params", "14.8M", ssd.params, counted, ssd.peak_activation_bytes)
-    yield Row("Table 5", "SSD", "MAdds", "1.25B", ssd.madds, counted, ssd.peak_activation_bytes)
-    yield Row("Table 5", "SSDLite", "params", "2.1M", lite.params, counted, lite.peak_activation_bytes)
+    yield PaperNumber("Table 5", "SSD", "params", "14.8M", ssd.params, counted, ssd.peak_activation_bytes)
+    yield PaperNumber("Table 5", "SSD", "MAdds", "1.25B", ssd.madds, counted, ssd.peak_activation_bytes)
+    yield PaperNumber("Table 5", "SSDLite", "params", "2.1M", lite.params, counted, lite.peak_activation_bytes)
     note = "half: the paper's figure is in FLOPs, two per multiply-add; see the next line"
-    yield Row("Table 5", "SSDLite", "MAdds", "0.35B", lite.madds, note, lite.peak_activation_bytes)
+    yield PaperNumber("Table 5", "SSDLite", "MAdds", "0.35B", lite.madds, note, lite.peak_activation_bytes)
     note = "twice the multiply-adds"
-    yield Row("Table 5", "SSDLite", "FLOPs", "0.35B", 2 * lite.madds, note, lite.peak_activation_bytes)
+    yield PaperNumber("Table 5", "SSDLite", "FLOPs", "0.35B", 2 * lite.madds, note, lite.peak_activation_bytes)
 
 
-def table_6() -> Iterator[Row]:
+def table_6() -> Iterator[PaperNumber]:
     yield from _vgg("SSD300", 300, "35.2B", "23.2", 8732)
     yield from _vgg("SSD512", 512, "99.5B", "26.8", 24564)
     for quantity, printed in [("params", "50.7M"), ("MAdds", "17.5B"), ("AP, test-dev, %", "21.6")]:
-        yield Row("Table 6", "YOLOv2", quantity, printed)
+        yield PaperNumber("Table 6", "YOLOv2", quantity, printed)
     for name, backbone, params, madds, ap, milliseconds in [
         ("MobileNetV1 + SSDLite", MobileNetV1, "5.1M", "1.3B", "22.2", "270"),
         ("MobileNetV2 + SSDLite", MobileNetV2, "4.3M", "0.8B", "22.1", "200"),
     ]:
         network, counted = detector(backbone=backbone), "320, 80 classes and background"
         cost = model_cost(network, 320)
-        yield Row("Table 6", name, "params", params, cost.params, counted, cost.peak_activation_bytes)
-        yield Row("Table 6", name, "MAdds", madds, cost.madds, counted, cost.peak_activation_bytes)
-        yield Row("Table 6", name, "AP, test-dev, %", ap)
-        yield Row("Table 6", name, "Pixel 1, ms", milliseconds)
+        yield PaperNumber("Table 6", name, "params", params, cost.params, counted, cost.peak_activation_bytes)
+        yield PaperNumber("Table 6", name, "MAdds", madds, cost.madds, counted, cost.peak_activation_bytes)
+        yield PaperNumber("Table 6", name, "AP, test-dev, %", ap)
+        yield PaperNumber("Table 6", name, "Pixel 1, ms", milliseconds)
     anchors = network.eval()(torch.empty(1, 3, 320, 320, device="meta")).anchors
     note = "not in print: TF's layout at 320, 3 per cell on the first map and 6 elsewhere"
-    yield Row("Table 6", name, "anchors", "2034", len(anchors), note, cost.peak_activation_bytes)
+    yield PaperNumber("Table 6", name, "anchors", "2034", len(anchors), note, cost.peak_activation_bytes)
 
 
 def vgg_ssd(side: int, num_classes: int = 80) -> VGGSSD:
@@ -51,7 +51,7 @@ def vgg_ssd(side: int, num_classes: int = 80) -> VGGSSD:
         return VGGSSD(side=side, num_classes=num_classes)
 
 
-def _vgg(name: str, side: int, madds: str, ap: str, anchors: int) -> Iterator[Row]:
+def _vgg(name: str, side: int, madds: str, ap: str, anchors: int) -> Iterator[PaperNumber]:
     """The paper gives both networks 36.1M parameters."""
     network, params = vgg_ssd(side), "36.1M"
     cost = model_cost(network, side)
@@ -61,20 +61,24 @@ def _vgg(name: str, side: int, madds: str, ap: str, anchors: int) -> Iterator[Ro
         parts = (*network.backbone.modules(), *network.extras.modules())
         norm = sum(2 * layer.out_channels for layer in parts if isinstance(layer, nn.Conv2d))
         different = f"unexplained; one class more adds 0.15 M, batch norm, which SSD has not, would add {norm:,}"
-    note = f"{apart(params, cost.params)}, 80 classes and background: {different}"
-    yield Row("Table 6", name, "params", params, cost.params, note, peak)
-    note = f"{apart(madds, cost.madds)}: nearer when fc6's dilated map is padded as in TensorFlow; see the next line"
-    yield Row("Table 6", name, "MAdds", madds, cost.madds, note, peak)
+    note = f"{deviation(params, cost.params)}, 80 classes and background: {different}"
+    yield PaperNumber("Table 6", name, "params", params, cost.params, note, peak)
+    note = (
+        f"{deviation(madds, cost.madds)}: nearer when fc6's dilated map is padded as in TensorFlow; see the next line"
+    )
+    yield PaperNumber("Table 6", name, "MAdds", madds, cost.madds, note, peak)
     ours = padded_madds(network, side)
     cells = "24 of 19" if side == 300 else "36 of 32"
-    note = f"{apart(madds, ours)}, the nearest count found: dilation 6 makes {cells} cells; the rest is unexplained"
-    yield Row("Table 6", name, "MAdds, as TensorFlow pads", madds, ours, note, peak)
+    note = f"{deviation(madds, ours)}, the nearest count found: dilation 6 makes {cells} cells; the rest is unexplained"
+    yield PaperNumber("Table 6", name, "MAdds, as TensorFlow pads", madds, ours, note, peak)
     logits, _ = network.eval()(torch.empty(1, 3, side, side, device="meta"))
-    yield Row("Table 6", name, "anchors", str(anchors), logits.shape[1], "not in print here: the SSD paper's", peak)
-    yield Row("Table 6", name, "AP, test-dev, %", ap)
+    yield PaperNumber(
+        "Table 6", name, "anchors", str(anchors), logits.shape[1], "not in print here: the SSD paper's", peak
+    )
+    yield PaperNumber("Table 6", name, "AP, test-dev, %", ap)
 
 
-def mobilenet_v3_paper() -> Iterator[Row]:
+def mobilenet_v3_paper() -> Iterator[PaperNumber]:
     table, counted = "MobileNetV3 paper, table 6", "90 label ids and background; last convolution and extra maps scaled"
     for width, params, madds, ap, milliseconds in [
         (1.0, "4.3M", "0.80B", "22.1", "162"),
@@ -87,11 +91,13 @@ def mobilenet_v3_paper() -> Iterator[Row]:
         peak = cost.peak_activation_bytes
         note = counted
         if width == 1:
-            note = f"{apart(params, folded)}: carried over from the MobileNetV2 paper's 80 classes; see the next line"
-        yield Row(table, name, "params without batch norm", params, folded, note, peak)
+            note = (
+                f"{deviation(params, folded)}: carried over from the MobileNetV2 paper's 80 classes; see the next line"
+            )
+        yield PaperNumber(table, name, "params without batch norm", params, folded, note, peak)
         if width == 1:
             ours, note = params_without_norm(detector()), "80 classes and background"
-            yield Row(table, name, "params without batch norm, 80 classes", params, ours, note, peak)
-        yield Row(table, name, "MAdds", madds, cost.madds, counted, peak)
-        yield Row(table, name, "AP, test-dev, %", ap)
-        yield Row(table, name, "Pixel 1, ms", milliseconds)
+            yield PaperNumber(table, name, "params without batch norm, 80 classes", params, ours, note, peak)
+        yield PaperNumber(table, name, "MAdds", madds, cost.madds, counted, peak)
+        yield PaperNumber(table, name, "AP, test-dev, %", ap)
+        yield PaperNumber(table, name, "Pixel 1, ms", milliseconds)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable
 from itertools import groupby
 
-from mnv2_tasks.scorecard.figure import Row, apart
+from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.scorecard.paper_number import PaperNumber, deviation
 
 VERDICTS = {True: "agrees", False: "differs", None: "quoted"}
 
@@ -14,7 +15,7 @@ PEAK = (
 )
 
 
-def to_json(card: Iterable[Row]) -> str:
+def to_json(card: Iterable[PaperNumber]) -> str:
     """A list of {"table", "row", "quantity", "paper", "ours", "agrees", "note", "status", ...}.
 
     `ours` and `agrees` are null where a figure is only quoted.
@@ -22,51 +23,41 @@ def to_json(card: Iterable[Row]) -> str:
     return json.dumps([row.as_dict() for row in card], indent=1) + "\n"
 
 
-def to_markdown(card: list[Row]) -> str:
+def to_markdown(card: list[PaperNumber]) -> str:
     """Headed by `summary`; then a table for each table in print, with numbered notes below it."""
     parts = ["# Scorecard\n", summary(card)]
     for title, group in groupby(card, key=lambda row: row.table):
-        notes: list[str] = []
-        lines = [
-            f"## {title}\n",
-            "| network | quantity | paper | ours | | peak activation, MiB |",
-            "|---|---|--:|--:|---|--:|",
-        ]
+        columns = ["network", "quantity", "paper", "ours", "", "peak activation, MiB"]
+        table, notes = Table(title, columns, text_columns=2), []
         for row in group:
             if row.note and row.note not in notes:
                 notes.append(row.note)
-            mark = f" ({notes.index(row.note) + 1})" if row.note else ""
-            cells = [row.row, row.quantity, row.printed, ours(row), VERDICTS[row.agrees] + mark, _mebibytes(row)]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, start=1)), ""]
-        parts.append("\n".join(lines))
+            verdict = VERDICTS[row.agrees] + (f" ({notes.index(row.note) + 1})" if row.note else "")
+            table.rows.append([row.row, row.quantity, row.printed, format_ours(row), verdict, _mebibytes(row)])
+        table.notes = ["\n".join(f"{number}. {note}" for number, note in enumerate(notes, start=1))]
+        parts.append(table.to_markdown())
     return "\n".join(parts)
 
 
-def summary(card: list[Row]) -> str:
+def summary(card: list[PaperNumber]) -> str:
     """One line per network, slim's 22 classifiers in one; the scores in print are left out."""
-    lines = [
-        f"{tally(card)} {PEAK}\n",
-        "| network | | parameters: paper | ours | multiply-adds: paper | ours | peak, MiB |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for (table, name), group in groupby(card, key=lambda row: (row.table, row.row)):
+    columns = ["network", "", "parameters: paper", "ours", "multiply-adds: paper", "ours", "peak, MiB"]
+    table = Table("", columns, text_columns=2)
+    for (title, name), group in groupby(card, key=lambda row: (row.table, row.row)):
         members = list(group)
-        params, madds = (_best(members, kind) for kind in ("params", "MAdds"))
-        if table == "TF slim" or params is None or madds is None:
-            continue
-        cells = [name, table, *_pair(params), *_pair(madds), _mebibytes(params)]
-        lines.append(f"| {' | '.join(cells)} |")
+        params, madds = _best(members, "params"), _best(members, "MAdds")
+        if title != "TF slim" and params and madds:
+            table.rows.append([name, title, *_pair(params), *_pair(madds), _mebibytes(params)])
     slim = [row for row in card if row.table == "TF slim" and row.agrees is not None]
-    same = {  # {"params": how many of the 22 agree}
-        kind: f"{sum(bool(row.agrees) for row in slim if row.quantity.startswith(kind))} agree"
+    params, madds = (
+        f"{sum(bool(row.agrees) for row in slim if row.quantity.startswith(kind))} agree"
         for kind in ("params", "MAdds")
-    }
-    lines.append(f"| {len(slim) // 2} classifiers | TF slim | | {same['params']} | | {same['MAdds']} | |")
-    return "\n".join(lines) + "\n"
+    )
+    table.rows.append([f"{len(slim) // 2} classifiers", "TF slim", "", params, "", madds, ""])
+    return f"{tally(card)} {PEAK}\n\n{table.to_markdown()}"
 
 
-def tally(card: list[Row]) -> str:
+def tally(card: list[PaperNumber]) -> str:
     agree, differ, quoted = (sum(row.agrees is verdict for row in card) for verdict in (True, False, None))
     return (
         f"{agree} of {agree + differ} counted figures agree with the print to its last digit, {differ} differ and "
@@ -74,24 +65,23 @@ def tally(card: list[Row]) -> str:
     )
 
 
-def ours(row: Row) -> str:
+def format_ours(row: PaperNumber) -> str:
     return "" if row.ours is None else f"{row.ours:,.0f}"
 
 
-def _best(rows: list[Row], kind: str) -> Row | None:
+def _best(rows: list[PaperNumber], kind: str) -> PaperNumber | None:
     """Of several counts of one quantity the first that agrees, else the nearest; of table 7 at stride 16."""
     counts = [row for row in rows if row.quantity.startswith(kind) and not row.quantity.endswith("in slim")]
     counts = [row for row in counts if "OS 8" not in row.quantity]
-    if not counts:
-        return None
-    return min(counts, key=lambda row: 0 if row.agrees else abs((row.ours or 0) - row.paper))
+    return min(counts, key=lambda row: 0 if row.agrees else abs((row.ours or 0) - row.paper), default=None)
 
 
-def _pair(row: Row) -> list[str]:
+def _pair(row: PaperNumber) -> list[str]:
     if row.ours is None:
         return [row.printed, "quoted"]
-    return [row.printed, ours(row) + ("" if row.agrees else f" ({apart(row.printed, row.ours)})")]
+    far = "" if row.agrees else f" ({deviation(row.printed, row.ours)})"
+    return [row.printed, format_ours(row) + far]
 
 
-def _mebibytes(row: Row) -> str:
+def _mebibytes(row: PaperNumber) -> str:
     return "" if row.peak_activation_bytes is None else f"{row.peak_activation_bytes / 2**20:.1f}"

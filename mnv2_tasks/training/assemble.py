@@ -1,9 +1,6 @@
-"""Config -> Lightning's objects: module, data, trainer. train() and evaluate() share them."""
+"""Config -> Lightning's module, with what trains it, and trainer."""
 
-import logging
 import sys
-import types
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +10,16 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mnv2_tasks.build import (
-    build_fit,
-    build_mixing,
-    build_network,
-    class_names_of,
-    data_config,
-    partial_of,
-    task_kinds,
-    trained_tasks,
-)
-from mnv2_tasks.contracts import DataSource
-from mnv2_tasks.data.images.augment import Augment, check_preset
+from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.loading.loaders import TasksData
-from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.network import Network, Views
+from mnv2_tasks.runs.quiet import quiet_lightning
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.task_weights import task_weights
-
-# where TensorFlow is installed TensorBoard would import it, for seconds and a gigabyte; this name tells it not to
-sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.WARNING)  # adverts and hints; the banner says what matters
-warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 on torch 2.15
-warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # TrainingSampler skips what was done
-warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run goes on in its folder
-warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what is frozen, see Network.freeze
-warnings.filterwarnings("ignore", ".*does not have many workers.*")  # measured: see conf/recipe/*_shapes.yaml
-
-
-def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> Network:
-    truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
-    L.seed_everything(config.seed, verbose=False)
-    network = build_network(config, class_names_of(sources), truths)
-    network.freeze(config.freeze, norms=config.freeze_norms)
-    if config.qat:
-        from mnv2_tasks.network.rounding_training import train_rounded  # which brings all that int8 needs
-
-        train_rounded(network)
-    return network
 
 
 def build_module(
@@ -79,8 +43,6 @@ def build_module(
         raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
     if config.backbone_lr < 0:
         raise ConfigError(f"backbone_lr={config.backbone_lr}: expected a factor of 0 (frozen) or more")
-    if not config.scales or min(config.scales) <= 0:
-        raise ConfigError(f"scales={config.scales}: expected factors on the input size, such as [0.5,1.0,1.5]")
     return TasksModule(
         network=network.to(memory_format=torch.channels_last),
         task_weights=task_weights(
@@ -92,8 +54,7 @@ def build_module(
         schedule=partial_of(config.schedule.shape),
         warmup=config.schedule.warmup,
         passport=passport,
-        scales=list(config.scales),
-        flip=config.flip,
+        views=Views(tuple(config.scales), config.flip),
         debug_folder=debug_folder,
         mixing=build_mixing(config, network),
         distillation=distillation,
@@ -103,46 +64,42 @@ def build_module(
     )
 
 
-def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:
-    kinds = task_kinds(config)
-
-    def augment(task: str) -> Augment:
-        preset = data_config(config, task).augmentation[kinds[task]]
-        check_preset(preset, kinds[task])
-        return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
-
-    return TasksData(
-        sources=sources,
-        augment=augment,
-        fit=build_fit(config),
-        batch_size=config.batch,
-        batch_ratio={task: config.batch_ratio.get(task, 1.0) for task in config.tasks},  # ~tasks.<task> leaves its own
-        trained=trained_tasks(config),
-        workers=config.workers,
-        seed=config.seed,
-        done=done,
-        reduced=[task for task in kinds if _decode(config, task) == "reduced"],
-    )
+def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
+    """{classification task: what mixes its training images}; empty where mixing is off."""
+    wanted = config.mixing
+    if not any(wanted.values()):
+        return {}
+    tasks = {name: task for name, task in network.tasks.items() if task.kind == "classification"}
+    if not tasks:
+        raise ConfigError(f"mixing={dict(wanted)}: is for classification; {', '.join(network.tasks)} cannot use it")
+    return {name: Mixing(num_classes=len(task.class_names), **wanted) for name, task in tasks.items()}
 
 
-def _decode(config: DictConfig, task: str) -> str:
-    wanted = data_config(config, task).get(
-        "decode", "full"
-    )  # drawn data, and runs of former versions, have no such key
-    if wanted not in ("reduced", "full"):
-        raise ConfigError(f"data.decode={wanted}: expected reduced or full")
-    return wanted
+def build_distillation(config: DictConfig, student: Network) -> Distillation | None:
+    """The teacher that `distillation.teacher` names, on the CPU, and what it teaches."""
+    wanted = config.distillation
+    if wanted.teacher is None:
+        return None
+    if wanted.teacher == "required":
+        raise ConfigError("this recipe needs a teacher, say distillation.teacher=<name or path of weights>")
+    try:
+        teacher, _ = load_network(wanted.teacher)
+    except ConfigError as error:
+        raise ConfigError(f"distillation.teacher={wanted.teacher}: {error}") from None
+    return Distillation(
+        teacher=teacher, student=student, alpha=wanted.alpha, temperature=wanted.temperature,
+        imgsz=config.train_imgsz or config.imgsz,
+    )  # fmt: skip
 
 
-def build_trainer(
-    config: DictConfig, precision: str, *, callbacks: list[L.Callback], logger: Any, ema: bool = True
-) -> L.Trainer:
-    if ema and config.ema > 0:
+def build_trainer(config: DictConfig, precision: str, *, callbacks: list[L.Callback], logger: Any) -> L.Trainer:
+    if config.ema > 0:
         # EMAWeightAveraging is this with one small operation per tensor, a tenth of a small network's step
         callbacks = [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema)), *callbacks]
     if sys.stdout.isatty():
         callbacks = [*callbacks, ProgressBar()]
     settings = config.trainer
+    quiet_lightning()
     return L.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -164,19 +121,3 @@ def build_trainer(
         enable_model_summary=False,
         log_every_n_steps=10,
     )
-
-
-def validate(config: DictConfig, precision: str, module: TasksModule, data: TasksData) -> L.Trainer:
-    """Fill `module.metrics` with a trainer of its own: the training one would swap in its last averaged weights."""
-    trainer = build_trainer(config, precision, callbacks=[], logger=False, ema=False)
-    trainer.validate(module, data, verbose=False)
-    return trainer
-
-
-def choose_precision(wanted: str) -> str:
-    """`auto`: bf16 autocast on GPUs and CPUs that multiply bf16 natively, else 32-bit."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from mnv2_tasks.network.compiled import parts_to_compile
-from mnv2_tasks.runs.folder import written_whole
+from mnv2_tasks.whole_files import written_whole
 from mnv2_tasks.wording import duration
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.folder import written_whole
+from mnv2_tasks.whole_files import written_whole
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,17 @@
 """The one LightningModule: a network's tasks train and are evaluated here, however many there are."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-import torch.distributed as dist
 
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.network.network import Network
+from mnv2_tasks.evaluation.score import computed, named
+from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.optim import parameter_groups, per_step, scale_rates
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
@@ -31,7 +31,7 @@ class TasksModule(L.LightningModule):
         schedule: maps the share of training done to a factor on the learning rate.
         warmup: share of training spent on a linear warm-up.
         passport: plain dict stored with every checkpoint: the config and the class names that rebuild the network.
-        scales, flip: views that a segmentation task is validated on, see `Network.predict_views`.
+        views: that a segmentation task is validated on.
         debug_folder: where a batch whose loss is not finite is saved.
         mixing: {classification task: what mixes the images of its training batches}.
         distillation: adds the terms of a teacher to the loss.
@@ -51,8 +51,7 @@ class TasksModule(L.LightningModule):
         schedule: Callable[[float], float],
         warmup: float,
         passport: dict[str, Any],
-        scales: Sequence[float] = (1.0,),
-        flip: bool = False,
+        views: Views = ONE_VIEW,
         debug_folder: Path | None = None,
         mixing: Mapping[str, Mixing] | None = None,
         distillation: Distillation | None = None,
@@ -66,12 +65,11 @@ class TasksModule(L.LightningModule):
         self.optimizer, self.weight_decay, self.backbone_lr = optimizer, weight_decay, backbone_lr
         self.schedule, self.warmup = schedule, warmup
         self.passport = passport
-        self.scales, self.flip = scales, flip
+        self.views = views
         self.debug_folder = debug_folder
         self.mixing, self.distillation = mixing or {}, distillation
         self.batch, self.reference_batch, self.decay_depthwise = batch, reference_batch, decay_depthwise
         self.task_names = list(network.tasks)
-        self.metrics: dict[str, Any] = {}  # of the last validation, in the keys of metrics.json
 
     def key(self, task: str, name: str) -> str:
         """The name of a number in metrics.json and in the logs: with its task if there are several."""
@@ -103,23 +101,13 @@ class TasksModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         name = self.task_names[dataloader_idx]
-        task = self.network.tasks[name]
-        if task.kind == "segmentation" and (self.flip or list(self.scales) != [1.0]):
-            predictions = self.network.predict_views(
-                name, batch.images, batch.frames, scales=self.scales, flip=self.flip
-            )
-        else:
-            predictions = task.results(self.network.output(name, batch.images), batch.frames)
-        task.metric.update(predictions, batch)
+        results = self.network.predict_task(name, batch.images, batch.frames, self.views)
+        self.network.tasks[name].metric.update(results, batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.metrics, primary = {}, []
-        for name, task in self.network.tasks.items():
-            _merge_processes(task.metric)
-            values = task.metric.compute()
-            primary.append(values[task.metric.primary] or 0.0)
-            self.metrics |= {self.key(name, key): value for key, value in values.items()}
-        scalars = {f"val/{key}": value for key, value in self.metrics.items() if isinstance(value, float)}
+        values = {name: computed(task.metric) for name, task in self.network.tasks.items()}
+        primary = [values[name][task.metric.primary] or 0.0 for name, task in self.network.tasks.items()]
+        scalars = {f"val/{key}": value for key, value in named(values).items() if isinstance(value, float)}
         # every process holds the merged metrics: the mean over processes that Lightning asks for changes nothing
         self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=True)
 
@@ -158,14 +146,3 @@ class TasksModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["passport"] = self.passport
-
-
-def _merge_processes(metric: Any) -> None:
-    """Give every process the counts of all."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    others: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(others, metric)
-    metric.reset()
-    for other in others:
-        metric.merge(other)

@@ -12,26 +12,22 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from mnv2_tasks.build import build_distillation, build_sources, class_names_of, data_name, load_strictly
+from mnv2_tasks.build import build_sources, class_names_of, data_name, load_strictly
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
+from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
+from mnv2_tasks.evaluation.score import named, score_network
+from mnv2_tasks.evaluation.summary import print_metrics
 from mnv2_tasks.loading.loaders import training_images
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
 from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
-from mnv2_tasks.prediction import report
-from mnv2_tasks.runs.folder import (
-    check_writable,
-    command_line,
-    describe_run,
-    run_folder_of,
-    start_log,
-    write_config,
-    write_json,
-)
+from mnv2_tasks.prediction.sample_sheet import save_samples
+from mnv2_tasks.runs.folder import check_writable, command_line, describe_run, run_folder_of, start_log, write_config
 from mnv2_tasks.runs.reproduce import (
     check_data,
     check_start,
@@ -43,19 +39,13 @@ from mnv2_tasks.runs.reproduce import (
     tell_history,
     tell_result,
 )
-from mnv2_tasks.training.assemble import (
-    build_data,
-    build_module,
-    build_tasks_network,
-    build_trainer,
-    choose_precision,
-    validate,
-)
+from mnv2_tasks.training.assemble import build_distillation, build_module, build_trainer
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
 from mnv2_tasks.training.initial_weights import start_from_weights
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
+from mnv2_tasks.whole_files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +61,7 @@ def train(config: DictConfig) -> Path:
     for source in sources.values():
         source.prepare(("train", "val"))
     network = build_tasks_network(config, sources)
+    network.freeze(config.freeze, norms=config.freeze_norms)
     resumed, done, started_from = standing_of(config)
     earlier = earlier_run(config)
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
@@ -143,8 +134,7 @@ def train(config: DictConfig) -> Path:
 
     state = load_weights(run / "checkpoints" / "best.ckpt").state
     load_strictly(network, state, "best.ckpt")
-    validate(config, precision, module, data)
-    metrics = module.metrics
+    metrics = named(score_network(network, data.val_loaders, config.trainer, precision, module.views)[0])
     if trainer.is_global_zero:
         save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
         write_json(run / "metrics.json", metrics)
@@ -153,8 +143,8 @@ def train(config: DictConfig) -> Path:
         write_json(run / "run.json", described(run) | {"result": result})
         save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
         plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
-        report.save_samples(network, sources, data.fit, run / "samples" / "validation.png")
-        report.print_metrics(network, metrics)
+        save_samples(network, sources, data.fit, run / "samples" / "validation.png")
+        print_metrics(network, metrics)
         if config.repeat:
             tell_result(Path(config.repeat), digest)
         log.info("run folder: %s", run)

@@ -9,8 +9,9 @@ from pathlib import Path
 from mnv2_tasks.data.layouts.layout import Format, Opened, Part
 from mnv2_tasks.data.layouts.splits import WHOLE
 from mnv2_tasks.data.reading.coco_json import CocoJson, read_coco_json
-from mnv2_tasks.data.reading.folders import counted, folders, some
+from mnv2_tasks.data.reading.folders import folders
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import counted, first_few
 
 SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 NO_SPLIT = ("", "instances", "annotations", "annotation", "coco", "labels", "result")  # words that name no split
@@ -56,7 +57,7 @@ def _open(root: Path, parts: dict[str, Part]) -> Opened:
     for name in rest:
         _check_categories(parts[first].labels, categories, parts[name].labels, splits[name].categories)
     unused = _unused(list(splits.values()))
-    notes = [f"{counted(len(unused), 'class')} without annotations: {some(unused)}"] if unused else []
+    notes = [f"{counted(len(unused), 'class')} without annotations: {first_few(unused)}"] if unused else []
     names, ids = list(categories.values()), list(categories)
     return Opened(names, lambda split: (splits[split].records, splits[split].problems), notes, ids)
 
@@ -73,7 +74,7 @@ def _pictures(file: Path, root: Path, split: str) -> Path:
     best = max(places, key=lambda place: hits[place])  # the first of equals
     if not hits[best]:
         raise ConfigError(
-            f"data=folder: {file}: its pictures, such as {some(names, 2)}, are in none of "
+            f"data=folder: {file}: its pictures, such as {first_few(names, 2)}, are in none of "
             + ", ".join(str(place) for place in places)
         )
     return best
@@ -89,8 +90,8 @@ def _check_categories(train: Path, ours: dict[int, str], val: Path, theirs: dict
         here = [f"{number} {name}" for number, name in ours.items() if theirs.get(number) != name]
         there = [f"{number} {name}" for number, name in theirs.items() if ours.get(number) != name]
         raise ConfigError(
-            f"the categories (id and name) of two splits differ: only {train} has {some(here) or 'none'}; "
-            f"only {val} has {some(there) or 'none'}. Export both with one list of categories"
+            f"the categories (id and name) of two splits differ: only {train} has {first_few(here) or 'none'}; "
+            f"only {val} has {first_few(there) or 'none'}. Export both with one list of categories"
         )
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from mnv2_tasks.data.layouts.layout import Format, Opened, Part
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import PICTURES, counted, folders, has, pictures_below, some, told
+from mnv2_tasks.data.reading.folders import PICTURES, folders, has, pictures_below, told
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import counted, first_few
 
 # folders of pictures that belong to other layouts: they are no classes
 NO_CLASSES = (
@@ -80,7 +81,7 @@ def _open(root: Path, parts: dict[str, Part]) -> Opened:
     notes = [
         *told(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
-        *([f"{counted(len(empty), 'class')} without images: {some(empty)}"] if empty else []),
+        *([f"{counted(len(empty), 'class')} without images: {first_few(empty)}"] if empty else []),
     ]
 
     def read(split: str):
@@ -95,9 +96,9 @@ def _check_classes(train: Path, names: list[str], val: Path, tree: ClassFolders)
     strange = [name for name, files in tree.items() if name not in names and files]
     if strange:
         missing = [name for name in names if name not in tree]
-        also = f"; of those in {train}, it lacks {some(missing)}" if missing else ""
+        also = f"; of those in {train}, it lacks {first_few(missing)}" if missing else ""
         raise ConfigError(
-            f"{val}: has {counted(len(strange), 'class')} that {train} does not have: {some(strange)}{also}. "
+            f"{val}: has {counted(len(strange), 'class')} that {train} does not have: {first_few(strange)}{also}. "
             f"Rename the folders to match, or add images of these classes to both"
         )
 

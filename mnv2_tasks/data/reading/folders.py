@@ -2,8 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from mnv2_tasks.wording import counted
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -58,15 +60,3 @@ def told(others: Counter[str]) -> list[str]:
         return []
     endings = " ".join(sorted(ending or "no ending" for ending in others))
     return [f"{counted(others.total(), 'file')} left out as no images ({endings})"]
-
-
-def counted(number: int, noun: str) -> str:
-    """Such as "1 class" or "3 classes"."""
-    plural = {"class": "classes", "category": "categories"}.get(noun, f"{noun}s")
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def some(names: Iterable[str], shown: int = 8) -> str:
-    """The first few names, and how many there are beyond."""
-    names = list(names)
-    return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")

@@ -16,11 +16,11 @@ from mnv2_tasks.export.int8.equalise import equalise
 from mnv2_tasks.export.int8.layer_errors import layer_errors
 from mnv2_tasks.export.int8.onnx_qdq import to_int8, with_biases
 from mnv2_tasks.export.int8.report import Report, Trial, spelled
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.latency import measure_alternately
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.network.rounding import head_outputs, input_ranges, rounded, sqnr
-from mnv2_tasks.network.rounding_training import as_trained_rounded
+from mnv2_tasks.network.rounding import as_trained_rounded, head_outputs, input_ranges, rounded, sqnr
 from mnv2_tasks.runtimes.formats import format_module, format_of
 from mnv2_tasks.runtimes.onnx import to_onnx
 
@@ -100,8 +100,7 @@ def _check_calibration(images: np.ndarray) -> None:
 
 def _some(images: np.ndarray) -> torch.Tensor:
     """(B, 3, H, W), evenly spread over (N, H, W, 3)."""
-    chosen = np.linspace(0, len(images) - 1, min(SIMULATED, len(images))).astype(int)
-    return torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(images[spread_evenly(len(images), SIMULATED)]).permute(0, 3, 1, 2).contiguous()
 
 
 class _Candidate:

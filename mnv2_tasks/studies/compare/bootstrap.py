@@ -1,7 +1,7 @@
 """Intervals by the bootstrap: images are drawn anew with replacement, the same ones for every run.
 
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile interval). Only the choice of
-validation images varies: what another seed would have trained is told by the spread over seeds, not by this interval.
+validation images varies: what another seed would have trained shows in the spread over seeds, not in this interval.
 """
 
 import math
@@ -15,7 +15,7 @@ from mnv2_tasks.metrics.outcomes import Outcomes
 RESAMPLES = 1000
 SEED = 0
 COVERAGE = 0.95
-TOGETHER = 50  # resamples that are scored at once: in memory, 50 times the detections of a class
+BATCH = 50  # resamples that are scored at once: in memory, 50 times the detections of a class
 
 
 class Interval(NamedTuple):
@@ -40,13 +40,15 @@ def draw_images(num_images: int, resamples: int = RESAMPLES, seed: int = SEED) -
 
 
 def resample(outcomes: Outcomes, draws: np.ndarray) -> Resampled:
-    parts = [outcomes.scores(some) for some in np.array_split(draws, max(1, len(draws) // TOGETHER))]
-    return Resampled(*(np.concatenate(arrays) for arrays in zip(*parts)))
+    batches = np.array_split(draws, max(1, len(draws) // BATCH))
+    scores, class_scores = zip(*(outcomes.scores(batch) for batch in batches))
+    return Resampled(np.concatenate(scores), np.concatenate(class_scores))
 
 
 def mean_of(runs: Sequence[Resampled]) -> Resampled:
     """Mean over runs (seeds), resample by resample."""
-    return Resampled(*(np.mean(arrays, axis=0) for arrays in zip(*runs)))
+    scores, class_scores = zip(*runs)
+    return Resampled(np.mean(scores, axis=0), np.mean(class_scores, axis=0))
 
 
 def interval(samples: np.ndarray) -> Interval | None:

@@ -6,18 +6,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.runs.folder import write_json
-from mnv2_tasks.studies.compare.bootstrap import Interval
-from mnv2_tasks.studies.compare.comparison import Comparison, Pictures, as_json, one_passes
-from mnv2_tasks.studies.compare.groups import differences, flatten, group_runs
-from mnv2_tasks.studies.compare.measure import Built, device_name, measure_latency, rebuild
-from mnv2_tasks.studies.compare.page import page
-from mnv2_tasks.studies.compare.run import Run, names_of, read_config, read_run
+from mnv2_tasks.studies.compare.comparison import Comparison
+from mnv2_tasks.studies.compare.comparison_tables import markdown
+from mnv2_tasks.studies.compare.finished_run import FinishedRun, names_of, read_config, read_run
+from mnv2_tasks.studies.compare.groups import Group, group_runs
+from mnv2_tasks.studies.compare.measure import device_name, measure_latency, rebuild
+from mnv2_tasks.studies.compare.page import render_page
 from mnv2_tasks.studies.compare.samples import colours_shown, draw_rows, read_samples
 from mnv2_tasks.studies.compare.subjects import Subject, build_subjects, check_comparable
-from mnv2_tasks.studies.compare.tables import markdown
-
-__all__ = ["compare", "Interval"]
+from mnv2_tasks.whole_files import write_json
 
 
 def compare(
@@ -25,7 +22,7 @@ def compare(
     out: Path,
     *,
     title: str = "",
-    failed: Mapping[str, str] = {},  # noqa: B006 - it is only read
+    failed: Mapping[str, str] | None = None,
     repeats: int = 30,
     images: int = 6,
 ) -> Path:
@@ -45,81 +42,75 @@ def compare(
     Raises:
         DataError: the runs are of different tasks or of different data, or none of them has a score.
     """
-    unique = list({Path(folder).resolve(): Path(folder) for folder in runs}.values())
-    if not unique:
+    folders = list({Path(folder).resolve(): Path(folder) for folder in runs}.values())
+    if not folders:
         raise DataError("there are no runs to compare; say which: python tools/compare.py runs/<task>/*")
-    read, excluded, unfinished = _read(unique)
-    excluded |= failed
-    if not read:
+    finished, excluded, unfinished = _read(folders)
+    excluded |= failed or {}
+    if not finished:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in excluded.items())
-        raise DataError(f"none of the {len(unique)} runs has a score to compare. {reasons}")
-    check_comparable(read)
-    notes = [f"{run.name}: {note}" for run in read for note in run.notes]
-    if read[0].folder != unique[0]:
-        notes.insert(0, f"The first run given has no score: {read[0].name} is what the others are compared with.")
-    groups = group_runs(read, unfinished)
+        raise DataError(f"none of the {len(folders)} runs has a score to compare. {reasons}")
+    check_comparable(finished)
+    notes = [f"{run.name}: {note}" for run in finished for note in run.notes]
+    if finished[0].folder != folders[0]:
+        notes.insert(0, f"The first run given has no score: {finished[0].name} is what the others are compared with.")
+    groups = group_runs(finished, unfinished)
     subjects = build_subjects(groups)
-    built, told = rebuild(groups)
-    pictures, also_told = _pictures(subjects, groups, built, images, repeats)
-    comparison = Comparison(
-        title=title or f"{len(read)} run{'s' if len(read) > 1 else ''} compared",
-        groups=groups,
-        built=built,
-        subjects=subjects,
-        pictures=pictures,
-        differing=differences([flatten(group.first.config) for group in groups]),
-        one_pass=one_passes(groups, built),
-        device=device_name(),
-        excluded=excluded,
-        notes=notes + told + also_told,
-    )
+    notes += _rebuild_networks(groups)
+    notes += _measure_and_draw(groups, subjects, repeats, images)
+    title = title or f"{len(finished)} run{'s' if len(finished) > 1 else ''} compared"
+    comparison = Comparison(title, groups, subjects, device_name(), excluded, notes)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "compare.json", as_json(comparison))
+    write_json(out / "compare.json", comparison.as_json())
     (out / "compare.md").write_text(markdown(comparison), encoding="utf-8")
-    (out / "compare.html").write_text(page(comparison), encoding="utf-8")
+    (out / "compare.html").write_text(render_page(comparison), encoding="utf-8")
     return out / "compare.html"
 
 
-def _read(folders: Sequence[Path]) -> tuple[list[Run], dict[str, str], list[DictConfig]]:
+def _read(folders: Sequence[Path]) -> tuple[list[FinishedRun], dict[str, str], list[DictConfig]]:
     """Runs with a score, why the others have none, and the configurations of those others."""
-    read, excluded, unfinished = [], {}, []
+    finished, excluded, unfinished = [], {}, []
     for folder, name in zip(folders, names_of(folders)):
+        config = None
         try:
-            read.append(read_run(folder, name))
+            config = read_config(folder)
+            finished.append(read_run(folder, name, config))
         except DataError as error:
             excluded[name] = str(error)
-            try:
-                config = read_config(folder)
-            except DataError:
-                continue
-            excluded[name] = f"seed {config.get('seed', 0)}: {error}"
-            unfinished.append(config)
-    return read, excluded, unfinished
+            if config is not None:
+                excluded[name] = f"seed {config.get('seed', 0)}: {error}"
+                unfinished.append(config)
+    return finished, excluded, unfinished
 
 
-def _pictures(
-    subjects: Sequence[Subject], groups: Sequence, built: Sequence[Built | None], count: int, repeats: int
-) -> tuple[list[Pictures | None], list[str]]:
-    """The same images in every subject; the first of them is what latency is measured on."""
-    pictures: list[Pictures | None] = []
+def _rebuild_networks(groups: Sequence[Group]) -> list[str]:
+    """Give each group its network; notes say why one has none."""
     notes = []
+    for group in groups:
+        path = group.first.folder / "weights.safetensors"
+        try:
+            group.network = rebuild(path)
+        except Exception as error:  # whatever keeps an old run from being rebuilt belongs in the report
+            notes.append(f"{group.label}: is neither counted nor timed nor drawn: {path}: {error}")
+    return notes
+
+
+def _measure_and_draw(groups: Sequence[Group], subjects: Sequence[Subject], repeats: int, images: int) -> list[str]:
+    """Give each subject its pictures, the same images for every entry; latency is measured on the first of them all."""
+    notes, untimed = [], [group.network for group in groups if group.network] if repeats else []
     for subject in subjects:
         entry = subject.reference
         try:
-            samples = read_samples(entry.group.first, entry.scored[0].task, max(1, count))
+            samples = read_samples(entry.group.first, entry.task, max(1, images))
         except Exception as error:  # data that moved, or a run of former code: the numbers stand without pictures
-            pictures.append(None)
             notes.append(f"No pictures: the validation images of {entry.group.first.name} cannot be read ({error})")
             continue
-        if not any(b.latency for b in built if b):
-            measure_latency(built, samples[0].image, repeats)
-        networks = [(b, e.scored[0].task) if (b := built[_index(groups, e.group)]) else None for e in subject.entries]
-        rows = draw_rows(samples, subject.kind, subject.class_names, networks) if count else []
-        pictures.append(Pictures(rows, colours_shown(samples, subject.kind, subject.class_names)))
-    if not any(b.latency for b in built if b) and any(built) and repeats:
+        if untimed:
+            measure_latency(untimed, samples[0].image, repeats)
+            untimed = []
+        networks = [(entry.group.network, entry.task) for entry in subject.entries]
+        rows = draw_rows(samples, subject.kind, subject.class_names, networks) if images else []
+        subject.sample_rows, subject.legend = rows, colours_shown(samples, subject.kind, subject.class_names)
+    if untimed:
         notes.append("Latency was not measured: there is no image to measure it on.")
-    return pictures, notes
-
-
-def _index(groups: Sequence, group: object) -> int:
-    return next(i for i, other in enumerate(groups) if other is group)
+    return notes

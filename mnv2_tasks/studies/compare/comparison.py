@@ -1,149 +1,116 @@
 """All that a comparison found, before anything is written."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-from mnv2_tasks.studies.compare.groups import Group
-from mnv2_tasks.studies.compare.measure import Built
-from mnv2_tasks.studies.compare.run import PRIMARY
-from mnv2_tasks.studies.compare.samples import Row
+from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES
+from mnv2_tasks.studies.compare.groups import Group, differences, flatten
 from mnv2_tasks.studies.compare.subjects import Entry, Subject, class_differences
-
-METRICS = {"classification": "top-1", "detection": "AP@[.5:.95]", "segmentation": "mIoU"}
-CLASS_METRICS = {"classification": "top-1", "detection": "AP", "segmentation": "IoU"}
-
-
-@dataclass
-class Pictures:
-    rows: list[Row]
-    legend: list[tuple[str, str]]  # class, its colour as CSS has it
 
 
 @dataclass
 class OnePass:
-    """A network of several tasks against those that do one of them each."""
+    """A network of several tasks against those that do one of them each; all have been timed."""
 
-    together: int  # index of its group
-    alone: list[int]  # indices of the groups
-    together_ms: float  # p50 of one pass
-    alone_ms: float  # sum of the p50s
-    together_params: int
-    alone_params: int
+    together: Group
+    alone: list[Group]
+
+    @property
+    def latency_ms(self) -> dict[str, float]:
+        """p50 of one pass, and the sum of the others' p50s."""
+        alone = sum(group.network.latency.p50 for group in self.alone)
+        return {"together": self.together.network.latency.p50, "alone": alone}
+
+    @property
+    def params(self) -> dict[str, int]:
+        alone = sum(group.network.cost.params for group in self.alone)
+        return {"together": self.together.network.cost.params, "alone": alone}
 
 
 @dataclass
 class Comparison:
     title: str
     groups: list[Group]
-    built: list[Built | None]  # of each group
     subjects: list[Subject]
-    pictures: list[Pictures | None]  # of each subject
-    differing: list[tuple[list[str], list[str]]]  # configuration keys, and their value in each group
-    one_pass: list[OnePass]
     device: str
     excluded: dict[str, str]  # {run: why it has no score here}
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
-    def number(self, entry: Entry) -> int:
-        """By which plots and tables call an entry's group."""
-        return 1 + next(i for i, group in enumerate(self.groups) if group is entry.group)
+    @cached_property
+    def differing(self) -> list[tuple[list[str], list[str]]]:
+        """Configuration keys, and their value in each group."""
+        return differences([flatten(group.first.config) for group in self.groups])
 
-    def built_of(self, entry: Entry) -> Built | None:
-        return self.built[self.number(entry) - 1]
+    @cached_property
+    def one_pass(self) -> list[OnePass]:
+        """For each group of several tasks, each of which another does alone on the same backbone, if all were timed."""
+        found = []
+        for group in self.groups:
+            alone = [self._alone(group, task) for task in group.first.tasks]
+            timed = all(one and one.network and one.network.latency for one in [group, *alone])
+            if len(alone) > 1 and timed:
+                found.append(OnePass(group, [one for one in alone if one]))
+        return found
 
-    def heading(self, subject: Subject) -> str:
-        config = subject.reference.group.first.config
-        task = subject.reference.scored[0].task
-        data = (config.choices.get("datasets") or {}).get(task, config.choices.data)
-        images = f", {subject.num_images:,} validation images" if subject.num_images else ""
-        return f"{subject.kind.capitalize()} on {data}: {METRICS[subject.kind]}{images}"
+    def _alone(self, together: Group, task: str) -> Group | None:
+        for group in self.groups:
+            config = group.first.config
+            if list(config.tasks) == [task] and config.backbone == together.first.config.backbone:
+                return group
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: fractions, counts, bytes and milliseconds; what is not known is null."""
+        return {
+            "title": self.title,
+            "device": self.device,
+            "excluded": self.excluded,
+            "notes": self.notes,
+            "subjects": [
+                {
+                    "heading": subject.heading,
+                    "kind": subject.kind,
+                    "metric": SCORE_NAMES[subject.kind].key,
+                    "images": subject.num_images,
+                    "entries": [_entry_json(subject, entry) for entry in subject.entries],
+                }
+                for subject in self.subjects
+            ],
+            "one_pass": [
+                {
+                    "together": one.together.label,
+                    "alone": [group.label for group in one.alone],
+                    "latency_ms": one.latency_ms,
+                    "params": one.params,
+                }
+                for one in self.one_pass
+            ],
+            "configuration": [
+                {"keys": keys, "values": {str(group.number): value for group, value in zip(self.groups, values)}}
+                for keys, values in self.differing
+            ],
+        }
 
 
-def one_passes(groups: list[Group], built: list[Built | None]) -> list[OnePass]:
-    """For each group of several tasks, each of which another does alone on the same backbone, if all were timed."""
-    found = []
-    for i, group in enumerate(groups):
-        if len(group.first.tasks) < 2:
-            continue
-        alone = [_alone(groups, group, task) for task in group.first.tasks]
-        parts = [built[k] for k in alone if k is not None]
-        if None in alone or built[i] is None or not all(p and p.latency for p in [*parts, built[i]]):
-            continue
-        found.append(
-            OnePass(
-                together=i,
-                alone=[k for k in alone if k is not None],
-                together_ms=built[i].latency.p50,
-                alone_ms=sum(p.latency.p50 for p in parts),
-                together_params=built[i].cost.params,
-                alone_params=sum(p.cost.params for p in parts),
-            )
-        )
-    return found
-
-
-def _alone(groups: list[Group], together: Group, task: str) -> int | None:
-    """Index of the first group that does this task only, on the same backbone."""
-    for index, group in enumerate(groups):
-        config = group.first.config
-        if list(config.tasks) == [task] and config.backbone == together.first.config.backbone:
-            return index
-    return None
-
-
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    """For programs: fractions, counts, bytes and milliseconds; what is not known is null."""
+def _entry_json(subject: Subject, entry: Entry) -> dict[str, Any]:
+    network, classes = entry.group.network, None
+    if entry is not subject.reference:
+        classes = {found.name: found.difference for found in class_differences(subject, entry)}
     return {
-        "title": comparison.title,
-        "device": comparison.device,
-        "excluded": comparison.excluded,
-        "notes": comparison.notes,
-        "subjects": [_subject_json(comparison, subject) for subject in comparison.subjects],
-        "one_pass": [
-            {
-                "together": comparison.groups[p.together].label,
-                "alone": [comparison.groups[k].label for k in p.alone],
-                "latency_ms": {"together": p.together_ms, "alone": p.alone_ms},
-                "params": {"together": p.together_params, "alone": p.alone_params},
-            }
-            for p in comparison.one_pass
-        ],
-        "configuration": [
-            {"keys": keys, "values": {str(i): value for i, value in enumerate(values, start=1)}}
-            for keys, values in comparison.differing
-        ],
-    }
-
-
-def _subject_json(comparison: Comparison, subject: Subject) -> dict[str, Any]:
-    rows = []
-    for entry in subject.entries:
-        built = comparison.built_of(entry)
-        rows.append(
-            {
-                "number": comparison.number(entry),
-                "label": entry.group.label,
-                "runs": [str(run.folder) for run in entry.group.runs],
-                "task": entry.scored[0].task,
-                "seeds": [run.seed for run in entry.group.runs],
-                "seeds_missing": entry.group.missing,
-                "scores": [s.score for s in entry.scored],
-                "score": entry.score,
-                "std": entry.spread if len(entry.scored) > 1 else None,
-                "interval": entry.interval,
-                "difference": entry.difference,
-                "difference_interval": entry.difference_interval,
-                **({} if built is None else built.cost._asdict()),
-                "latency_ms": vars(built.latency) if built and built.latency else None,
-                "class_differences": {c.name: c.difference for c in class_differences(subject, entry)}
-                if entry is not subject.reference
-                else None,
-            }
-        )
-    return {
-        "heading": comparison.heading(subject),
-        "kind": subject.kind,
-        "metric": PRIMARY[subject.kind],
-        "images": subject.num_images,
-        "entries": rows,
+        "number": entry.group.number,
+        "label": entry.group.label,
+        "runs": [str(run.folder) for run in entry.group.runs],
+        "task": entry.task,
+        "seeds": entry.group.seeds,
+        "seeds_missing": entry.group.missing,
+        "scores": [one.score for one in entry.task_scores],
+        "score": entry.score,
+        "std": entry.spread if len(entry.task_scores) > 1 else None,
+        "interval": entry.interval,
+        "difference": entry.difference,
+        "difference_interval": entry.difference_interval,
+        **(network.cost._asdict() if network else {}),
+        "latency_ms": asdict(network.latency) if network and network.latency else None,
+        "class_differences": classes,
     }

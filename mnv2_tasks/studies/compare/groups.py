@@ -1,5 +1,7 @@
 """Runs that differ only in their seed form a group; what tells groups apart names them."""
 
+import json
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,23 +10,30 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import task_kinds
 from mnv2_tasks.config.stored import dotted
-from mnv2_tasks.studies.compare.run import Run
+from mnv2_tasks.studies.compare.finished_run import FinishedRun
+from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 
 # where things are, and how a run was watched: not what it is
 PLACES = ("runs", "run", "out", "resume", "repeat", "debug", "workers", "groups")
-BROUGHT = ("backbone", "tasks", "loss_weights")  # by a choice, each with keys of its own
+OF_A_CHOICE = ("backbone", "tasks", "loss_weights")  # sections whose keys depend on what was chosen
 ABSENT = "–"
 
 
 @dataclass
 class Group:
-    runs: list[Run]
+    runs: list[FinishedRun]
+    number: int = 0  # by which plots and tables call it, from 1
     label: str = ""
     missing: list[str] = field(default_factory=list)  # seeds that failed or were interrupted
+    network: MeasuredNetwork | None = None  # of the first run; None: it cannot be built
 
     @property
-    def first(self) -> Run:
+    def first(self) -> FinishedRun:
         return self.runs[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:
@@ -41,33 +50,36 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     return {k: v for k, v in flat.items() if k.split(".")[0] not in PLACES and k.split(".")[-1] != "root"}
 
 
-def group_runs(runs: Sequence[Run], unfinished: Sequence[DictConfig] = ()) -> list[Group]:
+def group_runs(runs: Sequence[FinishedRun], unfinished: Sequence[DictConfig] = ()) -> list[Group]:
     """Groups in the order of their first runs. A seed that is there twice is a repetition, in a group of its own.
 
     Args:
         unfinished: configurations of runs that have no score.
     """
-    groups: dict[tuple[str, int], Group] = {}
+    groups: list[Group] = []
+    repetitions: dict[str, list[Group]] = defaultdict(list)  # of equal settings
     for run in runs:
-        key, repetition = _identity(run.config), 0
-        while run.seed in [r.seed for r in groups.get((key, repetition), Group([])).runs]:
-            repetition += 1
-        groups.setdefault((key, repetition), Group([])).runs.append(run)
+        alike = repetitions[_settings(run.config)]
+        group = next((group for group in alike if run.seed not in group.seeds), None)
+        if group is None:
+            group = Group([], number=len(groups) + 1)
+            groups.append(group)
+            alike.append(group)
+        group.runs.append(run)
     for config in unfinished:
-        group = groups.get((_identity(config), 0))
-        if group is not None:
+        for group in repetitions[_settings(config)][:1]:
             group.missing.append(str(config.get("seed", 0)))
-    result = list(groups.values())
-    for group, label in zip(result, labels([flatten(g.first.config) for g in result])):
+    for group, label in zip(groups, labels([flatten(group.first.config) for group in groups])):
         group.label = label or group.first.name
-    taken = [group.label for group in result]
-    for group in result:
-        if taken.count(group.label) > 1:
-            group.label = f"{group.label} ({group.first.name})" if group.label != group.first.name else group.label
-    return result
+    taken = Counter(group.label for group in groups)
+    for group in groups:
+        if taken[group.label] > 1 and group.label != group.first.name:
+            group.label = f"{group.label} ({group.first.name})"
+    return groups
 
 
-def _identity(config: DictConfig) -> str:
+def _settings(config: DictConfig) -> str:
+    """Equal for runs that differ only in their seed."""
     flat = flatten(config)
     flat.pop("seed", None)
     return repr(sorted(flat.items()))
@@ -82,8 +94,8 @@ def differences(flat: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[st
     keys = dict.fromkeys(key for config in flat for key in config if key != "seed")
     rows: dict[tuple[str, ...], list[str]] = {}
     for key in keys:
-        values = tuple(spelled(config[key]) if key in config else ABSENT for config in flat)
-        agree = len({*values} - {ABSENT}) == 1 and key.split(".")[0] in BROUGHT
+        values = tuple(_spelled(config[key]) if key in config else ABSENT for config in flat)
+        agree = len({*values} - {ABSENT}) == 1 and key.split(".")[0] in OF_A_CHOICE
         if len(set(values)) > 1 and not agree:
             rows.setdefault(values, []).append(key)
     return [(sorted(of, key=lambda key: key.count(".")), list(values)) for values, of in rows.items()]
@@ -94,13 +106,13 @@ def labels(flat: Sequence[dict[str, Any]]) -> list[str]:
 
     Such as "mobilenet_v2, width 0.5". Empty where configurations do not differ.
     """
-    rows = sorted(differences(flat), key=lambda row: _plainness(row[0][0]))
-    parts: list[list[str]] = [[] for _ in flat]
-    for keys, values in rows:
-        name = keys[0].split(".")[-1].strip("_")
-        named = [v if keys[0].startswith("choices.") else f"{name} {v}" for v in values]
-        alike = [[named[j] for j, other in enumerate(parts) if other == part] for part in parts]
-        parts = [[*p, value] if len({*others}) > 1 else p for p, value, others in zip(parts, named, alike)]
+    parts: list[tuple[str, ...]] = [()] * len(flat)
+    for keys, values in sorted(differences(flat), key=lambda row: _plainness(row[0][0])):
+        name = "" if keys[0].startswith("choices.") else keys[0].split(".")[-1].strip("_") + " "
+        longer = [(*part, name + value) for part, value in zip(parts, values)]
+        # a value is of use only where configurations with one label so far have several
+        divided = [label for label in parts if len({new for old, new in zip(parts, longer) if old == label}) > 1]
+        parts = [new if old in divided else old for old, new in zip(parts, longer)]
     return [", ".join(part) for part in parts]
 
 
@@ -112,9 +124,9 @@ def _plainness(key: str) -> tuple[int, int]:
     return (2 if key.endswith("_target_") else 1, key.count("."))
 
 
-def spelled(value: Any) -> str:
+def _spelled(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
+        return json.dumps(value)
     return str(value).removeprefix("mnv2_tasks.")

@@ -11,9 +11,10 @@ from mnv2_tasks.contracts import Sample
 from mnv2_tasks.drawing.canvas import class_colours, fit
 from mnv2_tasks.drawing.results import draw_detections, draw_mask
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.prediction.predictor import predict_images
-from mnv2_tasks.studies.compare.measure import Built
-from mnv2_tasks.studies.compare.run import Run
+from mnv2_tasks.studies.compare.finished_run import FinishedRun
+from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 
 MIN_SCORE = 0.4  # of the boxes to draw
 SIDE = 420  # pixels of the longer side of a picture on the page
@@ -27,43 +28,49 @@ class Shown(NamedTuple):
     words: list[str]
 
 
-class Row(NamedTuple):
+class SampleRow(NamedTuple):
     """One validation image."""
 
     image_id: int
     truth: Shown
-    predictions: list[Shown | None]  # of each group; None: its network is not there
+    predictions: list[Shown | None]  # of each network; None: it is not there
 
 
-def read_samples(run: Run, task: str, count: int) -> list[Sample]:
+def read_samples(run: FinishedRun, task: str, count: int) -> list[Sample]:
     """Validation images spread evenly over the split, so that nobody picks them."""
     source = build_sources(run.config)[task]
     source.prepare(("val",))
     length = source.length("val")
-    places = np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
-    return [source.sample("val", 0, int(index)) for index in places]
+    return [source.sample("val", 0, index) for index in spread_evenly(length, count)]
 
 
 def draw_rows(
-    samples: Sequence[Sample], kind: str, class_names: Sequence[str], networks: Sequence[tuple[Built, str] | None]
-) -> list[Row]:
+    samples: Sequence[Sample],
+    kind: str,
+    class_names: Sequence[str],
+    networks: Sequence[tuple[MeasuredNetwork | None, str]],
+) -> list[SampleRow]:
     """
     Args:
-        networks: of each group, with the name of its task of this kind.
+        networks: each with the name of its task of this kind.
     """
-    images = [sample.image for sample in samples]
-    results: list[list[Any] | None] = [
-        [of_image[task] for of_image in predict_images(built.network, images, built.fit)] if built else None
-        for built, task in (pair or (None, "") for pair in networks)
-    ]
+    results = [_results(samples, network, task) for network, task in networks]
     return [
-        Row(
+        SampleRow(
             sample.image_id,
             _truth(sample, kind, class_names),
-            [_prediction(sample, of_group[i], kind, class_names) if of_group else None for of_group in results],
+            [_prediction(sample, of_image[i], kind, class_names) if of_image else None for of_image in results],
         )
         for i, sample in enumerate(samples)
     ]
+
+
+def _results(samples: Sequence[Sample], measured: MeasuredNetwork | None, task: str) -> list[Any] | None:
+    """Of each image; None without a network."""
+    if measured is None:
+        return None
+    images = [sample.image for sample in samples]
+    return [results[task] for results in predict_images(measured.network, images, measured.fit)]
 
 
 def colours_shown(samples: Sequence[Sample], kind: str, class_names: Sequence[str]) -> list[tuple[str, str]]:

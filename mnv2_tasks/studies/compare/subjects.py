@@ -1,14 +1,15 @@
 """What runs are compared in: a kind of task on one data set. SSD and SSDLite are two answers to one subject."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.studies.compare.bootstrap import Interval, Resampled, draw_images, interval, mean_of, resample, spread
+from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES, FinishedRun, TaskScore
 from mnv2_tasks.studies.compare.groups import Group
-from mnv2_tasks.studies.compare.run import CLASSES, Run, Scored
+from mnv2_tasks.studies.compare.samples import SampleRow
 
 
 @dataclass
@@ -16,13 +17,17 @@ class Entry:
     """A group's result in one subject."""
 
     group: Group
-    scored: list[Scored]  # a run each
+    task_scores: list[TaskScore]  # a run each
     score: float  # mean over the runs
     spread: float  # standard deviation over the runs; NaN of one
     resampled: Resampled | None = None
     interval: Interval | None = None
     difference: float | None = None  # to the first entry
     difference_interval: Interval | None = None  # paired: both on the same resamples
+
+    @property
+    def task(self) -> str:
+        return self.task_scores[0].task
 
 
 @dataclass
@@ -31,21 +36,31 @@ class Subject:
     class_names: list[str]
     entries: list[Entry]
     num_images: int | None  # None: no run kept what each image came to
+    sample_rows: list[SampleRow] | None = None  # None: its images cannot be read
+    legend: list[tuple[str, str]] = field(default_factory=list)  # class, its colour as CSS has it
 
     @property
     def reference(self) -> Entry:
+        """What the other entries are compared with."""
         return self.entries[0]
 
+    @property
+    def heading(self) -> str:
+        choices = self.reference.group.first.config.choices
+        data = (choices.get("datasets") or {}).get(self.reference.task, choices.data)
+        images = f", {self.num_images:,} validation images" if self.num_images else ""
+        return f"{self.kind.capitalize()} on {data}: {SCORE_NAMES[self.kind].text}{images}"
 
-def check_comparable(runs: Sequence[Run]) -> None:
+
+def check_comparable(runs: Sequence[FinishedRun]) -> None:
     """Every run must share a subject with the others, directly or through a run of several tasks.
 
     Raises:
         DataError: runs of different tasks, or of different data.
     """
-    connected, rest = {_key(s) for s in runs[0].tasks.values()}, list(runs[1:])
-    while joining := [run for run in rest if connected & {_key(s) for s in run.tasks.values()}]:
-        connected |= {_key(s) for run in joining for s in run.tasks.values()}
+    connected, rest = runs[0].subjects, list(runs[1:])
+    while joining := [run for run in rest if connected & run.subjects]:
+        connected = connected.union(*(run.subjects for run in joining))
         rest = [run for run in rest if run not in joining]
     if not rest:
         return
@@ -70,43 +85,46 @@ def build_subjects(groups: Sequence[Group]) -> list[Subject]:
     Raises:
         DataError: runs were validated on different images.
     """
-    keys = dict.fromkeys(_key(s) for group in groups for run in group.runs for s in run.tasks.values())
+    keys = dict.fromkeys(s.subject for group in groups for run in group.runs for s in run.tasks.values())
     return [_subject(key, groups) for key in keys]
 
 
-def _key(scored: Scored) -> tuple[str, str]:
-    return scored.kind, scored.fingerprint
-
-
 def _subject(key: tuple[str, str], groups: Sequence[Group]) -> Subject:
-    entries, names = [], {}
+    entries = []
     for group in groups:
-        scored = []
-        for run in group.runs:
-            own = [s for s in run.tasks.values() if _key(s) == key]
-            if len(own) > 1:
-                tasks = ", ".join(s.task for s in own)
-                raise DataError(f"{run.name}: has two tasks of one kind on one data set, {tasks}")
-            scored += own
-            names |= {id(s): run.name for s in own}
+        scored = [one for run in group.runs if (one := _score_in(run, key))]
         if scored:
-            scores = [s.score for s in scored]
+            scores = [one.score for one in scored]
             entries.append(Entry(group, scored, float(np.mean(scores)), spread(scores)))
-    every = [s for entry in entries for s in entry.scored]
-    for s in every:
-        if s.class_names != every[0].class_names:
-            raise DataError(f"{names[id(every[0])]} and {names[id(s)]} know different classes of the same data")
-    kept = [s for s in every if s.outcomes is not None]
-    for s in kept:
-        if not np.array_equal(s.outcomes.image_ids, kept[0].outcomes.image_ids):
-            a, b = kept[0].outcomes.image_ids, s.outcomes.image_ids
-            raise DataError(
-                f"{names[id(kept[0])]} and {names[id(s)]} were validated on different images: {len(a)} and {len(b)}, "
-                f"{len(np.intersect1d(a, b))} of them the same. Validate both alike: python tools/eval.py run=<run>"
-            )
-    subject = Subject(key[0], every[0].class_names, entries, len(kept[0].outcomes.image_ids) if kept else None)
+    every = [one for entry in entries for one in entry.task_scores]
+    first = every[0]
+    for other in every:
+        if other.class_names != first.class_names:
+            raise DataError(f"{first.run} and {other.run} know different classes of the same data")
+    image_ids = _common_images([one for one in every if one.outcomes is not None])
+    subject = Subject(first.kind, first.class_names, entries, None if image_ids is None else len(image_ids))
     _resample(subject)
     return subject
+
+
+def _score_in(run: FinishedRun, key: tuple[str, str]) -> TaskScore | None:
+    own = [one for one in run.tasks.values() if one.subject == key]
+    if len(own) > 1:
+        tasks = ", ".join(one.task for one in own)
+        raise DataError(f"{run.name}: has two tasks of one kind on one data set, {tasks}")
+    return own[0] if own else None
+
+
+def _common_images(scored: Sequence[TaskScore]) -> np.ndarray | None:
+    """Ids of the images that all were validated on; None if there are no scores."""
+    for other in scored:
+        a, b = scored[0].outcomes.image_ids, other.outcomes.image_ids
+        if not np.array_equal(a, b):
+            raise DataError(
+                f"{scored[0].run} and {other.run} were validated on different images: {len(a)} and {len(b)}, "
+                f"{len(np.intersect1d(a, b))} of them the same. Validate both alike: python tools/eval.py run=<run>"
+            )
+    return scored[0].outcomes.image_ids if scored else None
 
 
 def _resample(subject: Subject) -> None:
@@ -114,8 +132,8 @@ def _resample(subject: Subject) -> None:
     if subject.num_images:
         draws = draw_images(subject.num_images)
         for entry in subject.entries:
-            if all(s.outcomes is not None for s in entry.scored):
-                entry.resampled = mean_of([resample(s.outcomes, draws) for s in entry.scored])
+            if all(s.outcomes is not None for s in entry.task_scores):
+                entry.resampled = mean_of([resample(s.outcomes, draws) for s in entry.task_scores])
                 entry.interval = interval(entry.resampled.scores)
     first = subject.reference
     for entry in subject.entries[1:]:
@@ -145,6 +163,6 @@ def class_differences(subject: Subject, entry: Entry) -> list[ClassDifference]:
 
 
 def _class_scores(entry: Entry) -> dict[str, float]:
-    """Mean over the runs."""
-    columns = [s.numbers[CLASSES[s.kind]] for s in entry.scored]
-    return {name: float(np.mean([c[name] for c in columns])) for name in columns[0] if all(name in c for c in columns)}
+    """Mean over the runs, of the classes that all of them have a score for."""
+    scores = [one.class_scores for one in entry.task_scores]
+    return {name: float(np.mean([s[name] for s in scores])) for name in scores[0] if all(name in s for s in scores)}

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.studies.study.plan import Run
-from mnv2_tasks.studies.study.run import LOG, Step, next_step, prepare, read_record, write_record
+from mnv2_tasks.studies.study.plan import PlannedRun
+from mnv2_tasks.studies.study.run_state import LOG, Step, next_step, prepare, read_record, write_record
 
-# tell a process that it is one of several of a job; a run is a job of its own
+# say to a process that it is one of several of a job; a run is a job of its own
 ONE_OF_SEVERAL = ("MNV2_RUN_FOLDER", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
 PATIENCE = 120  # seconds that a run has to save its checkpoint when it is stopped
 TAIL = 12  # lines of a failed run's output that are kept as the reason
@@ -24,7 +24,7 @@ TAIL = 12  # lines of a failed run's output that are kept as the reason
 class Job:
     """A run on its way: state is left, running, done or failed."""
 
-    run: Run
+    run: PlannedRun
     folder: Path
     state: str = "left"
     seconds: float = 0.0  # of processes that have ended, earlier calls of the study included
@@ -40,7 +40,7 @@ class Job:
         return self.seconds + (time.monotonic() - self.began if self.process else 0.0)
 
 
-def make_jobs(runs: Sequence[Run], folder: Path, tools: Path) -> list[Job]:
+def make_jobs(runs: Sequence[PlannedRun], folder: Path, tools: Path) -> list[Job]:
     jobs = []
     for run in runs:
         job = Job(run=run, folder=folder / run.name)
@@ -146,13 +146,13 @@ def _conclude(job: Job) -> None:
 
 
 def _tail(job: Job) -> str:
-    """The error that the tool told, or else the last lines that it printed."""
+    """The error that the tool printed, or else the last lines that it printed."""
     with (job.folder / LOG).open("rb") as log:
         log.seek(job.log_start)
         lines = log.read().decode(errors="replace").splitlines()
     lines = [line.rstrip() for line in lines if line.strip() and "debug=true shows" not in line]
-    told = [index for index, line in enumerate(lines) if line.startswith("error: ")]
-    return "\n".join(lines[told[-1] :][:TAIL] if told else lines[-TAIL:])
+    errors = [index for index, line in enumerate(lines) if line.startswith("error: ")]
+    return "\n".join(lines[errors[-1] :][:TAIL] if errors else lines[-TAIL:])
 
 
 def _stop(running: Sequence[Job]) -> None:

@@ -3,22 +3,37 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import GROUPS, nearest
 from mnv2_tasks.errors import ConfigError
 
-KEYS = {"tasks": "task", "backbones": "backbone", "widths": "width", "sizes": "imgsz", "seeds": "seed"}  # axis -> key
-SHOWN = {"tasks": "{}", "backbones": "{}", "widths": "w{:g}", "sizes": "{}px", "seeds": "seed{}"}  # axis -> in a name
 OWN = ("ablations", "study", "jobs", "dry", "runs", "retrain")  # the tool's other keys
 REFUSED = {"resume": "a study resumes its runs by itself", "repeat": "a study repeats no single run"}
+
+
+class Axis(NamedTuple):
+    key: str  # of tools/train.py
+    in_name: str  # how a run's name shows a value
+
+
+AXES = {
+    "tasks": Axis("task", "{}"),
+    "backbones": Axis("backbone", "{}"),
+    "widths": Axis("width", "w{:g}"),
+    "sizes": Axis("imgsz", "{}px"),
+    "seeds": Axis("seed", "seed{}"),
+}
+NUMBERS = {"widths": ("numbers", (int, float)), "sizes": ("whole numbers", (int,)), "seeds": ("whole numbers", (int,))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +42,7 @@ class Study:
 
     Args:
         title: heads the report.
-        tasks, backbones, widths, sizes, seeds: axes, see `KEYS`.
+        tasks, backbones, widths, sizes, seeds: see `AXES`.
         ablations: one more axis, {name: overrides}.
         runs: {name: overrides} of runs outside of the grid, each with every seed.
         evaluations: {name: overrides} of tools/eval.py, for every run once it is trained.
@@ -48,21 +63,18 @@ class Study:
     for_data: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if name == "title":
-                continue
-            of_names = name in ("ablations", "runs", "evaluations", "for_data")
-            if not isinstance(value, dict if of_names else list):
-                form = "a {name: [overrides]}" if of_names else "a list"
+        for name in (*AXES, "common"):
+            values = getattr(self, name)
+            if not isinstance(values, list) or len(set(values)) < len(values):
+                raise ConfigError(f"study: {name}={values}: expected a list in which nothing is named twice")
+            wanted, types = NUMBERS.get(name, ("", ()))
+            if wanted and not all(type(value) in types for value in values):
+                raise ConfigError(f"study: {name}={values}: expected {wanted}")
+        for name in ("ablations", "runs", "evaluations", "for_data"):
+            value = getattr(self, name)
+            if not isinstance(value, dict) or not all(isinstance(overrides, list) for overrides in value.values()):
+                form = "a {name: [overrides]}, such as {long: [epochs=20]}"
                 raise ConfigError(f"study: {name} is {value!r}; expected {form}")
-            if of_names and not all(isinstance(overrides, list) for overrides in value.values()):
-                raise ConfigError(f"study: {name}: expected a list of overrides for each name, such as [epochs=2]")
-            if len(set(value)) < len(value):
-                raise ConfigError(f"study: {name}={value}: something is named twice")
-            wanted = {"widths": (int, float), "sizes": (int,), "seeds": (int,)}.get(name)
-            if wanted and not all(type(entry) in wanted for entry in value):
-                kind = "numbers" if float in wanted else "whole numbers"
-                raise ConfigError(f"study: {name}={value}: expected {kind}")
         for name in [*self.ablations, *self.runs, *self.evaluations]:
             if not re.fullmatch(r"[A-Za-z0-9_.+]+(-[A-Za-z0-9_.+]+)*", str(name)):
                 raise ConfigError(f"study: {name!r} names a folder; use letters, digits, and - _ . + between them")
@@ -72,8 +84,8 @@ class Study:
             raise ConfigError("study: seeds=[]: expected at least one")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
+@dataclass(frozen=True)
+class PlannedRun:
     """One training of a study.
 
     Args:
@@ -114,7 +126,7 @@ def study_from(content: Mapping[str, Any], *, narrowed: bool = False, ablations:
     return dataclasses.replace(study, runs={}) if narrowed and study.tasks else study
 
 
-def plan(study: Study, passed: Sequence[str] = ()) -> list[Run]:
+def plan(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
     """Every run of the study, composed and checked. The first seed's come first, so that early results compare.
 
     Args:
@@ -124,31 +136,30 @@ def plan(study: Study, passed: Sequence[str] = ()) -> list[Run]:
         ConfigError: a name, key or value that some run could not work with; the message names the run.
     """
     cells = _cells(study)
-    keys = _keys(cells[0], study)
-    for override in passed:
-        _check_passed(override, study, keys)
-    runs, checked = [], set()
-    for name, ablation, overrides in cells:
-        chosen = [o.removeprefix("data=") for o in [*study.common, *overrides, *passed] if o.startswith("data=")]
-        data = chosen[-1] if chosen else "shapes"
-        # of two overrides with one key the later one counts: Hydra would refuse a group that is given twice
-        merged = merge([*study.common, *study.for_data.get(data, []), *overrides, *passed])
-        evaluations = {key: tuple(merge(value)) for key, value in study.evaluations.items()}
-        try:
-            config = compose("train", merged)
-            seedless = tuple(o for o in merged if not o.startswith("seed="))
-            if seedless not in checked:
-                check_builds(config)
-                for extra in evaluations.values():
-                    compose("train", merge([*merged, *extra]))
-                checked.add(seedless)
-        except ValueError as error:
-            raise ConfigError(f"run {name}: {error}") from error
-        runs.append(Run(name=name, overrides=tuple(merged), ablation=ablation, evaluations=evaluations, config=config))
-    names = [run.name for run in runs]
+    names = [name for name, _, _ in cells]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"study: {len(twice)} names stand for several runs, such as {twice[0]}")
+    first_name, _, first_overrides = cells[0]
+    with _errors_name(_with_seed(first_name, study.seeds[0])):
+        keys = [*compose("train", merge([*study.common, *first_overrides])), *GROUPS]
+    for override in passed:
+        _check_passed(override, study, keys)
+    evaluations = {name: tuple(merge(overrides)) for name, overrides in study.evaluations.items()}
+    runs = []
+    for seed, (name, ablation, overrides) in itertools.product(study.seeds, cells):
+        chosen = [o.removeprefix("data=") for o in [*study.common, *overrides, *passed] if o.startswith("data=")]
+        for_data = study.for_data.get(chosen[-1] if chosen else "shapes", [])
+        # of two overrides with one key the later one counts: Hydra would refuse a group that is given twice
+        merged = merge([*study.common, *for_data, *overrides, f"seed={seed}", *passed])
+        name = _with_seed(name, seed)
+        with _errors_name(name):
+            config = compose("train", merged)
+            if seed == study.seeds[0]:  # a seed changes nothing of what is built
+                build_on_meta(config)
+                for extra in evaluations.values():
+                    compose("train", merge([*merged, *extra]))
+        runs.append(PlannedRun(name, tuple(merged), ablation, evaluations, config))
     return runs
 
 
@@ -157,36 +168,35 @@ def merge(overrides: Sequence[str]) -> list[str]:
     return list({override.partition("=")[0]: override for override in overrides}.values())
 
 
-def check_builds(config: DictConfig) -> None:
-    """Raise ConfigError unless the data set takes the task and the network can be built; nothing is computed."""
+def build_on_meta(config: DictConfig) -> nn.Module:
+    """The network without values; raises ConfigError if it cannot be built or the data set does not take the task."""
     with torch.device("meta"):
-        build_network(config, class_names_of(build_sources(config)))
+        return build_network(config, class_names_of(build_sources(config)))
+
+
+@contextmanager
+def _errors_name(run: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"run {run}: {error}") from error
+
+
+def _with_seed(name: str, seed: int) -> str:
+    return f"{name}-{AXES['seeds'].in_name.format(seed)}"
 
 
 def _cells(study: Study) -> list[tuple[str, str, list[str]]]:
-    """(name, ablation, overrides) of each run, seed by seed."""
+    """(name, ablation, overrides) of each run, but for its seed."""
     cells = []
-    axes = {axis: getattr(study, axis) for axis in ("tasks", "backbones", "widths", "sizes")}
-    grid = list(itertools.product(*([(axis, value) for value in values] for axis, values in axes.items() if values)))
-    for seed in study.seeds:
-        seeded = [f"seed={seed}"]
-        for cell in grid if study.tasks else ():
-            parts = [SHOWN[axis].format(value) for axis, value in cell]
-            overrides = [f"{KEYS[axis]}={value}" for axis, value in cell]
-            for ablation, extra in (study.ablations or {"": []}).items():
-                name = "-".join([*parts, *([ablation] if ablation else []), f"seed{seed}"])
-                cells.append((name, ablation, [*overrides, *extra, *seeded]))
-        for name, overrides in study.runs.items():
-            cells.append((f"{name}-seed{seed}", "", [*overrides, *seeded]))
-    return cells
-
-
-def _keys(cell: tuple[str, str, list[str]], study: Study) -> list[str]:
-    name, _, overrides = cell
-    try:
-        return [*compose("train", merge([*study.common, *overrides])), *GROUPS]
-    except ValueError as error:
-        raise ConfigError(f"run {name}: {error}") from error
+    axes = [[(axis, value) for value in getattr(study, name)] for name, axis in AXES.items() if name != "seeds"]
+    for cell in itertools.product(*filter(None, axes)) if study.tasks else ():
+        shown = [axis.in_name.format(value) for axis, value in cell]
+        overrides = [f"{axis.key}={value}" for axis, value in cell]
+        for ablation, extra in (study.ablations or {"": []}).items():
+            name = "-".join([*shown, ablation] if ablation else shown)
+            cells.append((name, ablation, [*overrides, *extra]))
+    return cells + [(name, "", overrides) for name, overrides in study.runs.items()]
 
 
 def _check_passed(override: str, study: Study, keys: Sequence[str]) -> None:
@@ -198,11 +208,11 @@ def _check_passed(override: str, study: Study, keys: Sequence[str]) -> None:
     key, sign, value = override.partition("=")
     if not sign:
         raise ConfigError(f"{override}: expected key=value")
-    for axis, own in KEYS.items():
-        if key == own and (getattr(study, axis) or axis == "tasks"):
-            raise ConfigError(f"{override}: {axis} are an axis of the study; say {axis}=[{value}]")
+    for name, axis in AXES.items():
+        if key == axis.key and (getattr(study, name) or name == "tasks"):
+            raise ConfigError(f"{override}: {name} are an axis of the study; say {name}=[{value}]")
     if key in REFUSED:
         raise ConfigError(f"{override}: {REFUSED[key]}")
     first = key.lstrip("+~").split(".")[0]
     if first not in keys:
-        raise ConfigError(f"{override}: there is no key {first!r}. {nearest(first, [*keys, *KEYS, *OWN])}")
+        raise ConfigError(f"{override}: there is no key {first!r}. {nearest(first, [*keys, *AXES, *OWN])}")

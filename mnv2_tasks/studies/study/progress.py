@@ -1,10 +1,9 @@
 """How far a study is: a line for each event, and in a terminal a table that is kept up to date."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from statistics import mean
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnv2_tasks.studies.study.jobs import Job
-from mnv2_tasks.studies.study.run import epochs_done
+from mnv2_tasks.studies.study.run_state import epochs_done
 from mnv2_tasks.wording import duration
 
 FAILURES_SHOWN = 5
@@ -24,21 +23,15 @@ class Progress:
         title: of the study.
         jobs: its runs; their states are read whenever something is shown.
         width: runs at a time.
+
+    Attributes:
+        live: to be entered while jobs run; shows nothing where the console is no terminal.
     """
 
     def __init__(self, title: str, jobs: Sequence[Job], width: int, console: Console):
         self.title, self.jobs, self.width, self.console = title, jobs, width, console
-        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self.stack = ExitStack()
-
-    def __enter__(self) -> "Progress":
-        self.console.print(self.summary(), markup=False)
-        if self.live:
-            self.stack.enter_context(self.live)
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stack.close()
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext()
+        console.print(self.summary(), markup=False)
 
     def event(self, job: Job) -> None:
         """A job has started, ended or failed."""
@@ -54,7 +47,7 @@ class Progress:
         self.refresh()
 
     def refresh(self) -> None:
-        if self.live:
+        if isinstance(self.live, Live):
             self.live.update(self.table(), refresh=True)
 
     def summary(self) -> str:
@@ -86,13 +79,13 @@ def seconds_left(jobs: Sequence[Job], width: int) -> float | None:
     Returns:
         None: nothing is left, or nothing is known yet.
     """
-    known: dict[str, list[float]] = {}
+    known: dict[str, list[float]] = defaultdict(list)  # task -> seconds of a run
     for job in jobs:
+        task = job.run.config.choices.task
         if job.state == "done" and job.seconds:
-            known.setdefault(job.run.config.choices.task, []).append(job.seconds)
+            known[task].append(job.seconds)
         elif job.state == "running" and (done := epochs_done(job.folder)):
-            expected = max(job.elapsed(), job.elapsed() / done * job.run.config.epochs)
-            known.setdefault(job.run.config.choices.task, []).append(expected)
+            known[task].append(max(job.elapsed(), job.elapsed() / done * job.run.config.epochs))
     open_jobs = [job for job in jobs if job.state in ("left", "running")]
     if not known or not open_jobs:
         return None

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
-from mnv2_tasks.studies.study.plan import Run, plan, study_from
+from mnv2_tasks.studies.study.plan import PlannedRun, plan, study_from
 from mnv2_tasks.studies.study.progress import Progress
-from mnv2_tasks.studies.study.report import write_report
-from mnv2_tasks.studies.study.run import differences, next_step, set_aside
+from mnv2_tasks.studies.study.run_state import changed_settings, next_step, set_aside
+from mnv2_tasks.studies.study.study_report import write_report
 
 TOOLS = Path(__file__).parents[3] / "tools"
 MOST_DEVICES = 1024  # trainer.devices=auto: all there are
@@ -54,7 +54,8 @@ def run_study(
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
         jobs = make_jobs(runs, folder, tools)
         threads = max(1, len(os.sched_getaffinity(0)) // len(slots)) if len(slots) > 1 else None
-        with Progress(f"{name} on {data}", jobs, len(slots), console) as progress:
+        progress = Progress(f"{name} on {data}", jobs, len(slots), console)
+        with progress.live:
             try:
                 run_jobs(
                     jobs, slots=slots, threads=threads, tools=tools, lock=lock,
@@ -68,8 +69,8 @@ def run_study(
     return all(job.state == "done" for job in jobs)
 
 
-def _check_unchanged(runs: Sequence[Run], folder: Path, *, retrain: bool, console: Console) -> None:
-    changed = {run.name: found for run in runs if (found := differences(run, folder / run.name))}
+def _check_unchanged(runs: Sequence[PlannedRun], folder: Path, *, retrain: bool, console: Console) -> None:
+    changed = {run.name: found for run in runs if (found := changed_settings(run, folder / run.name))}
     if retrain:
         for name in changed:
             console.print(f"{name}: trained with other settings, moved to {set_aside(folder / name)}")
@@ -82,14 +83,14 @@ def _check_unchanged(runs: Sequence[Run], folder: Path, *, retrain: bool, consol
         )
 
 
-def _list(runs: Sequence[Run], folder: Path, tools: Path, console: Console) -> None:
+def _list(runs: Sequence[PlannedRun], folder: Path, tools: Path, console: Console) -> None:
     for run in runs:
         place = folder / run.name
         step = next_step(run, place, tools)
         lines = [f"{run.name}: {'to do' if step else 'done'}"]
         if step:
             lines.append(" ".join(["python", *map(shlex.quote, step.command[1:])]))
-        lines += [f"trained with other settings: {line}" for line in differences(run, place)]
+        lines += [f"trained with other settings: {line}" for line in changed_settings(run, place)]
         for name, overrides in run.evaluations.items():
             if not (place / name / "metrics.json").is_file() and (step is None or step.kind != name):
                 lines.append(f"then evaluated as {name}: {' '.join(overrides)}")
@@ -97,7 +98,7 @@ def _list(runs: Sequence[Run], folder: Path, tools: Path, console: Console) -> N
     console.print(f"{len(runs)} runs, in {folder}", markup=False)
 
 
-def _devices_each(runs: Sequence[Run]) -> int:
+def _devices_each(runs: Sequence[PlannedRun]) -> int:
     """Devices that a run takes: the most that any asks for."""
     wanted = {str(run.config.trainer.devices) for run in runs}
     return max(int(each) if each.isdigit() else MOST_DEVICES for each in wanted)

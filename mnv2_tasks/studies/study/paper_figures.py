@@ -35,13 +35,10 @@ def summary_of(scores: Sequence[float]) -> Summary:
     """Mean and its 95 % interval by Student's t; scores that are NaN do not count."""
     values = np.array([score for score in scores if math.isfinite(score)])
     count = len(values)
-    if count == 0:
-        return Summary(math.nan, math.nan, math.nan, 0)
-    if count == 1:
-        return Summary(float(values[0]), math.nan, math.nan, 1)
-    std = float(values.std(ddof=1))
-    margin = float(t.ppf(0.5 + COVERAGE / 2, count - 1)) * std / math.sqrt(count)
-    return Summary(float(values.mean()), margin, std, count)
+    mean = float(values.mean()) if count else math.nan
+    std = float(values.std(ddof=1)) if count > 1 else math.nan
+    margin = float(t.ppf(0.5 + COVERAGE / 2, count - 1)) * std / math.sqrt(count) if count > 1 else math.nan
+    return Summary(mean, margin, std, count)
 
 
 def plot_variants(scores: Mapping[str, Sequence[float]], score: str, out: Path) -> None:

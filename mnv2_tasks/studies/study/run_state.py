@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.config.stored import dotted
-from mnv2_tasks.runs.folder import next_folder, write_json
-from mnv2_tasks.studies.study.plan import Run
+from mnv2_tasks.runs.folder import next_folder
+from mnv2_tasks.studies.study.plan import PlannedRun
+from mnv2_tasks.whole_files import write_json
 
 HARMLESS = (  # may differ without changing what a run is
     "workers", "debug", "runs", "resume", "repeat", "run", "out", "trainer.save_every", "trainer.save_every_steps",
@@ -25,7 +26,7 @@ class Step(NamedTuple):
     makes: Path  # there once the step is done
 
 
-def next_step(run: Run, folder: Path, tools: Path) -> Step | None:
+def next_step(run: PlannedRun, folder: Path, tools: Path) -> Step | None:
     """What is missing of a run, or None. A resume that failed is not tried again: training starts anew."""
     metrics = folder / "metrics.json"
     if not metrics.is_file():
@@ -43,7 +44,7 @@ def next_step(run: Run, folder: Path, tools: Path) -> Step | None:
     return None
 
 
-def prepare(step: Step, run: Run, folder: Path) -> None:
+def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
     """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside."""
     folder.mkdir(parents=True, exist_ok=True)
     if step.kind == "train" and (folder / "checkpoints").is_dir():
@@ -70,7 +71,7 @@ def write_record(folder: Path, **changes: Any) -> None:
     write_json(folder / RECORD, read_record(folder) | changes)
 
 
-def differences(run: Run, folder: Path) -> list[str]:
+def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     """How what was trained in the folder differs from what the study asks for, in words; [] if it does not.
 
     The overrides are compared, and the values they were composed to: a recipe may have changed in between.

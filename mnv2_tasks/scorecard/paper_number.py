@@ -1,12 +1,15 @@
-"""One figure in print beside ours. Whether they agree is computed from the digits in print, never written down."""
+"""A number in print beside ours. Whether they agree is computed from the digits in print, never written down."""
 
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
 UNITS = {"K": 3, "M": 6, "B": 9}
+JSON_KEYS = (
+    "table", "row", "quantity", "paper", "ours", "agrees", "note", "status", "printed", "peak_activation_bytes",
+)  # fmt: skip
 
 
-class Row(NamedTuple):
+class PaperNumber(NamedTuple):
     table: str
     row: str
     quantity: str
@@ -32,18 +35,7 @@ class Row(NamedTuple):
         return "agrees" if self.agrees else f"differs: {self.note}"
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "table": self.table,
-            "row": self.row,
-            "quantity": self.quantity,
-            "paper": self.paper,
-            "ours": self.ours,
-            "agrees": self.agrees,
-            "note": self.note,
-            "status": self.status,
-            "printed": self.printed,
-            "peak_activation_bytes": self.peak_activation_bytes,
-        }
+        return {key: getattr(self, key) for key in JSON_KEYS}
 
 
 def prints_as(printed: str, ours: float) -> bool:
@@ -61,7 +53,7 @@ def parse(printed: str) -> tuple[Decimal, int]:
     return Decimal(printed.rstrip("KMB")), 10 ** UNITS.get(printed[-1], 0)
 
 
-def apart(printed: str, ours: float) -> str:
+def deviation(printed: str, ours: float) -> str:
     """How far ours is from the print: "1.1 % below"."""
     number, unit = parse(printed)
     ratio = Decimal(ours) / (number * unit) - 1

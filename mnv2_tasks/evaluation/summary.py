@@ -1,4 +1,4 @@
-"""Tables and pictures of an evaluation."""
+"""What an evaluation found, in tables and lines."""
 
 import logging
 from pathlib import Path
@@ -10,13 +10,8 @@ from rich.table import Table
 
 from mnv2_tasks.build import data_name
 from mnv2_tasks.contracts import DataSource
-from mnv2_tasks.data.images.fit import Fit
-from mnv2_tasks.drawing.picture_files import write_picture
-from mnv2_tasks.drawing.results import sheet
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.prediction.predictor import predict_images
-from mnv2_tasks.prediction.results import draw_results
 from mnv2_tasks.weights.weight_files import Weights
 
 log = logging.getLogger(__name__)
@@ -88,16 +83,3 @@ def conditions(
         if words := KINDS[source.kind].conditions(config.tasks[name], views):
             lines.append(f"{name}: {words}")
     return lines
-
-
-def save_samples(network: Network, sources: dict[str, DataSource], fit: Fit, path: Path, count: int = 12) -> None:
-    """One sheet with the predictions of every task on the first validation images."""
-    network.eval()
-    source = next(iter(sources.values()))
-    images = [source.sample("val", 0, i).image for i in range(min(count, source.length("val")))]
-    pictures = [
-        draw_results(image, results, network.tasks)
-        for image, results in zip(images, predict_images(network, images, fit))
-    ]
-    path.parent.mkdir(exist_ok=True)
-    write_picture(path, sheet(pictures, columns=3 if len(network.tasks) == 1 else 2))

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
-from mnv2_tasks.studies.compare.labels import place_labels
+from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 from mnv2_tasks.studies.compare.subjects import ClassDifference, Entry
 
 BETTER, WORSE, UNSURE = "#1f6fb4", "#c4541c", "#b9b9b9"  # told apart by those who see no red or green as well
@@ -17,6 +18,9 @@ INK = "#222222"
 WIDEST = 44  # letters of a name on an axis
 ENDS = 12  # of more classes than twice this, the greatest wins and losses are shown
 DPI = 150
+RADII = (9, 16, 26, 38, 52, 68, 86, 106, 128)  # pixels at 100 dpi from a point to the nearest edge of its name
+ANGLES = [math.radians(a) for a in (0, 180, 45, -45, 135, -135, 90, -90)]
+POINT = 6  # pixels around a point that names keep off
 
 
 def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> bytes:
@@ -26,8 +30,8 @@ def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
     for row, entry in enumerate(entries):
         if entry.interval:
             axes.plot(entry.interval, [row, row], color=BETTER, linewidth=2.2, solid_capstyle="butt", alpha=0.55)
-        if len(entry.scored) > 1:
-            scores = [s.score for s in entry.scored]
+        if len(entry.task_scores) > 1:
+            scores = [one.score for one in entry.task_scores]
             axes.plot(scores, [row] * len(scores), ".", color=INK, markersize=4, alpha=0.7, zorder=3)
         axes.plot(entry.score, row, "o", color=BETTER, markersize=6, zorder=4, markeredgecolor="white")
     axes.axvline(entries[0].score, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
@@ -38,39 +42,47 @@ def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
     return _png(figure)
 
 
-def plot_pareto(
-    entries: Sequence[Entry], names: Sequence[str], metric: str, costs: Sequence[tuple[str, Sequence[float | None]]]
-) -> bytes:
+def plot_pareto(entries: Sequence[Entry], names: Sequence[str], metric: str) -> bytes:
     """Score against each cost; a dashed line joins the entries that nobody beats in both.
 
     Args:
         names: written beside the points.
-        costs: [(axis label with its unit, value of each entry; None where it is not known)].
     """
-    figure = Figure(figsize=(3.9 * len(costs), 3.7), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    costs = [_costs(entry.group.network) for entry in entries]
+    figure = Figure(figsize=(3.9 * len(costs[0]), 3.7), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(costs[0]), squeeze=False, sharey=True)[0]
     panels[0].set_ylabel(f"{metric} (fraction)")
-    drawn = []
-    for axes, (label, values) in zip(panels, costs):
-        there = [(value, entry, name) for value, entry, name in zip(values, entries, names) if value]
-        for value, entry, _ in there:
+    labels = []
+    for axes, label in zip(panels, costs[0]):
+        known = [(cost[label], entry, name) for cost, entry, name in zip(costs, entries, names) if cost[label]]
+        points = [(cost, entry.score) for cost, entry, _ in known]
+        for cost, entry, _ in known:
             if entry.interval:
-                axes.plot([value, value], entry.interval, color=BETTER, linewidth=1.4, alpha=0.35, zorder=2)
-        points = [(value, entry.score) for value, entry, _ in there]
+                axes.plot([cost, cost], entry.interval, color=BETTER, linewidth=1.4, alpha=0.35, zorder=2)
         axes.plot(*np.reshape(points, (-1, 2)).T, "o", color=BETTER, markersize=6, markeredgecolor="white", zorder=4)
         best = front(points)
         axes.plot(*np.reshape(best, (-1, 2)).T, "--", color=INK, linewidth=0.9, alpha=0.6, zorder=3)
         axes.set_xlabel(label)
         _widen(axes, points)
         _tidy(axes, "both")
-        drawn.append((axes, points, [name for _, _, name in there]))
-        if not there:
+        labels.append((axes, points, [name for _, _, name in known]))
+        if not known:
             axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", va="center", color="0.5")
     figure.draw_without_rendering()  # the layout is final now
     figure.set_layout_engine("none")
-    for axes, points, beside in drawn:
+    for axes, points, beside in labels:
         place_labels(axes, points, beside)
     return _png(figure)
+
+
+def _costs(measured: MeasuredNetwork | None) -> dict[str, float | None]:
+    """{axis label with its unit: value, None where it is not known}"""
+    latency = measured.latency if measured else None
+    return {
+        "multiply-adds (G, one image)": measured.cost.madds / 1e9 if measured else None,
+        "latency p50 (ms, one image)": latency.p50 if latency else None,
+        "parameters (M)": measured.cost.params / 1e6 if measured else None,
+    }
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -105,6 +117,44 @@ def plot_classes(differences: Sequence[ClassDifference], title: str, metric: str
     axes.set_title(_short(title, 90), fontsize=9, loc="left")
     _tidy(axes, "x")
     return _png(figure)
+
+
+def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Write each name at the nearest place around its point where it lies on no other, on no point, and not outside.
+
+    A thin line leads to a name that is far off. A name that finds no free place lies on as few others as can be.
+
+    Args:
+        axes: limits, scales and layout are final.
+        points: in data coordinates.
+    """
+    axes.figure.draw_without_rendering()
+    pixel, inside, to_axes = axes.figure.dpi / 100, axes.get_window_extent(), axes.transAxes.inverted()
+    places = [axes.transData.transform(point) for point in points]
+    taken = [Bbox.from_bounds(*place, 0, 0).padded(POINT * pixel) for place in places]
+
+    def faults(candidate: tuple[int, Bbox]) -> int:
+        box = candidate[1]
+        return box.count_overlaps(taken) + (not (inside.contains(*box.p0) and inside.contains(*box.p1)))
+
+    for (x, y), name in zip(places, names):
+        text = axes.text(0, 0, name, fontsize=8, transform=axes.transAxes, va="bottom", zorder=5)
+        size = text.get_window_extent().size
+        candidates = [(radius, _beside(x, y, *size, radius * pixel, angle)) for radius in RADII for angle in ANGLES]
+        radius, box = min(candidates, key=faults)  # the first of equals
+        taken.append(box.padded(1.5 * pixel))
+        text.set_position(to_axes.transform(box.p0))
+        if radius > RADII[1]:
+            ends = to_axes.transform([(x, y), np.clip((x, y), box.p0, box.p1)])
+            axes.plot(*ends.T, transform=axes.transAxes, color="0.6", linewidth=0.6, zorder=1)
+
+
+def _beside(x: float, y: float, width: float, height: float, gap: float, angle: float) -> Bbox:
+    """A box of this size in a direction from a point, its nearest edge or corner that gap away."""
+    dx, dy = math.cos(angle), math.sin(angle)
+    left = x + gap * dx - width * (1 - dx) / 2
+    bottom = y + gap * dy - height * (1 - dy) / 2
+    return Bbox.from_bounds(left, bottom, width, height)
 
 
 def _widen(axes: Axes, points: Sequence[tuple[float, float]]) -> None:

@@ -1,0 +1,52 @@
+"""Config -> the network for its data sets, and their loaders: what training and evaluation begin with."""
+
+from lightning import seed_everything
+from omegaconf import DictConfig
+
+from mnv2_tasks.build import build_fit, build_network, class_names_of, data_config, task_kinds, trained_tasks
+from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.data.images.augment import Augment, check_preset
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.loading.loaders import TasksData
+from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.rounding import train_rounded
+
+
+def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> Network:
+    """The network for these data, with the truths that its metrics need; the same weights for the same seed."""
+    truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
+    seed_everything(config.seed, verbose=False)
+    network = build_network(config, class_names_of(sources), truths)
+    if config.qat:
+        train_rounded(network)
+    return network
+
+
+def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:
+    kinds = task_kinds(config)
+
+    def augment(task: str) -> Augment:
+        preset = data_config(config, task).augmentation[kinds[task]]
+        check_preset(preset, kinds[task])
+        return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
+
+    return TasksData(
+        sources=sources,
+        augment=augment,
+        fit=build_fit(config),
+        batch_size=config.batch,
+        batch_ratio={task: config.batch_ratio.get(task, 1.0) for task in config.tasks},  # ~tasks.<task> leaves its own
+        trained=trained_tasks(config),
+        workers=config.workers,
+        seed=config.seed,
+        done=done,
+        reduced=[task for task in kinds if _decode(config, task) == "reduced"],
+    )
+
+
+def _decode(config: DictConfig, task: str) -> str:
+    # drawn data, and runs of former versions, have no such key
+    wanted = data_config(config, task).get("decode", "full")
+    if wanted not in ("reduced", "full"):
+        raise ConfigError(f"data.decode={wanted}: expected reduced or full")
+    return wanted

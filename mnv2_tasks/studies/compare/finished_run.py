@@ -1,0 +1,171 @@
+"""A run folder as a comparison sees it: its configuration, and each task's score with what every image came to."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from mnv2_tasks.build import task_kinds
+from mnv2_tasks.errors import DataError
+from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
+
+
+class ScoreNames(NamedTuple):
+    """By which a kind of task calls its main score: keys of metrics.json, and as people write them."""
+
+    key: str
+    classes_key: str  # {class: score}
+    text: str
+    class_text: str
+
+
+SCORE_NAMES = {
+    "classification": ScoreNames("top1", "top1_per_class", "top-1", "top-1"),
+    "detection": ScoreNames("AP", "AP_per_class", "AP@[.5:.95]", "AP"),
+    "segmentation": ScoreNames("mIoU", "IoU", "mIoU", "IoU"),
+}
+TOLERANCE = 1e-6  # between metrics.json and per_image.npz of one validation
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One task of one run."""
+
+    run: str  # its name
+    task: str
+    kind: str
+    fingerprint: str  # of its data
+    class_names: list[str]
+    score: float
+    class_scores: dict[str, float]
+    outcomes: Outcomes | None  # None: nobody kept them
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Equal for scores that can be compared."""
+        return self.kind, self.fingerprint
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    folder: Path
+    name: str
+    config: DictConfig
+    tasks: dict[str, TaskScore]
+    notes: list[str]  # what a reader of its numbers should know
+
+    @property
+    def seed(self) -> int:
+        return self.config.get("seed", 0)
+
+    @property
+    def subjects(self) -> set[tuple[str, str]]:
+        return {score.subject for score in self.tasks.values()}
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """Each folder's path below the deepest folder that holds them all."""
+    paths = [folder.resolve() for folder in folders]
+    common = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(common).as_posix() for path in paths]
+
+
+def read_config(folder: Path) -> DictConfig:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise DataError("is not a run folder: it has no config.yaml")
+    with _unreadable_as_data_error(path):
+        config = OmegaConf.load(path)
+    if not isinstance(config, DictConfig) or not {"tasks", "choices"} <= set(config):
+        raise DataError("config.yaml is not that of a run")
+    return config
+
+
+def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
+    """
+    Raises:
+        DataError: why it cannot take part, to be stated in the report; without the folder's name.
+    """
+    described, metrics = _read_json(folder / "run.json"), _read_json(folder / "metrics.json")
+    if metrics is None:
+        raise DataError(
+            f"has no metrics: interrupted? Go on with: python tools/train.py resume={folder}"
+            if (folder / "checkpoints" / "last.ckpt").is_file()
+            else "has no metrics: interrupted?"
+        )
+    if described is None:
+        raise DataError("has no run.json, so that its data cannot be told")
+    metrics, outcomes, notes = _validation(folder, metrics)
+
+    kinds, tasks = task_kinds(config), {}
+    for task, kind in kinds.items():
+        prefix, names = f"{task}/" if len(kinds) > 1 else "", SCORE_NAMES[kind]
+        score = metrics.get(prefix + names.key, math.nan)
+        if score is None or not math.isfinite(score):
+            notes.append(f"{task}: {names.key} is {'missing' if score is None else 'NaN'}; not averaged in")
+            continue
+        recomputed = _score(outcomes[task]) if task in outcomes else score
+        if not abs(recomputed - score) <= TOLERANCE:
+            notes.append(
+                f"{task}: per_image.npz gives {recomputed:.4f} and metrics.json {score:.4f}; they are of different "
+                f"validations, so it has no interval. Make both anew: python tools/eval.py run={folder}"
+            )
+            del outcomes[task]
+        tasks[task] = TaskScore(
+            run=name,
+            task=task,
+            kind=kind,
+            fingerprint=described["data_fingerprint"][task],
+            class_names=described["class_names"][task],
+            score=float(score),
+            class_scores=metrics.get(prefix + names.classes_key, {}),
+            outcomes=outcomes.get(task),
+        )
+    if not tasks:
+        raise DataError("; ".join(notes) or "has no tasks")
+    return FinishedRun(folder=folder, name=name, config=config, tasks=tasks, notes=notes)
+
+
+def _validation(folder: Path, metrics: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Outcomes], list[str]]:
+    """The run's last validation that kept what every image came to: metrics, outcomes of each task, and notes."""
+    if (folder / "per_image.npz").is_file():
+        return metrics, _read_outcomes(folder / "per_image.npz"), []
+    evaluated = folder / "eval"
+    if (evaluated / "per_image.npz").is_file() and (evaluated_metrics := _read_json(evaluated / "metrics.json")):
+        note = "its numbers are those of its eval folder: training left no per_image.npz"
+        return evaluated_metrics, _read_outcomes(evaluated / "per_image.npz"), [note]
+    return metrics, {}, [f"has no per_image.npz, so no intervals; make it with: python tools/eval.py run={folder}"]
+
+
+def _score(outcomes: Outcomes) -> float:
+    return outcomes.score(np.ones(len(outcomes.image_ids), int))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """None if there is no such file."""
+    if not path.is_file():
+        return None
+    with _unreadable_as_data_error(path):
+        return json.loads(path.read_text())
+
+
+def _read_outcomes(path: Path) -> dict[str, Outcomes]:
+    with _unreadable_as_data_error(path):
+        return load_outcomes(path)
+
+
+@contextmanager
+def _unreadable_as_data_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (yaml.YAMLError, ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path.name} cannot be read ({error})") from None

@@ -1,0 +1,49 @@
+"""How the weights move: the optimizer, which weights it decays, and the learning rate of each step."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.optim import parameter_groups, per_step, scale_rates
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """
+    Args:
+        optimizer: called with parameter groups.
+        decay_depthwise: see `parameter_groups`.
+        backbone_lr: the backbone's learning rate as a factor on that of the heads.
+        schedule: maps the share of training done to a factor on the learning rate.
+        warmup: share of training spent on a linear warm-up.
+        reference_batch: images of a step that the learning rate is stated for, see `scale_rates`; None leaves it.
+    """
+
+    optimizer: Callable[..., torch.optim.Optimizer]
+    weight_decay: float
+    decay_depthwise: bool
+    backbone_lr: float
+    schedule: Callable[[float], float]
+    warmup: float
+    reference_batch: int | None
+
+    def __post_init__(self) -> None:
+        if self.backbone_lr < 0:
+            raise ConfigError(f"backbone_lr={self.backbone_lr}: expected a factor of 0 (frozen) or more")
+
+    def build(self, rates: Mapping[nn.Module, float], images: int, steps: int) -> tuple[LambdaLR, str]:
+        """The schedule, which holds its optimizer; and what was done to the rate, in words, if anything.
+
+        Args:
+            rates: {module: its learning rate as a factor on the optimizer's}.
+            images: of one optimizer step, over all processes and accumulated batches.
+            steps: of the whole training.
+        """
+        groups = parameter_groups(dict(rates), self.weight_decay, decay_depthwise=self.decay_depthwise)
+        optimizer = self.optimizer(groups)
+        scaled = scale_rates(optimizer, images, self.reference_batch) if self.reference_batch else ""
+        return per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps), scaled
