@@ -5,7 +5,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, nms
 
-from mnv2_tasks.boxes.anchors import anchors_per_cell, ssd_anchors
+from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, anchor_shapes, ssd_anchors, tf_scales
 from mnv2_tasks.boxes.coding import decode_boxes, encode_boxes
 from mnv2_tasks.boxes.matching import UNMATCHED, match_anchors
 from mnv2_tasks.boxes.postprocess import corners, detect, unpadded
@@ -54,7 +54,7 @@ def test_encoding_does_not_change_when_an_axis_is_rescaled():
 
 
 def test_anchors_of_320_pixels_are_2034_with_three_per_cell_on_the_first_map():
-    assert anchors_per_cell(6) == [3, 6, 6, 6, 6, 6]
+    assert [len(shapes) for shapes in anchor_shapes(FIRST_MAP, tf_scales(6), RATIOS)] == [3, 6, 6, 6, 6, 6]
     assert ssd_anchors(GRIDS_320).shape == (2034, 4)
     assert ssd_anchors([(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]).shape == (1917, 4)
 

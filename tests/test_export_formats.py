@@ -48,7 +48,9 @@ def tiny_network(task):
     config.backbone = OmegaConf.create({"_target_": f"{__name__}.Tiny", "output_stride": 16})
     for settings in config.tasks.values():
         settings.head.update({key: 8 for key in ("channels",) if key in settings.head})
-        settings.head.update({"lite": False, "extra_channels": [8]} if "lite" in settings.head else {})
+        settings.head.update(
+            {"lite": False, "extra_channels": [8], "anchor_scales": [0.575, 0.95]} if "lite" in settings.head else {}
+        )
     torch.manual_seed(0)
     network = build_network(config, {name: ["a", "b", "c"] for name in config.tasks}).eval()
     for module in network.modules():

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, tf_scales
 from mnv2_tasks.errors import ConfigError
 
 # what rebuilds a network
@@ -47,6 +48,18 @@ def refuse_what_is_gone(config: Mapping[str, Any], where: str) -> None:
         )
 
 
+def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a head as it was trained: before 0.2 detectors did not say their anchors, which were TF's."""
+    if not head["_target_"].endswith(".SSDHead"):
+        return dict(head)
+    former = {
+        "first_map_anchors": FIRST_MAP,
+        "anchor_scales": tf_scales(2 + len(head["extra_channels"])),
+        "anchor_ratios": RATIOS,
+    }
+    return former | dict(head)
+
+
 def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> list[str]:
     """The overrides that give a command the task, the network and the input of these weights.
 
@@ -66,7 +79,7 @@ def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> 
     values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
-            values |= _flat(f"tasks.{name}.head", task["head"])
+            values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))
             brought = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
             values |= {f"tasks.{name}.{key}": task[key] for key in brought if key in task}
     return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
