@@ -112,7 +112,7 @@ def objects(quick: bool, repeats: int) -> Growth:
         return partial(match_anchors, boxes, valid, output.anchors, 0.5)
 
     def loss(count: int) -> Callable[[], Any]:
-        return partial(task.multibox_loss, output, _targets(1, count, 20))
+        return partial(task.criterion, output, _targets(1, count, 20))
 
     def augmented(count: int) -> Callable[[], Any]:
         boxes, labels = (320 * _boxes(count)).numpy(), np.zeros(count, np.int64)

@@ -42,7 +42,7 @@ class DetectionTask(nn.Module):
         super().__init__()
         self.head = head
         self.class_names = class_names
-        self.multibox_loss = loss
+        self.criterion = loss
         if scores not in ("softmax", "sigmoid"):
             raise ConfigError(f"scores={scores}: expected softmax or sigmoid")
         self.postprocess = {
@@ -56,7 +56,7 @@ class DetectionTask(nn.Module):
         self.metric = CocoMAP(ground_truth or nothing, backend=backend)
 
     def loss(self, output: SSDOutput, batch: DetectionBatch) -> dict[str, Tensor]:
-        return self.multibox_loss(output, batch.targets)
+        return self.criterion(output, batch.targets)
 
     def results(self, output: SSDOutput, frames: Frames) -> list[Detections]:
         """Boxes of each image in its original pixels."""
