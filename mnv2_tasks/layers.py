@@ -60,10 +60,17 @@ class Conv2d(nn.Conv2d):
 
 
 def mend_convolutions(module: nn.Module) -> None:
-    """Make plain convolutions of others' networks a `Conv2d`, in place; parameters and their names stay."""
-    for layer in module.modules():
-        if type(layer) is nn.Conv2d and layer.groups > 1:
-            layer.__class__ = Conv2d
+    """Put a `Conv2d` in the place of others' plain depthwise convolutions; parameters and their names stay."""
+    for parent in list(module.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.Conv2d and layer.groups > 1:
+                with torch.device("meta"):  # its own parameters would be drawn at random, only to go
+                    mended = Conv2d(
+                        layer.in_channels, layer.out_channels, layer.kernel_size, stride=layer.stride,
+                        padding=layer.padding, dilation=layer.dilation, groups=layer.groups, bias=False,
+                    )  # fmt: skip
+                mended.weight, mended.bias = layer.weight, layer.bias
+                setattr(parent, name, mended.train(layer.training))
 
 
 class SameConv2d(Conv2d):

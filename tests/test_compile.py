@@ -9,7 +9,7 @@ from torch import nn
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.network.compiled import check_compiler, compiled_for_prediction
+from mnv2_tasks.network.compiled import CompiledNetwork, check_compiler
 from mnv2_tasks.prediction.predictor import load_model
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import load_weights
@@ -63,7 +63,7 @@ def test_the_other_heads_compile_too(graphs, task):
 def test_prediction_compiled_is_the_same_from_the_folded_network(graphs):
     network = build_network(compose("train", ["task=multitask", "backbone=mobilenet_v1", "width=0.25"]), NAMES).eval()
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    compiled = compiled_for_prediction(network)(images)
+    compiled = CompiledNetwork(network)(images)
     for name, wanted in network(images).items():
         torch.testing.assert_close(compiled[name], wanted, rtol=1e-3, atol=1e-4)
     assert graphs

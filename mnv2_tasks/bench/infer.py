@@ -23,7 +23,7 @@ from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.write import write
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.network.compiled import compiled_for_prediction
+from mnv2_tasks.network.compiled import CompiledNetwork
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.network import Network
@@ -137,7 +137,7 @@ def predicting(task: str, size: int, batch: int, how: str) -> Callable[[], Any]:
     if how == "folded":
         network = fold_batch_norms(network)
     elif how in ("compiled", "bf16"):
-        network = compiled_for_prediction(network)
+        network = CompiledNetwork(network)
     frames = Frames((size, size), *(torch.full((batch, 2), size) for _ in range(2)))
     images = pixels(size, batch)
 

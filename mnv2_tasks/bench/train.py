@@ -208,7 +208,7 @@ def train_ours(contest: Contest, turns: Iterator[Lap], *, compiled: bool, precis
             Checkpoints(Path(folder), minutes=0, steps=None),
             *([CompiledTraining()] if compiled else []),
         ]
-        trainer = build_trainer(config, choose_precision(precision), callbacks=callbacks, logger=False)
+        trainer = build_trainer(config, choose_precision(precision), Path(folder), callbacks=callbacks, logger=False)
         trainer.fit(module, {contest.task: _Batches(our_batch(contest), turns)})
 
 
@@ -218,7 +218,7 @@ def step_ours(contest: Contest, turns: Iterator[Lap]) -> None:
     config = _config(contest, compiled=False)
     module = build_module(config, our_network(config, contest), passport={}).to(device())
     network, batch = module.network.train(), our_batch(contest)
-    optimizer = module.optimizer([{"params": network.parameters()}])
+    optimizer = module.optimisation.optimizer([{"params": network.parameters()}])
     for _ in turns:
         on_device = reference.moved(batch)
         with reference.autocast():

@@ -52,7 +52,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         load_tasks(network, weights.state, str(path))
         precision = choose_precision(config.trainer.precision)
         values, writes = score_network(network, data.val_loaders, config.trainer, precision, views)
-    metrics = named(values)
+    metrics = named(values, network.tasks)
     if writes:
         out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)

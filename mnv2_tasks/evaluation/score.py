@@ -1,6 +1,6 @@
 """The one evaluation: of a network, while it trains and after, and of a file that one was exported to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import lightning as L
@@ -78,8 +78,10 @@ def computed(metric: Metric) -> dict[str, Any]:
     return metric.compute()
 
 
-def named(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """{task: {key: value}} in the keys of metrics.json: with the task's name if there are several."""
-    if len(values) == 1:
-        return dict(*values.values())
-    return {f"{task}/{key}": value for task, of_task in values.items() for key, value in of_task.items()}
+def named(values: Mapping[str, Mapping[str, Any]], tasks: Sized) -> dict[str, Any]:
+    """{task: {key: value}} in the keys of metrics.json: with the task's name where the network has several."""
+    return {
+        key if len(tasks) == 1 else f"{task}/{key}": value
+        for task, of_task in values.items()
+        for key, value in of_task.items()
+    }

@@ -20,7 +20,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.network.compiled import check_compiler, compiled_for_prediction
+from mnv2_tasks.network.compiled import CompiledNetwork, check_compiler
 from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.prediction.inputs import find_images
 from mnv2_tasks.prediction.results import draw_results
@@ -170,7 +170,7 @@ def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Mo
         network.to(target, memory_format=torch.channels_last)
         if compiled:
             check_compiler(target.type)
-            network = compiled_for_prediction(network)
+            network = CompiledNetwork(network)
         return network, passport
     if compiled:
         raise ConfigError("compile=true: an exported network is compiled already. Use compile=false")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 FRESH = (0, 0)
 
 
-class Standing(NamedTuple):
+class ResumePoint(NamedTuple):
     """How far a run has come."""
 
     checkpoint: Path | None = None  # what to go on from; None: a new run
@@ -26,14 +26,14 @@ class Standing(NamedTuple):
     started_from: str = ""  # what was said of its initial weights
 
 
-def standing_of(config: DictConfig) -> Standing:
+def resume_point(config: DictConfig) -> ResumePoint:
     """Where the run of `config.resume` stands.
 
     Raises:
         ConfigError: it has no checkpoint, a damaged one, or nothing is left to do.
     """
     if not config.resume:
-        return Standing()
+        return ResumePoint()
     run = Path(config.resume)
     path = run / "checkpoints" / "last.ckpt"
     if not path.is_file():
@@ -46,7 +46,7 @@ def standing_of(config: DictConfig) -> Standing:
         raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
     if done[0] == config.epochs == described(run).get("result", {}).get("epochs"):  # else it is still to be evaluated
         raise ConfigError(f"resume={run}: its {done[0]} epochs are done; say epochs=<more> to train on")
-    return Standing(path, done, started_from)
+    return ResumePoint(path, done, started_from)
 
 
 def described(run: Path) -> dict[str, Any]:
@@ -139,6 +139,24 @@ def tell_result(run: Path, digest: str) -> None:
         log.info("equal: every weight is that of %s, bit for bit", run)
     else:
         log.warning("not equal: the weights differ from those of %s", run)
+
+
+def run_json(config: DictConfig, description: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """What run.json says now; what differs from the run that is gone on with, or repeated, is logged as well.
+
+    Args:
+        epoch: that a resumed run is in.
+    """
+    if config.repeat:
+        tell_history(Path(config.repeat))
+        tell_differences(Path(config.repeat), description)
+        return description | {"repeats": str(config.repeat)}
+    if not config.resume:
+        return description
+    before = described(Path(config.resume))
+    found = tell_differences(Path(config.resume), description | {"initial_weights": before.get("initial_weights")})
+    part = {"epoch": epoch, "epochs_before": before["config"]["epochs"], "epochs": config.epochs, "differences": found}
+    return before | {"config": description["config"], "resumed": [*before.get("resumed", []), part]}
 
 
 def digest_of(state: dict[str, Tensor]) -> str:

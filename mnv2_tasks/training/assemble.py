@@ -19,48 +19,40 @@ from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.task_weights import task_weights
 
 
 def build_module(
-    config: DictConfig,
-    network: Network,
-    passport: dict[str, Any],
-    debug_folder: Path | None = None,
-    distillation: Distillation | None = None,
+    config: DictConfig, network: Network, passport: dict[str, Any], distillation: Distillation | None = None
 ) -> TasksModule:
     missing = set(network.tasks) - set(config.loss_weights)
     if missing:
         raise ConfigError(f"loss_weights has no entry for {sorted(missing)}")
-    if config.epochs < 1:
-        raise ConfigError(f"epochs={config.epochs}: expected at least 1")
-    if not 0 <= config.ema < 1:
-        raise ConfigError(f"ema={config.ema}: expected a decay in [0, 1); 0 turns averaging off")
-    if config.lr <= 0:
-        raise ConfigError(f"lr={config.lr}: expected a positive number")
-    every = config.trainer.validate_every
-    if every < 1 or config.epochs % every:
-        raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
-    if config.backbone_lr < 0:
-        raise ConfigError(f"backbone_lr={config.backbone_lr}: expected a factor of 0 (frozen) or more")
+    weights = {task: config.loss_weights[task] for task in trained_tasks(config)}
     return TasksModule(
         network=network.to(memory_format=torch.channels_last),
-        task_weights=task_weights(
-            config.task_weighting, {task: config.loss_weights[task] for task in trained_tasks(config)}
-        ),
+        task_weights=task_weights(config.task_weighting, weights),
+        optimisation=build_optimisation(config),
+        batch=config.batch,
+        passport=passport,
+        views=Views(tuple(config.scales), config.flip),
+        mixing=build_mixing(config, network),
+        distillation=distillation,
+    )
+
+
+def build_optimisation(config: DictConfig) -> Optimisation:
+    if config.lr <= 0:
+        raise ConfigError(f"lr={config.lr}: expected a positive number")
+    return Optimisation(
         optimizer=partial_of(config.optim.optimizer),
         weight_decay=config.optim.weight_decay,
+        decay_depthwise=config.optim.decay_depthwise,
         backbone_lr=config.backbone_lr,
         schedule=partial_of(config.schedule.shape),
         warmup=config.schedule.warmup,
-        passport=passport,
-        views=Views(tuple(config.scales), config.flip),
-        debug_folder=debug_folder,
-        mixing=build_mixing(config, network),
-        distillation=distillation,
-        batch=config.batch,
         reference_batch=config.reference_batch,
-        decay_depthwise=config.optim.decay_depthwise,
     )
 
 
@@ -92,7 +84,24 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
     )  # fmt: skip
 
 
-def build_trainer(config: DictConfig, precision: str, *, callbacks: list[L.Callback], logger: Any) -> L.Trainer:
+def check_epochs(config: DictConfig) -> None:
+    """Refuse what the trainer cannot do, before a run folder is there."""
+    if config.epochs < 1:
+        raise ConfigError(f"epochs={config.epochs}: expected at least 1")
+    if not 0 <= config.ema < 1:
+        raise ConfigError(f"ema={config.ema}: expected a decay in [0, 1); 0 turns averaging off")
+    every = config.trainer.validate_every
+    if every < 1 or config.epochs % every:
+        raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
+
+
+def build_trainer(
+    config: DictConfig, precision: str, folder: Path, *, callbacks: list[L.Callback], logger: Any
+) -> L.Trainer:
+    """
+    Args:
+        folder: of the run.
+    """
     if config.ema > 0:
         # EMAWeightAveraging is this with one small operation per tensor, a tenth of a small network's step
         callbacks = [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema)), *callbacks]
@@ -101,6 +110,7 @@ def build_trainer(config: DictConfig, precision: str, *, callbacks: list[L.Callb
     settings = config.trainer
     quiet_lightning()
     return L.Trainer(
+        default_root_dir=folder,
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.nodes,

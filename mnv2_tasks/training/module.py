@@ -1,7 +1,7 @@
 """The one LightningModule: a network's tasks train and are evaluated here, however many there are."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from mnv2_tasks.contracts import Batch
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation.score import computed, named
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
-from mnv2_tasks.optim import parameter_groups, per_step, scale_rates
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.not_finite import not_finite
+from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.task_weights import FixedWeights, UncertaintyWeights
 
 log = logging.getLogger(__name__)
@@ -26,18 +26,11 @@ class TasksModule(L.LightningModule):
 
     Args:
         task_weights: {task name: sum of its loss terms} -> what is optimised, see task_weights.py.
-        optimizer: called with parameter groups.
-        backbone_lr: the backbone's learning rate as a factor on that of the heads.
-        schedule: maps the share of training done to a factor on the learning rate.
-        warmup: share of training spent on a linear warm-up.
+        batch: images of one process's step.
         passport: plain dict stored with every checkpoint: the config and the class names that rebuild the network.
         views: that a segmentation task is validated on.
-        debug_folder: where a batch whose loss is not finite is saved.
         mixing: {classification task: what mixes the images of its training batches}.
         distillation: adds the terms of a teacher to the loss.
-        batch, reference_batch: images of one process's step, and those that the learning rate is stated for, see
-            `scale_rates`; None leaves the rate alone.
-        decay_depthwise: see `parameter_groups`.
     """
 
     def __init__(
@@ -45,35 +38,20 @@ class TasksModule(L.LightningModule):
         *,
         network: Network,
         task_weights: FixedWeights | UncertaintyWeights,
-        optimizer: Callable[[list[dict]], torch.optim.Optimizer],
-        weight_decay: float,
-        backbone_lr: float,
-        schedule: Callable[[float], float],
-        warmup: float,
+        optimisation: Optimisation,
+        batch: int,
         passport: dict[str, Any],
         views: Views = ONE_VIEW,
-        debug_folder: Path | None = None,
         mixing: Mapping[str, Mixing] | None = None,
         distillation: Distillation | None = None,
-        batch: int = 1,
-        reference_batch: int | None = None,
-        decay_depthwise: bool = True,
     ):
         super().__init__()
         self.network = network
         self.task_weights = task_weights
-        self.optimizer, self.weight_decay, self.backbone_lr = optimizer, weight_decay, backbone_lr
-        self.schedule, self.warmup = schedule, warmup
+        self.optimisation, self.batch = optimisation, batch
         self.passport = passport
         self.views = views
-        self.debug_folder = debug_folder
         self.mixing, self.distillation = mixing or {}, distillation
-        self.batch, self.reference_batch, self.decay_depthwise = batch, reference_batch, decay_depthwise
-        self.task_names = list(network.tasks)
-
-    def key(self, task: str, name: str) -> str:
-        """The name of a number in metrics.json and in the logs: with its task if there are several."""
-        return name if len(self.task_names) == 1 else f"{task}/{name}"
 
     def training_step(self, batches: dict[str, Batch], batch_index: int) -> dict[str, Any]:
         batches = {name: self.mixing[name](b) if name in self.mixing else b for name, b in batches.items()}
@@ -83,10 +61,9 @@ class TasksModule(L.LightningModule):
             terms = self.distillation(terms, outputs, batches)
         total = self.task_weights({task: sum(of_task.values()) for task, of_task in terms.items()})
         if not torch.isfinite(total):
-            raise DataError(not_finite(terms, batches, self.trainer.global_step, self.debug_folder))
-        logged = {
-            f"train/{self.key(t, name)}": v.detach() for t, of_task in terms.items() for name, v in of_task.items()
-        }
+            debug_folder = Path(self.trainer.default_root_dir) / "debug"
+            raise DataError(not_finite(terms, batches, self.trainer.global_step, debug_folder))
+        logged = {f"train/{key}": value.detach() for key, value in named(terms, self.network.tasks).items()}
         logged |= {f"train/weight/{task}": weight for task, weight in self.task_weights.current().items()}
         logged["train/loss"] = total.detach()
         self.log_dict(
@@ -100,30 +77,28 @@ class TasksModule(L.LightningModule):
             task.metric.reset()
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
-        name = self.task_names[dataloader_idx]
+        name = list(self.network.tasks)[dataloader_idx]
         results = self.network.predict_task(name, batch.images, batch.frames, self.views)
         self.network.tasks[name].metric.update(results, batch)
 
     def on_validation_epoch_end(self) -> None:
         values = {name: computed(task.metric) for name, task in self.network.tasks.items()}
         primary = [values[name][task.metric.primary] or 0.0 for name, task in self.network.tasks.items()]
-        scalars = {f"val/{key}": value for key, value in named(values).items() if isinstance(value, float)}
+        scalars = {
+            f"val/{key}": value for key, value in named(values, self.network.tasks).items() if isinstance(value, float)
+        }
         # every process holds the merged metrics: the mean over processes that Lightning asks for changes nothing
         self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        rates = {self.network.backbone: self.backbone_lr, self.network.tasks: 1.0, self.task_weights: 1.0}
-        groups = parameter_groups(rates, self.weight_decay, decay_depthwise=self.decay_depthwise)
-        optimizer = self.optimizer(groups)
+        optimizer = self.optimisation.build_optimizer(self.network.backbone, self.network.tasks, self.task_weights)
         self._check_clipping(optimizer)
-        if self.reference_batch:
-            images = self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
-            said = scale_rates(optimizer, images, self.reference_batch)
-            if self.trainer.is_global_zero:
-                log.info("%s", said)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        images = self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        scaled = self.optimisation.scale_rates(optimizer, images)
+        if scaled and self.trainer.is_global_zero:
+            log.info("%s", scaled)
+        schedule = self.optimisation.build_schedule(optimizer, steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _check_clipping(self, optimizer: torch.optim.Optimizer) -> None:
         fused = any(group.get("fused") for group in optimizer.param_groups)

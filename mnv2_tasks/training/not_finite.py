@@ -11,7 +11,7 @@ from mnv2_tasks.contracts import IGNORE, Batch
 SHOWN = 8  # images in the message; the saved batch has all
 
 
-def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int, folder: Path | None) -> str:
+def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int, folder: Path) -> str:
     """The message, after writing `<folder>/not_finite_step_<n>.pt`: {task: the fields of its batch}, readable with
     torch.load(weights_only=True).
 
@@ -22,15 +22,11 @@ def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], s
     lines = [f"the loss is not finite at step {step}: {parts}"]
     for task, batch in batches.items():
         lines += [f"  {task}: images {batch.image_ids.tolist()}", *_contents(batch)]
-    saved = ""
-    if folder is not None:
-        path = folder / f"not_finite_step_{step}.pt"
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save({task: plain(batch) for task, batch in batches.items()}, path)
-        saved = f" The batch is saved: {path}."
-    return (
-        "\n".join(lines) + f"\nLower the learning rate (lr=...), or look at the boxes and masks of these images.{saved}"
-    )
+    path = folder / f"not_finite_step_{step}.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({task: plain(batch) for task, batch in batches.items()}, path)
+    lines.append("Lower the learning rate (lr=...), or look at the boxes and masks of these images.")
+    return "\n".join(lines) + f" The batch is saved: {path}."
 
 
 def _contents(batch: Batch) -> list[str]:

@@ -1,6 +1,6 @@
 """How the weights move: the optimizer, which weights it decays, and the learning rate of each step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,15 +35,15 @@ class Optimisation:
         if self.backbone_lr < 0:
             raise ConfigError(f"backbone_lr={self.backbone_lr}: expected a factor of 0 (frozen) or more")
 
-    def build(self, rates: Mapping[nn.Module, float], images: int, steps: int) -> tuple[LambdaLR, str]:
-        """The schedule, which holds its optimizer; and what was done to the rate, in words, if anything.
+    def build_optimizer(self, backbone: nn.Module, *others: nn.Module) -> torch.optim.Optimizer:
+        """Of all their parameters that are trained."""
+        rates = {backbone: self.backbone_lr, **dict.fromkeys(others, 1.0)}
+        return self.optimizer(parameter_groups(rates, self.weight_decay, decay_depthwise=self.decay_depthwise))
 
-        Args:
-            rates: {module: its learning rate as a factor on the optimizer's}.
-            images: of one optimizer step, over all processes and accumulated batches.
-            steps: of the whole training.
-        """
-        groups = parameter_groups(dict(rates), self.weight_decay, decay_depthwise=self.decay_depthwise)
-        optimizer = self.optimizer(groups)
-        scaled = scale_rates(optimizer, images, self.reference_batch) if self.reference_batch else ""
-        return per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps), scaled
+    def scale_rates(self, optimizer: torch.optim.Optimizer, images: int) -> str:
+        """Scale the learning rates to the images of one step, and say so; "" where they stay."""
+        return scale_rates(optimizer, images, self.reference_batch) if self.reference_batch else ""
+
+    def build_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
+        """Over all steps of the training."""
+        return per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps)

@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -18,7 +18,7 @@ from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
 from mnv2_tasks.evaluation.score import named, score_network
 from mnv2_tasks.evaluation.summary import print_metrics
-from mnv2_tasks.loading.loaders import training_images
+from mnv2_tasks.loading.loaders import TasksData, training_images
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
@@ -29,20 +29,21 @@ from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction.sample_sheet import save_samples
 from mnv2_tasks.runs.folder import check_writable, command_line, describe_run, run_folder_of, start_log, write_config
 from mnv2_tasks.runs.reproduce import (
+    ResumePoint,
     check_data,
     check_start,
     described,
     digest_of,
     earlier_run,
-    standing_of,
-    tell_differences,
-    tell_history,
+    resume_point,
+    run_json,
     tell_result,
 )
-from mnv2_tasks.training.assemble import build_distillation, build_module, build_trainer
+from mnv2_tasks.training.assemble import build_distillation, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
 from mnv2_tasks.training.initial_weights import start_from_weights
+from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
 from mnv2_tasks.whole_files import write_json
@@ -52,66 +53,92 @@ log = logging.getLogger(__name__)
 UNFOLD_IMAGES = 256  # a channel's mean and variance over so many images' pixels are exact to a percent
 
 
+class Prepared(NamedTuple):
+    """A run that can begin: all that could be refused was looked at, and nothing is written yet."""
+
+    config: DictConfig
+    sources: dict[str, DataSource]
+    network: Network
+    data: TasksData
+    module: TasksModule
+    precision: str
+    resumed: ResumePoint  # how far the run was that is resumed
+    description: dict[str, Any]  # what goes into run.json
+
+
 def train(config: DictConfig) -> Path:
     """Train, evaluate the best checkpoint, and leave everything in the run folder, which is returned."""
+    prepared = prepare(config)
+    run, trainer = assemble(prepared)
+    fit(prepared, run, trainer)
+    conclude(prepared, run)
+    return run
+
+
+def prepare(config: DictConfig) -> Prepared:
+    """Read the data, build the network, and copy the weights that it starts from.
+
+    Raises:
+        ConfigError, DataError: whatever would end the run later.
+    """
     if config.trainer.compile:
         check_compiler(config.trainer.accelerator)
+    check_epochs(config)
     keep_freed_memory()
     sources = build_sources(config)
     for source in sources.values():
         source.prepare(("train", "val"))
+    class_names = class_names_of(sources)
     network = build_tasks_network(config, sources)
     network.freeze(config.freeze, norms=config.freeze_norms)
-    resumed, done, started_from = standing_of(config)
-    earlier = earlier_run(config)
+    resumed = resume_point(config)
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
-    if earlier:
-        check_data(earlier, fingerprints, class_names_of(sources))
-    data = build_data(config, sources, done)
-    data.train_dataloader()  # a batch larger than the data, say, should not wait until the run folder is there
-    started_from = started_from or start_from_weights(network, config)
-    distillation = build_distillation(config, network)
+    if earlier := earlier_run(config):
+        check_data(earlier, fingerprints, class_names)
+    data = build_data(config, sources, resumed.done)
+    data.train_dataloader()  # refuses a batch larger than the data
+    started_from = resumed.started_from or start_from_weights(network, config)
+    passport = make_passport(config, class_names, command_line(), started_from)
+    module = build_module(config, network, passport, build_distillation(config, network))
     precision = choose_precision(config.trainer.precision)
     description = describe_run(
         config=config,
         fingerprints=fingerprints,
-        class_names=class_names_of(sources),
+        class_names=class_names,
         precision=precision,
         weights=started_from,
         initial_weights=digest_of(network.state_dict()),
     )
     if config.repeat:
         check_start(Path(config.repeat), description)
+    return Prepared(config, sources, network, data, module, precision, resumed, description)
 
-    if resumed:
+
+def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
+    """The run folder, with what is known by now, and the trainer that writes into it."""
+    config, network, data, resumed = prepared.config, prepared.network, prepared.data, prepared.resumed
+    settings = config.trainer
+    if resumed.checkpoint:
         run = Path(config.resume)
         check_writable(run)
     else:
         run = run_folder_of(config)
-    module = build_module(
-        config,
-        network,
-        make_passport(config, class_names_of(sources), command_line(), started_from),
-        run / "debug",
-        distillation,
-    )
-    settings = config.trainer
     checkpoints = Checkpoints(run / "checkpoints", minutes=settings.save_every, steps=settings.save_every_steps)
     start_log(run / "train.log")
-    _banner(config, network, sources, started_from, precision, run)
+    _banner(prepared, run)
     if rank_zero_only.rank == 0:
-        write_json(run / "run.json", _retold(config, description, done[0]))
+        write_json(run / "run.json", run_json(config, prepared.description, resumed.done[0]))
         write_config(run, config)
-    if len(sources) > 1:
+    if len(prepared.sources) > 1:
         log.info("%s", data.describe_epoch())
     statistics_stay = config.freeze_norms or "backbone" in config.freeze
-    if not resumed and not statistics_stay and is_folded(network):
+    if not resumed.checkpoint and not statistics_stay and is_folded(network):
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
-
     trainer = build_trainer(
         config,
-        precision,
+        prepared.precision,
+        run,
         callbacks=[
             StepRandomness(config.seed),
             ResumedRate(),
@@ -119,69 +146,57 @@ def train(config: DictConfig) -> Path:
             EpochLog(run / "metrics.csv"),
             LearningRateMonitor("step"),
             checkpoints,
-            *([CompiledTraining()] if config.trainer.compile else []),
+            *([CompiledTraining()] if settings.compile else []),
         ],
         logger=TensorBoardLogger(run, name="", version="tensorboard"),
     )
-    L.seed_everything(config.seed, verbose=False)
+    return run, trainer
+
+
+def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
+    """Train; what ends it early leaves a run that can be gone on with."""
+    L.seed_everything(prepared.config.seed, verbose=False)
     began = time.perf_counter()
     try:
-        trainer.fit(module, data, ckpt_path=resumed)
+        trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
     except (KeyboardInterrupt, SystemExit):
         log.info("interrupted; go on with: python tools/train.py resume=%s", run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
 
-    state = load_weights(run / "checkpoints" / "best.ckpt").state
-    load_strictly(network, state, "best.ckpt")
-    metrics = named(score_network(network, data.val_loaders, config.trainer, precision, module.views)[0])
-    if trainer.is_global_zero:
-        save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
-        write_json(run / "metrics.json", metrics)
-        digest = digest_of(network.state_dict())
-        result = {"epochs": config.epochs, "weights_sha256": digest}
-        write_json(run / "run.json", described(run) | {"result": result})
-        save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
-        plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
-        save_samples(network, sources, data.fit, run / "samples" / "validation.png")
-        print_metrics(network, metrics)
-        if config.repeat:
-            tell_result(Path(config.repeat), digest)
-        log.info("run folder: %s", run)
-        log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
-    return run
 
-
-def _retold(config: DictConfig, description: dict[str, Any], epoch: int) -> dict[str, Any]:
-    """What run.json says now; what differs from the run that is gone on with, or repeated, is told as well."""
+def conclude(prepared: Prepared, run: Path) -> None:
+    """Score the best checkpoint, and write what came of the run."""
+    config, network, data, module = prepared.config, prepared.network, prepared.data, prepared.module
+    load_strictly(network, load_weights(run / "checkpoints" / "best.ckpt").state, "best.ckpt")
+    values, writes = score_network(network, data.val_loaders, config.trainer, prepared.precision, module.views)
+    if not writes:
+        return
+    metrics = named(values, network.tasks)
+    save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
+    write_json(run / "metrics.json", metrics)
+    digest = digest_of(network.state_dict())
+    write_json(run / "run.json", described(run) | {"result": {"epochs": config.epochs, "weights_sha256": digest}})
+    save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
+    plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
+    save_samples(network, prepared.sources, data.fit, run / "samples" / "validation.png")
+    print_metrics(network, metrics)
     if config.repeat:
-        tell_history(Path(config.repeat))
-        tell_differences(Path(config.repeat), description)
-        return description | {"repeats": str(config.repeat)}
-    if not config.resume:
-        return description
-    before = described(Path(config.resume))
-    found = tell_differences(Path(config.resume), description | {"initial_weights": before.get("initial_weights")})
-    part = {"epoch": epoch, "epochs_before": before["config"]["epochs"], "epochs": config.epochs, "differences": found}
-    return before | {"config": description["config"], "resumed": [*before.get("resumed", []), part]}
+        tell_result(Path(config.repeat), digest)
+    log.info("run folder: %s", run)
+    log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
 
 
-def _banner(
-    config: DictConfig,
-    network: Network,
-    sources: dict[str, DataSource],
-    started_from: str,
-    precision: str,
-    run: Path,
-) -> None:
+def _banner(prepared: Prepared, run: Path) -> None:
+    config, network, sources = prepared.config, prepared.network, prepared.sources
     cost = model_cost(network, config.imgsz)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    log.info("%s on %s, %s", config.choices.task, device, precision)
+    log.info("%s on %s, %s", config.choices.task, device, prepared.precision)
     log.info(
         "network: %s, %.3f M parameters, %.3f G multiply-adds at %d px",
         config.choices.backbone, cost.params / 1e6, cost.madds / 1e9, config.imgsz,
     )  # fmt: skip
-    log.info("%s", started_from)
+    log.info("%s", prepared.description["started_from"])
     for line in dict.fromkeys(f"data: {data_name(config, n)}, found: {s.describe()}" for n, s in sources.items()):
         log.info("%s", line)
     spec = network.backbone.features.get("c5")
