@@ -106,7 +106,7 @@ def build_fit(config: DictConfig) -> Fit:
     if not 32 <= config.imgsz <= 4096:
         raise ConfigError(f"imgsz={config.imgsz}: expected between 32 and 4096 pixels")
     settings = config.input
-    return Fit(fit=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
+    return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
 
 
 def load_network(weights: str) -> tuple[Network, dict[str, Any]]:

@@ -22,7 +22,7 @@ GREY = [127.5] * 3
 
 
 def data(**changes):
-    fit = Fit(fit="square", size=64, resize=None, fill=GREY)
+    fit = Fit(mode="square", size=64, resize=None, fill=GREY)
     settings = {"augment": lambda kind: Augment("light", 64, GREY), "fit": fit, "batch_size": 4, "workers": 0}
     return TasksData(sources=SOURCES, seed=0, **{**settings, **changes})
 

@@ -90,7 +90,7 @@ def test_file_holds_all_that_it_takes_to_use_it(file):
 
 def test_predicting_from_the_file_equals_predicting_from_the_weights_at_any_picture_size(file, network):
     pictures = [draw_scene(0, "val", 1, 97).image, draw_scene(0, "val", 2, 131).image[:, :90]]
-    fit = Fit(fit="square", size=97, resize=None, fill=[0, 0, 0])
+    fit = Fit(mode="square", size=97, resize=None, fill=[0, 0, 0])
     model, passport = load_model(str(file), "auto")
     assert passport["class_names"] == {n: t.class_names for n, t in network.tasks.items()}
     for ours, theirs in zip(predict_images(network, pictures, fit), predict_images(model, pictures, fit)):

@@ -23,7 +23,7 @@ from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.loading.loaders import TasksData
 from mnv2_tasks.loading.samplers import TrainingSampler
 from mnv2_tasks.optim import parameter_groups
-from mnv2_tasks.runs.folder import write_config
+from mnv2_tasks.runs.run_folder import write_config
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.task_weights import FixedWeights, UncertaintyWeights
 from mnv2_tasks.training.train import train
@@ -207,7 +207,7 @@ def data_of(lengths, **changes):
         name: Shapes(kind=KINDS[name], train_size=length, val_size=4, image_size=64, seed=0)
         for name, length in lengths.items()
     }
-    fit = Fit(fit="square", size=64, resize=None, fill=GREY)
+    fit = Fit(mode="square", size=64, resize=None, fill=GREY)
     settings = {"augment": lambda task: Augment("light", 64, GREY), "fit": fit, "batch_size": 4, "workers": 0}
     return TasksData(sources=sources, seed=0, **{**settings, **changes})
 

@@ -68,7 +68,7 @@ def seen():
         name: Shapes(kind=task.kind, train_size=16, val_size=96, image_size=size, seed=0)
         for name, task in network.tasks.items()
     }
-    fit = Fit(fit="square", size=size, resize=None, fill=[0, 0, 0])
+    fit = Fit(mode="square", size=size, resize=None, fill=[0, 0, 0])
     data = TasksData(sources=sources, augment=None, fit=fit, batch_size=16, workers=0, seed=0)
     network.tasks["ssdlite"].metric.__init__(sources["ssdlite"].coco_ground_truth())
     found = []

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mnv2_tasks.contracts import IGNORE, Detections
-from mnv2_tasks.drawing import results as pictures
+from mnv2_tasks.drawing import predictions as pictures
 from mnv2_tasks.drawing.canvas import MAX_SIDE, MIN_SIDE, Canvas, class_colours
-from mnv2_tasks.drawing.results import draw_detections, draw_mask, draw_scores, sheet
+from mnv2_tasks.drawing.predictions import draw_detections, draw_mask, draw_scores, sheet
 from mnv2_tasks.prediction.results import draw_results
 
 NAMES = ["person", "a class with a name so long that nobody would ever type it twice", "Blutkörperchen", "x"]

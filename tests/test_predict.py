@@ -26,13 +26,13 @@ from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
 from mnv2_tasks.prediction.predictor import Predictor, find_inputs, predict_images
-from mnv2_tasks.runs.folder import make_folder
+from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask
 from mnv2_tasks.tasks.segmentation import SegmentationTask
 
 SIZE = 64  # of the network's input
-FIT = Fit(fit="square", size=SIZE, resize=None, fill=[0, 0, 0])
+FIT = Fit(mode="square", size=SIZE, resize=None, fill=[0, 0, 0])
 PASSPORT = {"imgsz": SIZE, "input": {"mean": [0, 0, 0], "std": [1, 1, 1], "fit": "square", "resize": None}}
 TOOL = Path(__file__).parent.parent / "tools" / "predict.py"
 

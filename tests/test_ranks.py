@@ -9,8 +9,8 @@ import pytest
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.folder import run_folder_of
 from mnv2_tasks.runs.processes import decide
+from mnv2_tasks.runs.run_folder import run_folder_of
 
 SCRIPT = """
 import os, sys

@@ -192,7 +192,7 @@ def test_corrupt_and_malicious_checkpoints_are_refused(tmp_path, capsys):
 
 
 def test_full_or_read_only_run_folder_is_refused_before_training(tiny, tmp_path, monkeypatch):
-    from mnv2_tasks.runs import folder as run_folder
+    from mnv2_tasks.runs import run_folder
 
     with pytest.raises(ConfigError, match=r"cannot make a run folder there.*runs=<folder>"):
         run_of(tiny, "ssdlite", "runs=/proc/nowhere")

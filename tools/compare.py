@@ -26,7 +26,7 @@ def main() -> None:
         return print(__doc__)
 
     from mnv2_tasks.errors import ConfigError, DataError
-    from mnv2_tasks.runs.folder import make_folder
+    from mnv2_tasks.runs.run_folder import make_folder
     from mnv2_tasks.studies.compare.compare import compare
 
     options, folders = {}, []

@@ -151,7 +151,7 @@ def _check_values(config):
 def _out(config):
     from pathlib import Path
 
-    from mnv2_tasks.runs.folder import make_folder
+    from mnv2_tasks.runs.run_folder import make_folder
 
     return make_folder(config.out, parent=Path("runs/data"))
 

@@ -10,7 +10,7 @@ def run(config):
 
     from mnv2_tasks.build import build_fit
     from mnv2_tasks.drawing.picture_files import write_picture
-    from mnv2_tasks.drawing.results import sheet
+    from mnv2_tasks.drawing.predictions import sheet
     from mnv2_tasks.errors import ConfigError, DataError
     from mnv2_tasks.prediction.predictor import DEMO, Predictor, find_inputs, load_model
     from mnv2_tasks.prediction.results import write_entries

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from mnv2_tasks.backbones.shapes import output_shapes
+from mnv2_tasks.backbones.output_shapes import output_shapes
 from mnv2_tasks.backbones.stride import check_taps, limit_stride
 from mnv2_tasks.contracts import FeatureSpec
 

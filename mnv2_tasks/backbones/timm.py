@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv2_tasks.backbones.shapes import output_shapes
+from mnv2_tasks.backbones.output_shapes import output_shapes
 from mnv2_tasks.backbones.stride import check_output_stride, check_taps
 from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError

@@ -135,7 +135,7 @@ def _loader(
     return TasksData(
         sources={"task": source},
         augment=lambda task: Augment(contest.preset, size, FILL),
-        fit=Fit(fit="square", size=size, resize=None, fill=FILL),
+        fit=Fit(mode="square", size=size, resize=None, fill=FILL),
         batch_size=batch,
         workers=workers,
         seed=0,

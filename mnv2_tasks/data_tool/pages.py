@@ -15,7 +15,7 @@ from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Split, read_records, sample_of
 from mnv2_tasks.drawing.canvas import MAX_SIDE, scaled_size
 from mnv2_tasks.drawing.picture_files import write_picture
-from mnv2_tasks.drawing.results import sheet
+from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.samplers import spread_evenly

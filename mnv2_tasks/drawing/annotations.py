@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnv2_tasks.drawing.canvas import Canvas, class_colours, fit, legend
-from mnv2_tasks.drawing.results import Rect, frame_box, free_place, write_tab
+from mnv2_tasks.drawing.predictions import Rect, frame_box, free_place, write_tab
 
 
 def draw_label(image: np.ndarray, label: int, class_names: Sequence[str]) -> np.ndarray:

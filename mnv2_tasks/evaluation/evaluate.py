@@ -17,7 +17,7 @@ from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import ONE_VIEW, Views
-from mnv2_tasks.runs.folder import run_folder_of
+from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.passport import head_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights

@@ -23,7 +23,7 @@ from mnv2_tasks.export.images import available_sources, calibration_images, comp
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.runs.folder import make_folder
+from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.weights.passport import make_passport

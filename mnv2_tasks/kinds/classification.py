@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mnv2_tasks.contracts import ClassificationBatch, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_label
-from mnv2_tasks.drawing.results import TOP, draw_scores
+from mnv2_tasks.drawing.predictions import TOP, draw_scores
 
 SCORE, SCORE_TITLE = "top1", "top-1"
 CLASS_SCORES, CLASS_SCORE_TITLE = "top1_per_class", "top-1"

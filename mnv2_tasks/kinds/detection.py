@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from mnv2_tasks.boxes.postprocess import Suppress, corners, detect, unpadded
 from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames, Sample, SSDOutput
 from mnv2_tasks.drawing.annotations import draw_boxes
-from mnv2_tasks.drawing.results import draw_detections
+from mnv2_tasks.drawing.predictions import draw_detections
 
 SCORE, SCORE_TITLE = "AP", "AP@[.5:.95]"
 CLASS_SCORES, CLASS_SCORE_TITLE = "AP_per_class", "AP"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mnv2_tasks.contracts import IGNORE, Frames, Sample, SegmentationBatch
 from mnv2_tasks.drawing.picture_files import write_mask
-from mnv2_tasks.drawing.results import draw_mask
+from mnv2_tasks.drawing.predictions import draw_mask
 
 SCORE, SCORE_TITLE = "mIoU", "mIoU"
 CLASS_SCORES, CLASS_SCORE_TITLE = "IoU", "IoU"

@@ -146,7 +146,7 @@ class TasksData(L.LightningDataModule):
 
     def _val_loader(self, source: DataSource) -> DataLoader:
         # images larger than the input become inputs of their own sizes, which cannot be stacked
-        one_by_one = self.fit.fit == "pad" and source.largest("val") > self.fit.size
+        one_by_one = self.fit.mode == "pad" and source.largest("val") > self.fit.size
         batch_size = 1 if one_by_one else self.batch_size
         rank, world = _processes()
         sampler = ValidationSampler(source.length("val"), batch_size=batch_size, rank=rank, world=world)

@@ -24,7 +24,7 @@ from mnv2_tasks.network.compiled import CompiledNetwork, check_compiler
 from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.prediction.inputs import find_images
 from mnv2_tasks.prediction.results import draw_results
-from mnv2_tasks.runs.folder import make_folder
+from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.weight_files import find_weights
 
@@ -64,10 +64,10 @@ def predict_images(network: Model, images: Sequence[np.ndarray], fit: Fit) -> li
     Returns:
         For each image {task: (K,) probabilities, Detections, or a (H, W) uint8 class map}.
     """
-    if fit.fit == "pad" and len({image.shape for image in images}) > 1:
+    if fit.mode == "pad" and len({image.shape for image in images}) > 1:
         return [result for image in images for result in predict_images(network, [image], fit)]
     originals, sizes = [image.shape[:2] for image in images], [_frame_size(image) for image in images]
-    if fit.fit == "pad":  # the other fits make one input of any size
+    if fit.mode == "pad":  # the other fits make one input of any size
         images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image, size in zip(images, sizes)]
     fitted = [fit(image) for image in images]
     inputs = np.stack([square for square, _ in fitted])

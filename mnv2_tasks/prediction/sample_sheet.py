@@ -5,7 +5,7 @@ from pathlib import Path
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.drawing.picture_files import write_picture
-from mnv2_tasks.drawing.results import sheet
+from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction.predictor import predict_images
 from mnv2_tasks.prediction.results import draw_results

@@ -177,12 +177,12 @@ def _feeding(trainer: L.Trainer, waited: float) -> str | None:
     needed = math.ceil(workers / (1 - waited) if workers else waited / (1 - waited))
     on_cpu = trainer.strategy.root_device.type == "cpu"
     free = cores - torch.get_num_threads() if on_cpu else cores
-    said = f"hint: the steps waited {waited:.0%} of the time for their images; "
+    hint = f"hint: the steps waited {waited:.0%} of the time for their images; "
     if needed * len(loaders) <= free:
-        return f"{said}workers={needed} would feed them"
+        return f"{hint}workers={needed} would feed them"
     if on_cpu:
         return None  # more loaders would take from the steps what they bring
-    return f"{said}it takes workers={needed} to feed them, and this machine has {cores} cores"
+    return f"{hint}it takes workers={needed} to feed them, and this machine has {cores} cores"
 
 
 class CompiledTraining(L.Callback):

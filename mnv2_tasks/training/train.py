@@ -27,7 +27,6 @@ from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction.sample_sheet import save_samples
-from mnv2_tasks.runs.folder import check_writable, command_line, describe_run, run_folder_of, start_log, write_config
 from mnv2_tasks.runs.reproduce import (
     ResumePoint,
     check_data,
@@ -38,6 +37,14 @@ from mnv2_tasks.runs.reproduce import (
     resume_point,
     run_json,
     tell_result,
+)
+from mnv2_tasks.runs.run_folder import (
+    check_writable,
+    command_line,
+    describe_run,
+    run_folder_of,
+    start_log,
+    write_config,
 )
 from mnv2_tasks.training.assemble import build_distillation, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan

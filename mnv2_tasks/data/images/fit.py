@@ -6,7 +6,7 @@ from PIL import Image
 
 from mnv2_tasks.errors import ConfigError
 
-FITS = ("square", "centre_crop", "pad")
+MODES = ("square", "centre_crop", "pad")
 GRID = 32  # pads grow by multiples of the coarsest stride, so that k * stride + 1 stays k * stride + 1
 
 
@@ -14,7 +14,7 @@ class Fit:
     """(H, W, 3) uint8 image -> (network input, (height, width) of its top-left part that holds the image).
 
     Args:
-        fit: "square": squeezed into a square, as TF's SSD does. "centre_crop": the shorter side resized to `resize`
+        mode: "square": squeezed into a square, as TF's SSD does. "centre_crop": the shorter side resized to `resize`
             with Pillow's antialiased bilinear filter, then the middle square cut out, as torchvision does. "pad":
             never resized, filled up at the right and bottom, as DeepLab's protocol for PASCAL VOC asks.
         size: side of the square, in pixels; of "pad", the least side: larger images give larger inputs.
@@ -22,18 +22,18 @@ class Fit:
         fill: RGB of the padding; the mean that the network subtracts.
     """
 
-    def __init__(self, *, fit: str, size: int, resize: int | None, fill: list[float]):
-        if fit not in FITS:
-            raise ConfigError(f"input.fit={fit}: expected one of {', '.join(FITS)}")
+    def __init__(self, *, mode: str, size: int, resize: int | None, fill: list[float]):
+        if mode not in MODES:
+            raise ConfigError(f"input.fit={mode}: expected one of {', '.join(MODES)}")
         if resize is not None and resize < size:
             raise ConfigError(f"input.resize={resize}: expected at least imgsz={size}, whose square is cut out of it")
-        self.fit, self.size, self.resize = fit, size, resize
+        self.mode, self.size, self.resize = mode, size, resize
         self.fill = np.round(fill).astype(np.uint8)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-        if self.fit == "square":
+        if self.mode == "square":
             return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_LINEAR), (self.size, self.size)
-        if self.fit == "centre_crop":
+        if self.mode == "centre_crop":
             return self._centre_crop(image), (self.size, self.size)
         height, width = image.shape[:2]
         side = [self.size + max(0, -(-(length - self.size) // GRID)) * GRID for length in (height, width)]

@@ -11,7 +11,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 
 
-class Part(NamedTuple):
+class SplitFiles(NamedTuple):
     """Where the files of one split lie."""
 
     images: Path
@@ -30,7 +30,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Format:
+class FolderLayout:
     """One layout.
 
     Args:
@@ -45,21 +45,21 @@ class Format:
     title: str
     kind: str
     tree: str
-    find: Callable[[Path, tuple[str, ...]], dict[str, Part]]
-    open: Callable[[Path, dict[str, Part]], Opened]
+    find: Callable[[Path, tuple[str, ...]], dict[str, SplitFiles]]
+    open: Callable[[Path, dict[str, SplitFiles]], Opened]
 
 
-def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]) -> dict[str, Part]:
+def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     """`images/<split>` + `labels/<split>`, `<split>/images` + `<split>/labels`, or unsplit `images` + `labels`."""
     image_folder, label_folder = child(root, images), child(root, labels)
     if image_folder and label_folder:
         names = [folder.name for folder in folders(image_folder) if is_split(folder.name, wanted)]
-        parts = {name: Part(image_folder / name, label_folder / name) for name in names}
-        return {name: part for name, part in parts.items() if part.labels.is_dir()} or {
-            WHOLE: Part(image_folder, label_folder)
+        split_files = {name: SplitFiles(image_folder / name, label_folder / name) for name in names}
+        return {name: split for name, split in split_files.items() if split.labels.is_dir()} or {
+            WHOLE: SplitFiles(image_folder, label_folder)
         }
     return {
-        folder.name: Part(inside, beside)
+        folder.name: SplitFiles(inside, beside)
         for folder in folders(root)
         if is_split(folder.name, wanted) and (inside := child(folder, images)) and (beside := child(folder, labels))
     }

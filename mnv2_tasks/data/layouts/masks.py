@@ -8,7 +8,7 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.images.decode import read_mask
 from mnv2_tasks.data.layouts.class_file import class_list
-from mnv2_tasks.data.layouts.layout import Format, Opened, Part, listed_names, paired_folders
+from mnv2_tasks.data.layouts.layout import FolderLayout, Opened, SplitFiles, listed_names, paired_folders
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, child, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
@@ -20,25 +20,27 @@ MASKS = ("masks", "mask", "labels", "annotations")
 SAMPLED = 50  # masks that are looked into where the class list is missing
 
 
-def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     for images in IMAGES:
         for masks in MASKS:
-            parts = paired_folders(root, images, masks, wanted)
-            if any(has(part.labels, PICTURES) for part in parts.values()):
-                return parts
+            split_files = paired_folders(root, images, masks, wanted)
+            if any(has(split.labels, PICTURES) for split in split_files.values()):
+                return split_files
     return _find_voc(root, wanted)
 
 
-def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, Part]:
+def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     images, masks = child(root, "JPEGImages"), child(root, "SegmentationClass")
     if images is None or masks is None:
         return {}
     lists = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
-    return {f.stem: Part(images, masks, f) for f in lists if is_split(f.stem, wanted)} or {WHOLE: Part(images, masks)}
+    return {f.stem: SplitFiles(images, masks, f) for f in lists if is_split(f.stem, wanted)} or {
+        WHOLE: SplitFiles(images, masks)
+    }
 
 
-def _open(root: Path, parts: dict[str, Part]) -> Opened:
-    masks = [file for part in parts.values() for file in pictures_below(part.labels)[0]]
+def _open(root: Path, split_files: dict[str, SplitFiles]) -> Opened:
+    masks = [file for split in split_files.values() for file in pictures_below(split.labels)[0]]
     names = class_list([root])
     _refuse_black_and_white(root, masks)
     if names is None:
@@ -47,7 +49,7 @@ def _open(root: Path, parts: dict[str, Part]) -> Opened:
             f"data=folder: {root} holds masks, but no class list; the masks hold the values {values} "
             f"({IGNORE} is no class). Write {root / 'classes.txt'} with one class name a line: the first names value 0"
         )
-    return Opened(names, lambda split: _read(parts[split]))
+    return Opened(names, lambda split: _read(split_files[split]))
 
 
 def _refuse_black_and_white(root: Path, masks: Iterable[str]) -> None:
@@ -81,18 +83,18 @@ def _values(masks: list[str]) -> list[int]:
     return sorted(found)
 
 
-def _read(part: Part) -> tuple[Records, list[Problem]]:
+def _read(split: SplitFiles) -> tuple[Records, list[Problem]]:
     """A picture without its mask, or a mask without its picture, is a missing file, which verification reports."""
-    pictures = {stem(file, part.images): file for file in pictures_below(part.images)[0]}
-    masks = {stem(file, part.labels): file for file in pictures_below(part.labels)[0]}
+    pictures = {stem(file, split.images): file for file in pictures_below(split.images)[0]}
+    masks = {stem(file, split.labels): file for file in pictures_below(split.labels)[0]}
     recorder = Recorder()
-    for name in sorted(pictures.keys() | masks.keys()) if part.listed is None else listed_names(part.listed):
-        picture = pictures.get(name, str(part.images / f"{name}.*"))
-        recorder.image(picture, mask=masks.get(name, str(part.labels / f"{name}.png")))
+    for name in sorted(pictures.keys() | masks.keys()) if split.listed is None else listed_names(split.listed):
+        picture = pictures.get(name, str(split.images / f"{name}.*"))
+        recorder.image(picture, mask=masks.get(name, str(split.labels / f"{name}.png")))
     return recorder.records(), []
 
 
-MASK_FOLDER = Format(
+MASK_FOLDER = FolderLayout(
     title="masks",
     kind="segmentation",
     tree="""

@@ -9,7 +9,7 @@ import numpy as np
 from mnv2_tasks.build import build_sources
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.drawing.canvas import class_colours, fit
-from mnv2_tasks.drawing.results import draw_detections, draw_mask
+from mnv2_tasks.drawing.predictions import draw_detections, draw_mask
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.prediction.predictor import predict_images

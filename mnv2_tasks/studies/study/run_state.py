@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.config.stored import dotted
-from mnv2_tasks.runs.folder import next_folder
+from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.whole_files import write_json
 
