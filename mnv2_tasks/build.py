@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -9,12 +10,15 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.stored import check_stored
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.weights.weight_files import find_weights, load_weights
+from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +113,25 @@ def build_fit(config: DictConfig) -> Fit:
     return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
 
 
+def load_with_passport(path: Path) -> Weights:
+    """Weights of this project, or others' with the passport of the network that their overrides compose to.
+
+    Raises:
+        ConfigError: as `load_weights`, or their network needs what is gone.
+    """
+    weights = load_weights(path)
+    if isinstance(weights, Weights):
+        check_stored(weights.passport["config"], weights.passport.get("version"), path)
+        return weights
+    config = compose("train", weights.overrides)
+    passport = make_passport(config, weights.class_names, f"imported from {weights.family}")
+    return Weights(weights.state, passport, weights.family, weights.left_out)
+
+
 def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
     """The network that a file of weights describes, in evaluation mode on the CPU, and its passport."""
     path = find_weights(weights)
-    state, passport, *_ = load_weights(path)
+    state, passport, *_ = load_with_passport(path)
     network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport

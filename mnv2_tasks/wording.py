@@ -1,6 +1,19 @@
-"""What messages say alike: seconds, counts and long lists in words."""
+"""What messages say alike: the word that was meant, seconds, counts, long lists and long names."""
 
+import difflib
 from collections.abc import Iterable
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """The options most like a word, as a question before what else there is to say; "" where none is like it."""
+    close = difflib.get_close_matches(word, list(options), n=2)
+    return f"Did you mean {' or '.join(close)}? " if close else ""
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """The options most like a word, and all of them."""
+    options = sorted(set(options))
+    return f"{did_you_mean(word, options)}There are: {', '.join(options)}"
 
 
 def duration(seconds: float) -> str:
@@ -25,3 +38,8 @@ def first_few(names: Iterable[str], shown: int = 8) -> str:
     """The first few names, and how many there are beyond."""
     names = list(names)
     return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")
+
+
+def shortened(text: str, longest: int) -> str:
+    """At most so many letters, the last of them an ellipsis where some are left out."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,7 +59,20 @@ def test_sweep_trains_each_choice_into_its_own_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     runs = sorted(path.name for path in (tmp_path / "runs" / "classification").iterdir())
     assert runs == ["shapes-mobilenet_v1-1", "shapes-mobilenet_v2-1"]
+    for run in runs:  # as it was typed, not as Hydra was given it
+        command = json.loads((tmp_path / "runs" / "classification" / run / "run.json").read_text())["command"]
+        assert command.endswith("train.py -m task=classification backbone=mobilenet_v2,mobilenet_v1 " + " ".join(tiny))
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # nothing is left where the command was typed
+
+
+def test_submitit_runs_a_job_as_it_was_typed(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    arguments = ["-m", "hydra/launcher=submitit_local", "task=classification", *TINY]
+    done = tool("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "classification" / "shapes-mobilenet_v2-1"
+    assert (run / "metrics.json").is_file()
+    assert json.loads((run / "run.json").read_text())["command"].endswith("train.py " + " ".join(arguments))
 
 
 def test_predict_without_arguments_shows_something_at_once(tmp_path):

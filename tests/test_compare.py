@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
-from mnv2_tasks.studies.compare.bootstrap import draw_images, interval, mean_of, resample, spread
+from mnv2_tasks.studies.compare.bootstrap import draw_images, mean_of, percentile_interval, resample, standard_deviation
 from mnv2_tasks.studies.compare.compare import compare
-from mnv2_tasks.studies.compare.groups import differences, labels
-from mnv2_tasks.studies.compare.plots import front, place_labels
+from mnv2_tasks.studies.compare.groups import differing_keys, shortest_labels
+from mnv2_tasks.studies.compare.plots import pareto_front, place_labels
 from mnv2_tasks.whole_files import write_json
 
 NAMES = ["disc", "ring", "star"]
@@ -68,7 +68,7 @@ def compared(out, *runs, **options):
 @pytest.mark.parametrize("seed", range(5))
 def test_interval_covers_the_score(seed):
     outcomes = hits(seed)
-    found = interval(resample(outcomes, draw_images(40)).scores)
+    found = percentile_interval(resample(outcomes, draw_images(40)).scores)
     assert found.low <= outcomes.score(np.ones(40, int)) <= found.high
     assert found.low < found.high
 
@@ -76,7 +76,7 @@ def test_interval_covers_the_score(seed):
 def test_interval_has_the_width_that_theory_gives_an_accuracy():
     outcomes = hits(0, num_images=400)
     share = outcomes.top1.mean()
-    found = interval(resample(outcomes, draw_images(400, resamples=4000)).scores)
+    found = percentile_interval(resample(outcomes, draw_images(400, resamples=4000)).scores)
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.1)
 
 
@@ -84,8 +84,8 @@ def test_paired_interval_of_correlated_runs_is_narrower_than_of_unrelated_draws(
     one = hits(0, num_images=200)
     other = hits(1, num_images=200, like=one, flips=10)
     draws = draw_images(200)
-    paired = interval(resample(other, draws).scores - resample(one, draws).scores)
-    unpaired = interval(resample(other, draw_images(200, seed=1)).scores - resample(one, draws).scores)
+    paired = percentile_interval(resample(other, draws).scores - resample(one, draws).scores)
+    unpaired = percentile_interval(resample(other, draw_images(200, seed=1)).scores - resample(one, draws).scores)
     assert paired.high - paired.low < 0.6 * (unpaired.high - unpaired.low)
 
 
@@ -99,12 +99,12 @@ def test_mean_over_seeds_is_taken_resample_by_resample():
     draws = draw_images(40)
     one, other = (resample(hits(seed), draws) for seed in (0, 1))
     np.testing.assert_allclose(mean_of([one, other]).scores, (one.scores + other.scores) / 2)
-    assert spread([0.5, 0.7]) == pytest.approx(np.sqrt(0.02))
-    assert np.isnan(spread([0.5]))
+    assert standard_deviation([0.5, 0.7]) == pytest.approx(np.sqrt(0.02))
+    assert np.isnan(standard_deviation([0.5]))
 
 
 def test_class_that_no_resample_has_gets_no_interval():
-    assert interval(np.full(10, np.nan)) is None
+    assert percentile_interval(np.full(10, np.nan)) is None
 
 
 # ---------------------------------------------------------------- groups and plots
@@ -113,23 +113,23 @@ def test_class_that_no_resample_has_gets_no_interval():
 def test_labels_are_the_fewest_values_that_tell_runs_apart():
     base = {"choices.task": "ssd", "choices.backbone": "mobilenet_v2", "lr": 0.1, "backbone.width": 1.0, "seed": 0}
     flat = [base, {**base, "lr": 0.2}, {**base, "choices.backbone": "resnet50", "lr": 0.2, "seed": 7}]
-    assert labels(flat) == ["mobilenet_v2, lr 0.1", "mobilenet_v2, lr 0.2", "resnet50"]
-    assert labels([base]) == [""]
+    assert shortest_labels(flat) == ["mobilenet_v2, lr 0.1", "mobilenet_v2, lr 0.2", "resnet50"]
+    assert shortest_labels([base]) == [""]
 
 
 def test_keys_that_always_go_together_share_a_row():
     flat = [{"width": 0.5, "backbone.width": 0.5, "lr": 1}, {"width": 1.0, "backbone.width": 1.0, "lr": 1}]
-    assert differences(flat) == [(["width", "backbone.width"], ["0.5", "1"])]
+    assert differing_keys(flat) == [(["width", "backbone.width"], ["0.5", "1"])]
 
 
 def test_key_that_only_one_kind_of_backbone_has_is_no_difference():
     flat = [{"choices.backbone": "a", "backbone.shortcut": "bottleneck"}, {"choices.backbone": "b"}]
-    assert differences(flat) == [(["choices.backbone"], ["a", "b"])]
+    assert differing_keys(flat) == [(["choices.backbone"], ["a", "b"])]
 
 
 def test_front_holds_what_nothing_beats_in_both():
-    assert front([(3, 0.5), (1, 0.2), (2, 0.6), (2, 0.1)]) == [(1, 0.2), (2, 0.6)]
-    assert front([]) == []
+    assert pareto_front([(3, 0.5), (1, 0.2), (2, 0.6), (2, 0.1)]) == [(1, 0.2), (2, 0.6)]
+    assert pareto_front([]) == []
 
 
 def test_names_in_a_plot_cover_neither_one_another_nor_a_point():

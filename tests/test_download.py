@@ -1,10 +1,9 @@
 import hashlib
-import http.server
 import io
-import threading
 from pathlib import Path
 
 import pytest
+from loopback import serving
 from rich.console import Console
 from test_archives import entry, files_below, tar_bytes, zip_bytes
 
@@ -19,53 +18,11 @@ MD5 = hashlib.md5(BODY).hexdigest()
 SIZE = len(BODY)
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`; `cuts` are the numbers of bytes after which the next answers break off."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cuts, self.failures = {}, [], []
-        self.resumes, self.declares = True, True
-        self.asked = []  # the Range header of each request
-
-    def url(self, name):
-        return f"http://127.0.0.1:{self.server_port}/pub/{name}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        server.asked.append(self.headers["Range"])
-        body = server.files.get(self.path.rsplit("/", 1)[-1])
-        if body is None or server.failures:
-            return self.send_error(server.failures.pop() if server.failures else 404)
-        start = int(self.headers["Range"][6:-1]) if self.headers["Range"] and server.resumes else 0
-        if start >= len(body):
-            return self.send_error(416)
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        if server.declares:
-            self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        self.wfile.write(body[start:][: server.cuts.pop(0) if server.cuts else None])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(downloading, "PAUSES", (0, 0, 0))
-    server = Server()
-    server.files["set.zip"] = BODY
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving({"set.zip": BODY}, monkeypatch) as server:
+        yield server
 
 
 @pytest.fixture
@@ -78,8 +35,8 @@ def path(tmp_path):
     return tmp_path / "data" / "set.zip"
 
 
-def get(server, path, console, name="set.zip", size=SIZE, md5=MD5):
-    return fetch(server.url(name), path, size=size, md5=md5, console=console)
+def get(server, path, console, name="set.zip", size=SIZE, checksum=f"md5:{MD5}"):
+    return fetch(server.url(name), path, size=size, checksum=checksum, console=console)
 
 
 def part(path):
@@ -174,7 +131,7 @@ def test_a_file_that_is_there_is_not_fetched_again(server, path, console):
 
 @pytest.mark.parametrize(
     "content, reason",
-    [(BODY[:7], r"has 7 bytes, published are 102,400"), (BODY[::-1], rf"damaged, its md5 is \w+, published is {MD5}")],
+    [(BODY[:7], r"has 7 bytes, published are 102,400"), (BODY[::-1], rf"damaged, it has md5 \w+, published is {MD5}")],
 )
 def test_another_file_of_that_name_is_left_to_the_user(server, path, console, content, reason):
     path.parent.mkdir()
@@ -220,7 +177,7 @@ def test_a_body_cut_short_without_a_declared_length_is_noticed(server, path, con
 def test_size_and_checksum_need_not_be_known(server, path, console):
     server.cuts = [1000]
 
-    get(server, path, console, size=None, md5=None)
+    get(server, path, console, size=None, checksum=None)
     assert path.read_bytes() == BODY
 
 
@@ -266,7 +223,7 @@ def test_a_place_that_cannot_be_written_is_named(server, tmp_path, console):
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/set.zip"])
 def test_only_web_addresses_are_fetched(url, path, console):
     with pytest.raises(ConfigError, match="only http and https"):
-        fetch(url, path, size=None, md5=None, console=console)
+        fetch(url, path, size=None, checksum=None, console=console)
 
 
 # whole data sets
@@ -274,7 +231,7 @@ def test_only_web_addresses_are_fetched(url, path, console):
 
 def publish(server, name, content, holds, **fields):
     server.files[name] = content
-    return PublishedFile(server.url(name), len(content), hashlib.md5(content).hexdigest(), holds, **fields)
+    return PublishedFile(server.url(name), len(content), f"md5:{hashlib.md5(content).hexdigest()}", holds, **fields)
 
 
 @pytest.fixture
@@ -283,7 +240,7 @@ def coco(server, monkeypatch):
     annotations = {"annotations/instances_val2017.json": b"{}"}
     files = (
         publish(server, "annotations.zip", zip_bytes(*annotations.items()), {"annotations": 1}),
-        publish(server, "val2017.zip", zip_bytes(*pictures.items()), {"val2017": 2})._replace(md5=None),
+        publish(server, "val2017.zip", zip_bytes(*pictures.items()), {"val2017": 2})._replace(checksum=None),
     )
     monkeypatch.setitem(published.PUBLISHED, "coco", files)
     return {**pictures, **annotations}
@@ -398,7 +355,7 @@ def test_a_damaged_archive_of_imagenet_is_not_unpacked(imagenet, tmp_path, conso
     (tmp_path / "val.tar").write_bytes(damaged)
 
     with pytest.raises(
-        ConfigError, match=r"val.tar: is damaged, its md5 is .*Fetch it again from https://image-net.org"
+        ConfigError, match=r"val.tar: is damaged, it has md5 .*Fetch it again from https://image-net.org"
     ):
         unpack_imagenet(tmp_path, console=console)
     assert not (tmp_path / "val").exists()
@@ -427,5 +384,5 @@ def test_a_set_that_is_not_published_says_which_are(name, reason, tmp_path, cons
 @pytest.mark.parametrize("file", [*published.COCO, *published.VOC, *published.IMAGENET], ids=lambda file: file.name)
 def test_each_published_file_can_be_unpacked_and_recognised(file):
     assert file.url.startswith("http") and file.name.endswith((".zip", ".tar", ".tgz", ".tar.gz"))
-    assert file.md5 is None or len(file.md5) == 32
+    assert file.checksum is None or len(file.checksum.removeprefix("md5:")) == 32
     assert all(Path(folder).parts and count > 0 for folder, count in file.holds.items())

@@ -49,7 +49,10 @@ def test_square_squeezes_the_whole_image():
 
 @pytest.mark.parametrize(
     "settings, message",
-    [({"mode": "crop"}, "input.fit=crop: expected one of"), ({"mode": "centre_crop", "resize": 100}, "input.resize=100")],
+    [
+        ({"mode": "crop"}, "input.fit=crop: expected one of"),
+        ({"mode": "centre_crop", "resize": 100}, "input.resize=100"),
+    ],
 )
 def test_impossible_fits_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):

@@ -24,7 +24,7 @@ BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 @pytest.fixture(scope="module")
 def tf():
-    import torch._dynamo  # noqa: F401  before TensorFlow, see importers/tensorflow.py
+    import torch._dynamo  # noqa: F401  before TensorFlow, see weights/importers/tensorflow.py
 
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before its import
     return pytest.importorskip("tensorflow")
@@ -139,14 +139,14 @@ def test_checkpoint_with_moving_averages_gives_them_and_reports_the_rest(tf, cla
         "data=imagenet",
         "backbone=mobilenet_v2",
         "width=0.35",
+        "imgsz=96",
+        "input.fit=centre_crop",
+        "input.resize=110",
         "backbone.padding=same",
         "backbone.norm_eps=1e-3",
         "backbone.norm_momentum=0.003",
-        "imgsz=96",
         "input.mean=[127.5,127.5,127.5]",
         "input.std=[127.5,127.5,127.5]",
-        "input.fit=centre_crop",
-        "input.resize=110",
     ]
     assert imported.class_names == {"classification": imagenet_names()}
     logits = "MobilenetV2/Logits/Conv2d_1c_1x1/weights"

@@ -22,7 +22,7 @@ SSD_V1 = Path(__file__).parent.parent.parent / "shared/assets/ssd_oracle/ssd_mob
 @pytest.fixture(scope="module")
 def tf():
     pytest.importorskip("ai_edge_litert")
-    import torch._dynamo  # noqa: F401  before TensorFlow, see importers/tensorflow.py
+    import torch._dynamo  # noqa: F401  before TensorFlow, see weights/importers/tensorflow.py
 
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     return pytest.importorskip("tensorflow")

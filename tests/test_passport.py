@@ -1,21 +1,19 @@
 """What belongs to weights travels with them: a command cannot get it wrong, and the user can still change it."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 import torchvision
-from omegaconf import OmegaConf
 from PIL import Image
 
 from mnv2_tasks.build import build_network, load_network, load_strictly
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.training.train import train
+from mnv2_tasks.weights import weight_files
+from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.weights.weight_files import load_weights, save_weights
+from mnv2_tasks.weights.weight_files import load_weights, read_passport, save_weights
 
 
 @pytest.fixture
@@ -51,17 +49,33 @@ def test_training_shares_padding_and_input_with_the_weights_that_it_starts_from(
     assert list(other.input.mean) != [127.5] * 3
 
 
-@pytest.mark.parametrize("how", ["weights", "run", "resume", "repeat"])
-def test_what_was_trained_with_batch_norms_for_each_task_is_refused(how, tmp_path):
-    config = compose("train", ["task=multitask", "width=0.1"])
-    passport = make_passport(config, {}, "test")
-    stored = OmegaConf.to_container(config) | {"norm_statistics": "per_task"}
-    passport["config"]["norm_statistics"] = "per_task"
-    save_weights(tmp_path / "weights.safetensors", {"mean": torch.zeros(1)}, passport)
-    OmegaConf.save(stored, tmp_path / "config.yaml")
-    (tmp_path / "run.json").write_text(json.dumps({"config": stored}))
-    with pytest.raises(ConfigError, match="norm_statistics=per_task, which is gone; 0.1 is the last version"):
-        compose("eval" if how in ("weights", "run") else "train", [f"{how}={tmp_path}"])
+def test_passport_is_read_without_the_tensors(tf_like, tmp_path, monkeypatch):
+    passport = load_weights(tf_like).passport
+    torch.save({"state_dict": load_weights(tf_like).state, "passport": passport}, tmp_path / "of_a_run.ckpt")
+    mapped, load = [], torch.load
+    monkeypatch.setattr(
+        weight_files, "_read", lambda path: pytest.fail("a .safetensors has its passport in its header")
+    )
+    assert read_passport(tf_like) == passport
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "load", lambda *args, mmap, **kw: mapped.append(mmap) or load(*args, mmap=mmap, **kw))
+    assert read_passport(tmp_path / "of_a_run.ckpt") == passport and mapped == [True]
+
+
+def test_files_of_torch_before_its_zip_format_are_read_too(tmp_path):
+    state = torchvision.models.mobilenet_v2(weights=None, width_mult=0.35).state_dict()
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(load_weights(tmp_path / "old.pth").state["backbone.stem.0.weight"], state["features.0.0.weight"])
+
+
+def test_others_weights_bring_their_importers_overrides_as_far_as_the_user_leaves_them(tmp_path):
+    torch.save(torchvision.models.mobilenet_v2(weights=None, width_mult=0.35).state_dict(), tmp_path / "their.pth")
+    assert isinstance(read_passport(tmp_path / "their.pth"), Imported)
+    config = compose("eval", [f"weights={tmp_path}/their.pth", "data=folder", "imgsz=96"])
+    assert config.choices == {"task": "classification", "data": "folder", "backbone": "mobilenet_v2"}
+    assert (config.width, config.imgsz, config.input.fit, config.input.resize) == (0.35, 96, "centre_crop", 256)
+    config = compose("train", ["task=ssdlite", f"weights={tmp_path}/their.pth", "input.mean=[1,2,3]"])
+    assert config.backbone.padding == "torch" and list(config.input.mean) == [1, 2, 3] and config.input.fit == "square"
 
 
 def test_the_recipes_groups_give_way_to_the_command_line():

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from mnv2_tasks.losses.multibox import MultiBoxLoss
 from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
+from mnv2_tasks.prediction.predict import predict
 from mnv2_tasks.prediction.predictor import Predictor, find_inputs, predict_images
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
@@ -34,7 +34,6 @@ from mnv2_tasks.tasks.segmentation import SegmentationTask
 SIZE = 64  # of the network's input
 FIT = Fit(mode="square", size=SIZE, resize=None, fill=[0, 0, 0])
 PASSPORT = {"imgsz": SIZE, "input": {"mean": [0, 0, 0], "std": [1, 1, 1], "fit": "square", "resize": None}}
-TOOL = Path(__file__).parent.parent / "tools" / "predict.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,13 +77,10 @@ def network():
 
 @pytest.fixture
 def tool(network, monkeypatch):
-    """The tool's run(), with our network in place of a file of weights."""
+    """predict(), with our network in place of a file of weights."""
     loaded = lambda weights: (network, {"config": PASSPORT})  # noqa: E731
     monkeypatch.setattr("mnv2_tasks.prediction.predictor.load_network", loaded)
-    spec = importlib.util.spec_from_file_location("predict_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *overrides: module.run(compose("predict", [*overrides, "device=cpu"]))
+    return lambda *overrides: predict(compose("predict", [*overrides, "device=cpu"]))
 
 
 def write_scene(path, index=0, width=90, height=60):

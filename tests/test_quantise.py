@@ -171,7 +171,7 @@ def test_the_layer_with_a_spoilt_range_is_named_first(folded, images):
 def quantise():
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from mnv2_tasks.export.int8.quantise import quantise
+    from mnv2_tasks.export.quantise import quantise
 
     return quantise
 

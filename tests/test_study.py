@@ -21,23 +21,23 @@ from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.jobs import device_slots, locked
 from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
-from mnv2_tasks.studies.study.plan import merge, plan, study_from
+from mnv2_tasks.studies.study.plan import merge_overrides, plan_runs, study_from
 from mnv2_tasks.studies.study.study import run_study
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 PLANNED = {}  # see plan_once
 SEEDS = {"title": "Seeds", "tasks": ["classification"], "seeds": [0, 1, 2]}
 
-# train.py and eval.py of a study that is only about who is called when: they note their call and leave a score
+# train and eval of a study that is only about who is called when: they note their call and leave a score
 FAKE = """
 import json, os, signal, sys, time
 from pathlib import Path
-given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+given = dict(argument.split("=", 1) for argument in sys.argv[2:])
 tool = Path(sys.argv[0])
 folder = Path(given.get("out") or given.get("resume") or os.environ["MNV2_RUN_FOLDER"])
 folder.mkdir(exist_ok=True)
 with (tool.parent / "calls.jsonl").open("a") as calls:
-    call = {"tool": tool.stem, **given, "folder": folder.name, "threads": os.environ.get("OMP_NUM_THREADS")}
+    call = {"tool": sys.argv[1], **given, "folder": folder.name, "threads": os.environ.get("OMP_NUM_THREADS")}
     calls.write(json.dumps(call) + "\\n")
 (folder / "checkpoints").mkdir(exist_ok=True)
 checkpoint = folder / "checkpoints" / "last.ckpt"
@@ -71,17 +71,16 @@ def plan_once(study, passed):
     """Composing is most of what these tests would do."""
     key = repr((study, passed))
     if key not in PLANNED:
-        PLANNED[key] = plan(study, passed)
+        PLANNED[key] = plan_runs(study, passed)
     return PLANNED[key]
 
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """A folder with the fake tools; comparisons are noted in `tools / "compared"` instead of made."""
+    """A folder with the fake mnv2; comparisons are noted in `tools / "compared"` instead of made."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name in ("train", "eval"):
-        (folder / f"{name}.py").write_text(FAKE)
+    (folder / "mnv2.py").write_text(FAKE)
 
     def compare(runs, out, *, title="", failed=None):
         out.mkdir(parents=True, exist_ok=True)
@@ -92,6 +91,10 @@ def tools(tmp_path, monkeypatch):
     monkeypatch.setattr("mnv2_tasks.studies.study.study_report.compare", compare)
     monkeypatch.setattr("mnv2_tasks.studies.study.plan", plan_once)
     return folder
+
+
+def program_in(tools):
+    return [sys.executable, str(tools / "mnv2.py")]
 
 
 def calls(tools):
@@ -119,7 +122,7 @@ def settings(tmp_path, content, *overrides):
 def study(tmp_path, tools, content=SEEDS, *overrides, passed=()):
     """(whether every run is done, what was printed)."""
     console = Console(file=io.StringIO(), width=200)
-    done = run_study(settings(tmp_path, content, *overrides), passed, tools=tools, console=console)
+    done = run_study(settings(tmp_path, content, *overrides), passed, program=program_in(tools), console=console)
     return done, console.file.getvalue()
 
 
@@ -128,7 +131,7 @@ def folder_of(tmp_path, name="classification-seed1"):
 
 
 def names(content, **more):
-    return [run.name for run in plan(study_from(content, **more))]
+    return [run.name for run in plan_runs(study_from(content, **more))]
 
 
 def test_grid_is_the_product_of_its_axes_seed_by_seed():
@@ -136,7 +139,7 @@ def test_grid_is_the_product_of_its_axes_seed_by_seed():
         "title": "", "tasks": ["classification", "ssdlite"], "widths": [0.35, 1], "sizes": [96], "seeds": [0, 1],
         "ablations": {"plain": [], "relu6": ["backbone.projection_activation=relu6"]},
     }  # fmt: skip
-    runs = plan(study_from(content))
+    runs = plan_runs(study_from(content))
     assert len(runs) == 2 * 2 * 1 * 2 * 2
     assert runs[0].name == "classification-w0.35-96px-plain-seed0"
     assert [run.config.seed for run in runs] == [0] * 8 + [1] * 8
@@ -154,9 +157,9 @@ def test_names_stay_when_an_axis_grows():
 
 def test_what_the_command_line_says_wins_over_the_study():
     content = {**SEEDS, "common": ["epochs=7"], "for_data": {"shapes": ["batch=8"], "voc": ["batch=64"]}}
-    for run in plan(study_from(content), ["epochs=2", "lr=0.5"]):
+    for run in plan_runs(study_from(content), ["epochs=2", "lr=0.5"]):
         assert (run.config.epochs, run.config.lr, run.config.batch) == (2, 0.5, 8)
-    assert merge(["data=shapes", "epochs=1", "data=voc"]) == ["data=voc", "epochs=1"]
+    assert merge_overrides(["data=shapes", "epochs=1", "data=voc"]) == ["data=voc", "epochs=1"]
 
 
 def test_runs_besides_the_grid_have_every_seed_and_go_when_an_axis_is_narrowed():
@@ -292,7 +295,7 @@ def test_evaluations_follow_each_training_and_are_made_up_for(tmp_path, tools):
 def test_other_settings_are_never_answered_with_old_runs(tmp_path, tools):
     study(tmp_path, tools, passed=["epochs=2"])
     for seed in (0, 1, 2):  # as train.py does
-        run = plan(study_from(SEEDS), ["epochs=2"])[seed]
+        run = plan_runs(study_from(SEEDS), ["epochs=2"])[seed]
         OmegaConf.save(run.config, folder_of(tmp_path, run.name) / "config.yaml")
     assert study(tmp_path, tools, passed=["epochs=2", "workers=0"])[0], "how many load data changes no result"
     with pytest.raises(ConfigError, match="3 of the study's runs .*classification-seed0: epochs: 2 -> 3.*retrain=true"):
@@ -306,7 +309,7 @@ def test_other_settings_are_never_answered_with_old_runs(tmp_path, tools):
 
 def test_a_changed_recipe_is_noticed_too(tmp_path, tools):
     study(tmp_path, tools)
-    run = plan(study_from(SEEDS))[0]
+    run = plan_runs(study_from(SEEDS))[0]
     run.config.lr = 0.123
     OmegaConf.save(run.config, folder_of(tmp_path, run.name) / "config.yaml")
     with pytest.raises(ConfigError, match="lr: 0.123 ->"):
@@ -343,9 +346,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_study import SEEDS, settings
+from test_study import SEEDS, program_in, settings
 from mnv2_tasks.studies.study.study import run_study
-run_study(settings(Path({tmp!r}), SEEDS), tools=Path({tools!r}))
+run_study(settings(Path({tmp!r}), SEEDS), program=program_in(Path({tools!r})))
 """
 
 

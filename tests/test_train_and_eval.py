@@ -17,7 +17,7 @@ from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.training.assemble import build_module
+from mnv2_tasks.training.assemble import build_logger, build_module
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import load_weights
@@ -99,6 +99,25 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     assert described["seed"] == 0 and described["class_names"]["ssdlite"][0] == "disc"
     assert {"versions", "hardware", "git_commit", "data_fingerprint", "command"} <= set(described)
     assert set(json.loads((run / "metrics.json").read_text())) >= KEYS["ssdlite"]
+
+
+@pytest.mark.parametrize("logger, files", [("csv", {"csv"}), ("none", set())])
+def test_logger_is_chosen_and_goes_on_in_a_resumed_run(tiny, logger, files):
+    def written(run):
+        return {path.name for path in run.iterdir()} & {"tensorboard", "csv", "lightning_logs"}
+
+    run = run_of(tiny, "classification", f"logger={logger}")
+    assert written(run) == files and (run / "metrics.csv").is_file()
+    train(compose("train", [f"resume={run}", "epochs=2"]))
+    assert written(run) == files
+    assert len(list(run.glob("csv/version_*/metrics.csv"))) == 2 * len(files)  # nothing is overwritten
+
+
+def test_logger_whose_package_is_missing_names_it_and_the_others(tmp_path, monkeypatch):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
+    with pytest.raises(ConfigError, match=r"logger: .*tensorboard.*pip install.* such as logger=csv or logger=none"):
+        build_logger(compose("train", ["task=classification"]), tmp_path)
 
 
 def test_multitask_metrics_carry_the_name_of_their_task(trained):

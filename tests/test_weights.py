@@ -1,10 +1,11 @@
-import http.server
+import hashlib
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torchvision
+from loopback import serving
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of, load_network
 from mnv2_tasks.config.compose import compose
@@ -77,48 +78,57 @@ def test_class_that_only_the_weights_know_keeps_its_head_from_being_taken(monkey
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A torchvision file of random weights, published on this machine; (path in the cache, requests so far)."""
-    (tmp_path / "site").mkdir()
-    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "site" / "net.pth")
-    requests = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(tmp_path / "site"))
-
-        def log_message(self, *args):
-            requests.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    entry = {"url": f"http://127.0.0.1:{server.server_port}/net.pth",
-             "sha256": sha256(tmp_path / "site" / "net.pth")[:8], "backbone": "mobilenet_v2",
-             "width": 1.0, "start_for": ["folder"]}  # fmt: skip
-    monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
-    monkeypatch.setattr("mnv2_tasks.training.initial_weights.manifest", checkpoint.manifest)
-    yield entry, requests
-    server.shutdown()
-    server.server_close()
+    """A torchvision file of random weights, published on this machine; (its entry in the manifest, the server)."""
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), tmp_path / "net.pth")
+    content = (tmp_path / "net.pth").read_bytes()
+    with serving({"net.pth": content}, monkeypatch) as server:
+        entry = {"url": server.url("net.pth"), "sha256": hashlib.sha256(content).hexdigest()[:8],
+                 "backbone": "mobilenet_v2", "width": 1.0, "start_for": ["folder"]}  # fmt: skip
+        monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
+        monkeypatch.setattr("mnv2_tasks.training.initial_weights.manifest", checkpoint.manifest)
+        yield entry, server
 
 
-def test_published_weights_are_downloaded_once_and_then_taken_from_the_cache(published):
-    _, requests = published
+def test_published_weights_are_downloaded_once_and_then_taken_from_the_cache(published, capsys):
+    _, server = published
     network, config = network_of("task=classification", "weights=imagenet", "width=1.0")
     assert "(torchvision mobilenet_v2), transferred 312 of 314 tensors; 2 head" in start_from_weights(network, config)
     assert "1000 -> 8 classes" in start_from_weights(network, config)
-    assert len(requests) == 1
+    assert len(server.asked) == 1
+    output = capsys.readouterr()
+    assert "net.pth: 14.2 MB fetched, checksum verified" in output.err and not output.out
 
 
-def test_a_published_file_that_was_damaged_or_changed_is_refused(published, tmp_path):
+def test_a_download_of_weights_that_breaks_goes_on_where_it_was(published, monkeypatch):
+    _, server = published
+    monkeypatch.setattr("mnv2_tasks.data.download.fetch.PAUSES", (0, 0, 0))
+    server.cuts = [1_000_000, 0]
+    with pytest.raises(ConfigError, match=r"weights=imagenet: .*net.pth: the connection dropped; 1.0 MB are kept"):
+        find_weights("imagenet")
+    assert find_weights("imagenet").read_bytes() == server.files["net.pth"]
+    assert server.asked == [None, "bytes=1000000-", "bytes=1000000-"]
+
+
+def test_processes_that_start_at_once_fetch_weights_once(published):
+    _, server = published
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(find_weights, ["imagenet"] * 4))
+    assert len(set(paths)) == 1 and len(server.asked) == 1
+
+
+def test_a_published_file_that_was_damaged_or_changed_is_refused(published):
     entry, _ = published
     path = find_weights("imagenet")
     path.write_bytes(b"other")
-    with pytest.raises(ConfigError, match="is damaged, its sha256 does not begin with"):
+    with pytest.raises(ConfigError, match=rf"{path}: is damaged, it has sha256 \w+, published is .*Delete it"):
         find_weights("imagenet")
     path.unlink()
     entry["sha256"] = "00000000"
-    with pytest.raises(ConfigError, match=r"cannot be downloaded.*invalid hash value.*put it at"):
+    with pytest.raises(
+        ConfigError, match=r"arrived has sha256 \w+, published is 00000000; it was removed.*weights=<path>"
+    ):
         find_weights("imagenet")
+    assert not path.exists()
 
 
 def test_published_weights_are_of_one_width_and_backbone(published):
@@ -135,8 +145,7 @@ def test_without_a_connection_automatic_weights_say_what_is_lost_and_asked_for_o
     network, config = network_of("task=classification", "width=1.0")
     config.weights, config.choices.data, config.backbone.width = "auto", "folder", 1.0
     said = start_from_weights(network, config)
-    assert (
-        said.startswith("weights: none, training starts from scratch and will score far lower") and "put it at" in said
-    )
-    with pytest.raises(ConfigError, match="cannot be downloaded"):
+    assert said.startswith("weights: none, training starts from scratch and will score far lower than it could. ")
+    assert "It can be fetched by hand too, curl -L -C - -o " in said
+    with pytest.raises(ConfigError, match="no connection"):
         find_weights("imagenet")

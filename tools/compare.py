@@ -1,67 +1,8 @@
-"""Runs side by side: scores with intervals, costs, classes won and lost, the same images, what differs.
+"""python tools/compare.py <run folder> ... [out=<folder>] [title=<text>]"""
 
-    python tools/compare.py runs/ssdlite/*
-    python tools/compare.py runs/ssdlite/a runs/ssdlite/b out=<folder> title="V1 and V2"
-
-The first run is what the others are compared with. Runs that differ only in their seed are averaged.
-Writes compare.html (one file, with its pictures), compare.md and compare.json.
-
-    out=<folder>      where to; default: the next free runs/compare/<n>/
-    title=<text>      heads the page
-    repeats=30        timed passes of each network; 0 measures no latency
-    images=6          validation images to show
-    debug=true        show tracebacks
-"""
-
-import logging
 import sys
-from pathlib import Path
 
-KEYS = {"out": str, "title": str, "repeats": int, "images": int, "debug": str}
-
-
-def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        return print(__doc__)
-
-    from mnv2_tasks.errors import ConfigError, DataError
-    from mnv2_tasks.runs.run_folder import make_folder
-    from mnv2_tasks.studies.compare.compare import compare
-
-    options, folders = {}, []
-    try:
-        for argument in sys.argv[1:]:
-            key, sign, value = argument.partition("=")
-            if Path(argument).is_dir():
-                folders.append(Path(argument))
-            elif sign and key in KEYS:
-                options[key] = _value(key, value)
-            elif sign and "/" not in key:
-                raise ConfigError(f"{argument}: there is no key {key!r}; there are {', '.join(KEYS)}")
-            else:
-                raise ConfigError(f"{argument}: no such folder")
-        if not folders:
-            raise ConfigError("say which runs: python tools/compare.py runs/<task>/*")
-        out = Path(options["out"]).expanduser() if "out" in options else make_folder(None, Path("runs/compare"))
-        page = compare(folders, out, **{key: options[key] for key in ("title", "repeats", "images") if key in options})
-    except (ConfigError, DataError, OSError) as error:
-        if options.get("debug") == "true":
-            raise
-        sys.exit(f"\nerror: {error}\n(debug=true shows where in the code)")
-    print((out / "compare.md").read_text(encoding="utf-8"))
-    print(f"written: {page}, and compare.md and compare.json beside it")
-
-
-def _value(key: str, value: str) -> str | int:
-    from mnv2_tasks.errors import ConfigError
-
-    if KEYS[key] is int:
-        if not value.isdecimal():
-            raise ConfigError(f"{key}={value}: expected a whole number, 0 or more")
-        return int(value)
-    return value
-
+from mnv2_tasks.__main__ import main
 
 if __name__ == "__main__":
-    main()
+    main(["compare", *sys.argv[1:]])

@@ -1,13 +1,8 @@
 """python tools/eval.py run=<run folder>, or: task=<task> data=<data> weights=<name or path>"""
 
-from mnv2_tasks.config.compose import launch
+import sys
 
-
-def run(config):
-    from mnv2_tasks.evaluation.evaluate import evaluate
-
-    evaluate(config)
-
+from mnv2_tasks.__main__ import main
 
 if __name__ == "__main__":
-    launch("eval", run)
+    main(["eval", *sys.argv[1:]])

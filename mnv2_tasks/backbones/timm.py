@@ -1,6 +1,5 @@
 """Any convolutional network of timm, by name, behind our contract. timm is imported when one is asked for."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from mnv2_tasks.backbones.output_shapes import output_shapes
 from mnv2_tasks.backbones.stride import check_output_stride, check_taps
 from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import did_you_mean
 
 STRIDES = {"c1": 2, "c2": 4, "c3": 8, "c4": 16, "c5": 32}  # nominal
 SAME_AS = {"c4_expand": "c4", "final": "c5"}
@@ -99,8 +99,7 @@ def _create(name: str, output_stride: int, **options: Any) -> Any:
     except ImportError:
         raise ConfigError(f"backbone.name={name}: timm is not installed. pip install -e .[timm]") from None
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(name, timm.list_models())
         raise ConfigError(f"backbone.name={name}: timm has no such network. {hint}timm.list_models() names them")
     if output_stride != 32:  # not every network knows the argument
         options["output_stride"] = output_stride

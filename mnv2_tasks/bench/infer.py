@@ -17,7 +17,6 @@ from mnv2_tasks.bench.peaks import device, matmul_peak, openvino_matmul_peak
 from mnv2_tasks.bench.turns import Turns, repeat, take_turns
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.config.words import nearest
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
@@ -30,6 +29,7 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.runtimes.formats import FORMATS
 from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.wording import nearest
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import DataError
 
-TOOL = Path(__file__).parent.parent.parent / "tools" / "train.py"
 IMPORTS = "import torch, torchvision, lightning, hydra"
 END = "import os; os._exit(0)"  # without taking down what was built up, which is not start-up
 TINY = [
@@ -49,7 +48,7 @@ def measure(config: DictConfig, out: Path) -> list[Table]:
     rounds = config.repeats or (1 if config.quick else 7)
     environment = os.environ | ({"OMP_NUM_THREADS": str(config.threads)} if config.threads else {})
     with TemporaryDirectory() as folder:
-        commands = {IMPORTS: ["-c", f"{IMPORTS}; {END}"], "train.py --help": [str(TOOL), "--help"]}
+        commands = {IMPORTS: ["-c", f"{IMPORTS}; {END}"], "train.py --help": ["-m", "mnv2_tasks", "train", "--help"]}
         for task in ["classification"] if config.quick else ["classification", "ssdlite", "mobile_deeplabv3"]:
             commands[f"train.py task={task}, first step"] = first_step(task, Path(folder))
         if not config.quick:

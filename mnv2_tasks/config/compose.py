@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import hydra
@@ -13,23 +13,28 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnv2_tasks.config.stored import stored_config, update
+from mnv2_tasks.config.stored import check_choices, check_stored, config_of_run, update
 from mnv2_tasks.config.words import (
     CONF,
     GROUPS,
     check_value,
     data_of_tasks,
     is_data_of_task,
-    nearest,
     options_of,
     quoted,
 )
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.shipped import as_called_here
+from mnv2_tasks.wording import nearest
 
 
-def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
-    """Entry of every tool. Hydra's own flags (-m, --cfg ...) go to Hydra, everything else is composed here."""
-    argv = [quoted(arg) for arg in sys.argv[1:]]
+def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Sequence[str] | None = None) -> None:
+    """Entry of every tool. Hydra's own flags (-m, --cfg ...) go to Hydra, everything else is composed here.
+
+    Args:
+        arguments: of the command line; None takes all that Python was called with.
+    """
+    argv = [quoted(arg) for arg in (sys.argv[1:] if arguments is None else arguments)]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     debug = any(arg in ("debug=true", "debug=True") for arg in argv)
     if {"-h", "--help"} & set(argv):
@@ -37,23 +42,26 @@ def launch(config_name: str, run: Callable[[DictConfig], None]) -> None:
     try:
         if any(arg.startswith("-") for arg in argv):
             plain = [arg for arg in argv if not arg.startswith("-") and "=" in arg]  # not the job of --cfg job
-            brought = _brought(plain, config_name)
+            implied = _implied(plain, config_name)
             if {"-m", "--multirun"} & set(argv):
-                _check(plain, config_name, brought)
-            sys.argv[1:] = data_of_tasks([*brought, *argv])
-            hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(_job(run, config_name))()
+                _check(plain, config_name, implied)
+            job = _job(run, config_name)
+            sys.argv = [sys.argv[0], *data_of_tasks([*implied, *argv])]  # where Hydra looks
+            hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
         else:
             run(compose(config_name, argv))
     except (ConfigError, DataError, HydraException, OmegaConfBaseException, OSError) as error:
         if debug:
             raise
-        sys.exit(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)")
+        sys.exit(as_called_here(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)"))
 
 
 def _job(run: Callable[[DictConfig], None], config_name: str) -> Callable[[DictConfig], None]:
     """`run` with the config of one of a sweep's jobs, composed anew: its task's recipe brings groups of its own."""
+    typed = sys.argv
 
     def job(config: DictConfig) -> None:
+        sys.argv = typed  # for run.json
         run(compose(config_name, list(HydraConfig.get().overrides.task)))
 
     return job
@@ -78,7 +86,7 @@ def _help(config_name: str) -> str:
     groups = [group for group in GROUPS if config_name in ("eval", "export") or f"\n  - {group}: " in text]
     groups += ["recipe"] if groups else []
     choices = [f"#   {group}={' | '.join(options_of(group))}" for group in groups]
-    return "\n".join([*kept, "", "# Choices", *choices] if choices else kept)
+    return as_called_here("\n".join([*kept, "", "# Choices", *choices] if choices else kept))
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
@@ -92,13 +100,13 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         ConfigError: an unknown key or choice, a value of the wrong type, or a folder that is not a run.
     """
     overrides = [quoted(override) for override in overrides]
-    stored = stored_config(overrides)
-    if stored is not None:
-        return update(stored, overrides)
-    brought = _brought(overrides, config_name)
-    _check(overrides, config_name, brought)
+    of_run = config_of_run(overrides)
+    if of_run is not None:
+        return update(of_run, overrides)
+    implied = _implied(overrides, config_name)
+    _check(overrides, config_name, implied)
     with _own_hydra():
-        config = hydra.compose(config_name, data_of_tasks([*brought, *overrides]), return_hydra_config=True)
+        config = hydra.compose(config_name, data_of_tasks([*implied, *overrides]), return_hydra_config=True)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
     resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
@@ -108,21 +116,30 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     return resolved
 
 
-def _brought(overrides: list[str], config_name: str) -> list[str]:
-    """Overrides that stand before the user's: what the weights bring, and the groups of the recipe."""
+def _implied(overrides: list[str], config_name: str) -> list[str]:
+    """Overrides that stand before the user's: those of the weights, and the groups of the recipe."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override() and o.package is None}
     if config_name not in ("train", "eval", "export"):
         return []
-    brought = _brought_by_weights(given, config_name)
-    chosen = {"data": "shapes", **dict(line.split("=", 1) for line in brought), **given}
+    of_weights = _implied_by_weights(given, config_name)
+    chosen = {"data": "shapes", **dict(line.split("=", 1) for line in of_weights), **given}
     name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")
-    recipe = CONF / "recipe" / f"{name}.yaml"
-    groups = (OmegaConf.load(recipe).get("groups") or {}) if recipe.is_file() else {}
-    return [*brought, *(f"{group}={option}" for group, option in groups.items() if group not in given)]
+    groups = _groups_of_recipe(name)
+    return [*of_weights, *(f"{group}={option}" for group, option in groups.items() if group not in given)]
 
 
-def _brought_by_weights(given: dict[str, str], config_name: str) -> list[str]:
+def _groups_of_recipe(name: str) -> dict[str, str]:
+    """The `groups` of a recipe, on top of those of the recipes in its defaults; none where there is no such recipe."""
+    path = CONF / "recipe" / f"{name}.yaml"
+    if not path.is_file():
+        return {}
+    recipe = OmegaConf.load(path)
+    inherited = [_groups_of_recipe(other) for other in recipe.get("defaults", ()) if other != "_self_"]
+    return {group: option for groups in (*inherited, recipe.get("groups", {})) for group, option in groups.items()}
+
+
+def _implied_by_weights(given: dict[str, str], config_name: str) -> list[str]:
     weights = given.get("weights", "auto")
     if weights in ("auto", "none"):
         return []
@@ -130,15 +147,23 @@ def _brought_by_weights(given: dict[str, str], config_name: str) -> list[str]:
     from mnv2_tasks.weights.weight_files import find_weights, read_passport  # torch, which --help can do without
 
     backbone = given.get("backbone", "mobilenet_v2")
-    passport = read_passport(find_weights(weights, backbone))
-    return training_overrides(passport, backbone) if config_name == "train" else evaluation_overrides(passport, given)
+    path = find_weights(weights, backbone)
+    passport = read_passport(path)
+    implied = (
+        training_overrides(passport, backbone) if config_name == "train" else evaluation_overrides(passport, given)
+    )
+    if isinstance(passport, dict):  # ours
+        if not passport.get("exported"):  # whose network is finished: nothing has to rebuild it
+            check_stored(passport["config"], passport.get("version"), path)
+        check_choices(dict(line.split("=", 1) for line in implied), passport.get("version"), path)
+    return implied
 
 
-def _check(overrides: list[str], config_name: str, brought: Iterable[str] = ()) -> None:
+def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) -> None:
     """Raise a ConfigError for the first override that names nothing, or has the wrong type.
 
     Args:
-        brought: overrides that are not the user's, whose groups decide which keys there are.
+        implied: overrides that are not the user's, whose groups decide which keys there are.
     """
     parsed = OverridesParser.create().parse_overrides(data_of_tasks(overrides))
     choices = [o for o in parsed if o.key_or_group in (*GROUPS, "recipe")]
@@ -156,7 +181,7 @@ def _check(overrides: list[str], config_name: str, brought: Iterable[str] = ()) 
     if any(o.is_sweep_override() for o in choices):
         return  # each job of the sweep is composed, and so checked, on its own
     with _own_hydra():
-        groups = [line for line in brought if line.split("=")[0] in GROUPS or is_data_of_task(line.split("=")[0])]
+        groups = [line for line in implied if line.split("=")[0] in GROUPS or is_data_of_task(line.split("=")[0])]
         groups = data_of_tasks(groups)
         config = hydra.compose(config_name, [*groups, *(o.input_line for o in choices)])
     for override in parsed:

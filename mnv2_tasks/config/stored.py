@@ -1,17 +1,18 @@
-"""The config of a run that is evaluated, gone on with or repeated, and what may be changed of it."""
+"""Configs that former code wrote, those of runs and passports: what they need that is gone, and what may be changed."""
 
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task
+from mnv2_tasks import __version__
+from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task, options_of
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.passport import refuse_what_is_gone
 
 PLACE = ("workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps", "eval.backend", "debug")
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
@@ -20,19 +21,82 @@ MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of it
 }
 
 
-def stored_config(overrides: list[str]) -> DictConfig | None:
+class Gone(NamedTuple):
+    last: str  # the last version that has it
+    instead: str  # what replaced it
+
+
+GONE = {  # what stored configs may need, as a command line says it, or a `_target_`
+    "norm_statistics=per_task": Gone(
+        "0.1", "all tasks share the backbone's batch norms; train anew, each task apart if their data differ much"
+    ),
+}
+
+
+def check_stored(config: Mapping[str, Any], version: str | None, source: Path) -> None:
+    """Raise a ConfigError if a stored config needs what this version no longer has.
+
+    Args:
+        config: resolved, of a run or of the passport of weights.
+        version: the one that wrote it; None: it recorded none.
+        source: the file.
+    """
+    flat = dotted(config)
+    needed = [f"{key}={value}" for key, value in flat.items() if f"{key}={value}" in GONE]
+    needed += [value for key, value in flat.items() if key.endswith("_target_") and (value in GONE or _missing(value))]
+    if needed:
+        raise gone(needed[0], version, source)
+
+
+def check_choices(choices: Mapping[str, Any], version: str | None, source: Path) -> None:
+    """Raise a ConfigError if a stored config was made of a file of conf/ that this version no longer has."""
+    for group, option in choices.items():
+        if group in GROUPS and option not in options_of(group):
+            raise gone(f"{group}={option}", version, source)
+
+
+def gone(needed: str, version: str | None, source: Path) -> ConfigError:
+    """The error to raise where a stored config needs what there is no longer."""
+    what = f"{source}: was written by {f'version {version}' if version else 'a version before 0.2'} and needs {needed}"
+    if needed not in GONE:
+        return ConfigError(f"{what}, which version {__version__} does not have; use the version that wrote it")
+    last, instead = GONE[needed]
+    return ConfigError(f"{what}, which is gone: {instead}. Version {last} is the last that reads it")
+
+
+def _missing(target: str) -> bool:
+    """Whether a `_target_` names what there is no longer in this package."""
+    module, _, name = target.rpartition(".")
+    if not target.startswith("mnv2_tasks."):
+        return False
+    try:
+        return not hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mnv2_tasks"):
+            return True
+        raise
+
+
+def config_of_run(overrides: list[str]) -> DictConfig | None:
+    """That of the run which `resume=`, `run=` or `repeat=` names; None where there is none of them.
+
+    Raises:
+        ConfigError: it is not a run, or needs what is gone.
+    """
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.key_or_group in ("resume", "run") and override.value():
-            path = Path(str(override.value())) / "config.yaml"
+            run = Path(str(override.value()))
+            path = run / "config.yaml"
             if not path.is_file():
                 raise ConfigError(
-                    f"{override.key_or_group}={override.value()}: not a run folder, {path} does not exist. "
+                    f"{override.key_or_group}={run}: not a run folder, {path} does not exist. "
                     f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
                 )
-            return _completed(OmegaConf.load(path), path)
+            return _completed(OmegaConf.load(path), _version_of(run), path)
         if override.key_or_group == "repeat" and override.value():
-            path = Path(str(override.value()))
-            return _completed(_described_config(path), path)
+            run = Path(str(override.value()))
+            path = run / "run.json" if run.is_dir() else run
+            return _completed(*_described_config(run, path), path)
     return None
 
 
@@ -71,24 +135,36 @@ def _check_change(override: Override, overrides: list[Override]) -> None:
                 )
 
 
-def _described_config(run: Path) -> DictConfig:
-    """The configuration in the run.json of a run, which is given as its folder or as that file."""
-    path = run / "run.json" if run.is_dir() else run
+def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
+    """The configuration in the run.json of a run, and the version that wrote it."""
     try:
-        return OmegaConf.create(json.loads(path.read_text())["config"])
+        description = json.loads(path.read_text())
+        return OmegaConf.create(description["config"]), description.get("version")
     except FileNotFoundError:
         raise ConfigError(f"repeat={run}: not a run, {path} does not exist") from None
     except (ValueError, KeyError, TypeError):  # bad bytes and bad JSON are both ValueErrors
         raise ConfigError(f"repeat={run}: {path} is no run.json, or an old one, without the configuration") from None
 
 
-def _completed(stored: DictConfig, path: Path) -> DictConfig:
-    """A run's config, with the defaults of the keys that did not exist when it was made."""
-    refuse_what_is_gone(stored, str(path))
+def _version_of(run: Path) -> str | None:
+    """The version that wrote a run folder, if its run.json says so."""
+    try:
+        return json.loads((run / "run.json").read_text()).get("version")
+    except (OSError, ValueError):
+        return None
+
+
+def _completed(stored: DictConfig, version: str | None, source: Path) -> DictConfig:
+    """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
+    check_stored(OmegaConf.to_container(stored), version, source)
     defaults = OmegaConf.load(CONF / "train.yaml")
     kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
     later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
-    return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, stored)
+    if "logger" not in stored:  # merged with another, it would be a mixture
+        later["logger"] = OmegaConf.load(CONF / "logger" / "tensorboard.yaml")
+    gone_keys = {needed.partition("=")[0] for needed in GONE}
+    still = OmegaConf.masked_copy(stored, [key for key in stored if key not in gone_keys])
+    return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, still)
 
 
 def dotted(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

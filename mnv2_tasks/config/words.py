@@ -1,16 +1,14 @@
-"""The words of a command line: which there are, of which type, and the nearest right one."""
-
-import difflib
-from collections.abc import Iterable
-from pathlib import Path
+"""The words of a command line: which there are, and of which type."""
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.shipped import shipped
+from mnv2_tasks.wording import nearest
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = shipped("conf")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
 PATHS = ("source", "out", "weights", "run", "resume", "repeat", "runs")  # a file may have any name, see quoted
 
@@ -94,10 +92,3 @@ def _same_type(before: object, after: object) -> bool:
 def _kind(value: object) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
     return names.get(type(value), "a list" if OmegaConf.is_list(value) else "a group of keys")
-
-
-def nearest(word: str, options: Iterable[str]) -> str:
-    options = sorted(set(options))
-    close = difflib.get_close_matches(word, options, n=2, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(close)}? " if close else ""
-    return f"{hint}There are: {', '.join(options)}"

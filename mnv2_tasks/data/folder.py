@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mnv2_tasks.data.layouts.coco import COCO_FOLDER
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
-from mnv2_tasks.data.layouts.layout import FolderLayout, SplitFiles
+from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import MASK_FOLDER
 from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
@@ -34,16 +34,15 @@ def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: 
     """
     path = data_root(root, "folder")
     train, val = (None if name is None else str(name) for name in (train, val))
-    found, split_files = recognise(path, kind, tuple(name for name in (train, val) if name is not None))
-    chosen = choose_splits(split_files, train, val)
-    opened = found.open(path, {name: split_files[name] for name in chosen if name is not None})
+    found, parts = recognise(path, kind, tuple(name for name in (train, val) if name is not None))
+    chosen = choose_splits(parts, train, val)
+    opened = found.open(path, {name: parts[name] for name in chosen if name is not None})
 
     def read(split: str) -> tuple[Records, list[Problem]]:
         name = chosen.val if split == "val" and chosen.val is not None else chosen.train
         if name is None:
             raise ConfigError(
-                f"data=folder: {path} has no split to train on, only {', '.join(sorted(split_files))}; "
-                f"data.train=<name>"
+                f"data=folder: {path} has no split to train on, only {', '.join(sorted(parts))}; data.train=<name>"
             )
         records, problems = opened.read(name)
         return hold_out(records, problems, split, path) if chosen.val is None else (records, problems)
@@ -59,7 +58,7 @@ def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: 
     )
 
 
-def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[FolderLayout, dict[str, SplitFiles]]:
+def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layout, dict[str, SplitFiles]]:
     """The layout below `root` that serves this kind of task, and its splits.
 
     Args:
@@ -68,8 +67,8 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Fold
     Raises:
         ConfigError: there is none, or more than one; it says what is there.
     """
-    found = [(layout, split_files) for layout in FORMATS if (split_files := layout.find(root, wanted))]
-    fitting = [(layout, split_files) for layout, split_files in found if layout.kind == kind]
+    found = [(layout, parts) for layout in FORMATS if (parts := layout.find(root, wanted))]
+    fitting = [(layout, parts) for layout, parts in found if layout.kind == kind]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -78,8 +77,8 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Fold
             f"data=folder: {root} holds {titles}; which is meant? Keep one of them there\n  found: {listing(root)}"
         )
     if found:
-        layout, split_files = found[0]
-        names = ", ".join(name for name in split_files if name != WHOLE)
+        layout, parts = found[0]
+        names = ", ".join(name for name in parts if name != WHOLE)
         splits = f" (splits {names})" if names else ""
         raise ConfigError(
             f"data=folder: {root} holds {layout.title}{splits}, which is data for {layout.kind}, and this task is "

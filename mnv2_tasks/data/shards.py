@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mnv2_tasks.data.images.file_bytes import fetch, is_remote
+from mnv2_tasks.data.images.file_bytes import is_remote, read_remote
 from mnv2_tasks.data.reading.file_source import FileSource, Packed
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.reading.root import data_root, listing
@@ -92,7 +92,7 @@ def _index(place: str) -> dict[str, Any]:
 
 
 def _content(file: str) -> bytes:
-    return fetch(file) if is_remote(file) else Path(file).read_bytes()
+    return read_remote(file) if is_remote(file) else Path(file).read_bytes()
 
 
 def _check(place: str, files: dict[str, int]) -> None:

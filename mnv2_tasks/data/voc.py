@@ -1,6 +1,5 @@
 """PASCAL VOC 2012: masks of 21 classes, with SBD's for training, or boxes of 20."""
 
-import difflib
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.data.reading.voc_xml import pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import first_few
+from mnv2_tasks.wording import did_you_mean, first_few
 
 TREE = """
 VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg ...
@@ -157,8 +156,7 @@ def _read_boxes(folder: Path, name: str) -> tuple[Records, list[Problem]]:
 
 
 def _unknown(path: Path, number: int, name: str) -> Problem:
-    near = difflib.get_close_matches(name, VOC_OBJECTS, n=1)
-    hint = f"Did you mean {near[0]}?" if near else "For classes of your own: data=folder"
+    hint = did_you_mean(name, VOC_OBJECTS).strip() or "For classes of your own: data=folder"
     return Problem(str(path), f"object {number} is a {name!r}, none of VOC's 20 classes", hint, None)
 
 

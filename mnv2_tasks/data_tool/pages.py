@@ -19,6 +19,7 @@ from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.samplers import spread_evenly
+from mnv2_tasks.wording import shortened
 
 COLUMNS = 4
 SHORT, LONG = 480, 720  # pixels of the sides of a picture on a page
@@ -98,7 +99,7 @@ def plot_classes(splits: Sequence[Split], class_names: list[str], what: str, pat
             axes.plot(share[order], ".", markersize=3, label=label, color=f"C{i}")
     if named:
         value_axis = axes.xaxis
-        axes.set_yticks(np.arange(len(order)), [_short(class_names[i]) for i in order], fontsize=8)
+        axes.set_yticks(np.arange(len(order)), [shortened(class_names[i], 28) for i in order], fontsize=8)
         axes.set_ylim(len(order) - 0.4, -0.6)  # the most frequent at the top
         axes.set_xlabel(f"share of the split's {what}")
     else:
@@ -116,7 +117,3 @@ def plot_classes(splits: Sequence[Split], class_names: list[str], what: str, pat
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right" if named else "upper right", frameon=True)
     figure.savefig(path)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else name[:27] + "…"

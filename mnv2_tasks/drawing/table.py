@@ -20,7 +20,7 @@ class Table:
         for index, column in enumerate(self.columns):
             table.add_column(column, justify="left" if index < self.text_columns else "right")
         for row in self.rows:
-            table.add_row(*map(_spelled, row))
+            table.add_row(*map(_as_text, row))
         console.print(table)
         for note in self.notes:
             console.print(note, highlight=False)
@@ -41,11 +41,11 @@ class Table:
 
 
 def _line(row: list[Any]) -> str:
-    cells = [_spelled(value).replace("|", "\\|").replace("<", "&lt;") for value in row]
+    cells = [_as_text(value).replace("|", "\\|").replace("<", "&lt;") for value in row]
     return f"| {' | '.join(cells)} |"
 
 
-def _spelled(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

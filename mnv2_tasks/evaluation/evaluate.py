@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnv2_tasks.build import build_sources, class_names_of, load_tasks
+from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import summary
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
@@ -20,7 +20,7 @@ from mnv2_tasks.network.network import ONE_VIEW, Views
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.passport import head_settings
-from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
+from mnv2_tasks.weights.weight_files import Weights, find_weights
 from mnv2_tasks.whole_files import write_json
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
     exported = Exported(path) if is_exported(path) else None
-    weights = Weights({}, exported.passport, str(exported), {}) if exported else load_weights(path)
+    weights = Weights({}, exported.passport, str(exported)) if exported else load_with_passport(path)
     sources = build_sources(config)
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():

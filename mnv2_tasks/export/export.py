@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.build import build_fit, build_network, load_tasks
+from mnv2_tasks.build import build_fit, build_network, load_tasks, load_with_passport
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
@@ -26,8 +26,9 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
+from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.weights.weight_files import find_weights, load_weights
+from mnv2_tasks.weights.weight_files import find_weights
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def export(config: DictConfig) -> Path:
             file.
     """
     path = _checked(config)
-    weights = load_weights(path)
+    weights = load_with_passport(path)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
     fit, sources = build_fit(config), available_sources(config, names)
     truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
@@ -82,7 +83,8 @@ def export(config: DictConfig) -> Path:
         for file in _files(part):
             file.unlink(missing_ok=True)
     size = sum(file.stat().st_size for file in _files(out))
-    console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: python tools/predict.py weights={out} source=<images>")
+    use = as_called_here(f"python tools/predict.py weights={out} source=<images>")
+    console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: {use}")
     return out
 
 

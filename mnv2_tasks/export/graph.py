@@ -16,8 +16,8 @@ from mnv2_tasks.runtimes.formats import LARGEST, SMALLEST, output_names
 class Graph(nn.Module):
     """A network with its batch norms folded, normalisation before it and post-processing behind it.
 
-    Called with (B, H, W, 3) uint8 RGB pixels that were fitted to the network's input (data/fit.py), it returns a flat
-    tuple named by `output_names`, of every task from one pass:
+    Called with (B, H, W, 3) uint8 RGB pixels that were fitted to the network's input (data/images/fit.py), it returns a
+    flat tuple named by `output_names`, of every task from one pass:
 
         probabilities  (B, K) float32
         boxes          (B, M, 4) float32 xyxy pixels of the input, M = max_detections; beyond `counts` all are 0

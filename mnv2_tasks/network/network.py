@@ -157,5 +157,5 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def _row(values: Tensor, width: int) -> Tensor:
     """A value for each pixel of a row instead of one for each channel: three at a time are several times slower."""
-    # multiplied, for LiteRT's converter fails at expand()
-    return (values * values.new_ones(1, 1, 1, width)).contiguous(memory_format=torch.channels_last)
+    # the rows are made as they lie in memory: at rows that are turned afterwards LiteRT's converter fails
+    return (values.permute(0, 2, 3, 1) * values.new_ones(1, 1, width, 1)).permute(0, 3, 1, 2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mnv2_tasks.contracts import SSDOutput
 from mnv2_tasks.network.network import Network
 
-WEIGHT_LEVELS = 64  # on either side of 0: 7 bits, see static.py
+WEIGHT_LEVELS = 64  # on either side of 0: 7 bits, see export/int8/onnx_qdq.py
 INPUT_LEVELS = 255
 SMALLEST_RANGE = 1e-8
 AT_ONCE = 4  # images in a pass

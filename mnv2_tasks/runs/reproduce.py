@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.weight_files import load_weights
+from mnv2_tasks.weights.weight_files import read_passport
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def resume_point(config: DictConfig) -> ResumePoint:
     path = run / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume={run}: has no {path.relative_to(run)}; nothing was saved yet")
-    started_from = load_weights(path).passport["training"]["started_from"]  # refuses a damaged or malicious file
+    started_from = read_passport(path)["training"]["started_from"]  # refuses a damaged or malicious file
     content = torch.load(path, map_location="cpu", weights_only=True)
     epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["processed"])

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs import processes as ranks
+from mnv2_tasks.shipped import CHECKOUT
 from mnv2_tasks.whole_files import written_whole
 
 NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
@@ -101,7 +103,7 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def stored_config(config: DictConfig) -> dict[str, Any]:
+def config_to_keep(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
     stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
     return {key: value for key, value in stored.items() if key not in ("run", "out")}  # of tools/eval.py
@@ -109,7 +111,7 @@ def stored_config(config: DictConfig) -> dict[str, Any]:
 
 def write_config(folder: Path, config: DictConfig) -> None:
     with written_whole(folder / "config.yaml") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.create(stored_config(config))).encode())
+        file.write(OmegaConf.to_yaml(OmegaConf.create(config_to_keep(config))).encode())
 
 
 def describe_run(
@@ -125,6 +127,7 @@ def describe_run(
     cuda = torch.cuda.is_available()
     return {
         "command": command_line(),
+        "version": __version__,
         "git_commit": _git_commit(),
         "seed": config.seed,
         "precision": precision,
@@ -138,21 +141,28 @@ def describe_run(
         "started_from": weights,
         "initial_weights": initial_weights,
         "class_names": class_names,
-        "config": stored_config(config),
+        "config": config_to_keep(config),
     }
 
 
 def command_line() -> str:
-    return " ".join(["python", *sys.argv])
+    """As it was typed, but for the path of mnv2."""
+    program = Path(sys.argv[0])
+    if program.parent.name == "mnv2_tasks":
+        called = "python -m mnv2_tasks"
+    else:
+        called = "mnv2" if program.stem == "mnv2" else f"python {program}"
+    return " ".join([called, *sys.argv[1:]])
 
 
 def _git_commit() -> str | None:
-    """The checkout's commit, with a + if it has uncommitted changes."""
+    """The commit of the project's own checkout, with a + if it has uncommitted changes."""
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():  # installed, or a copy in somebody else's repository
+        return None
     try:
-        here = Path(__file__).parent
-        run = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        run = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
         return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # installed without git, or not from a checkout
+    except (OSError, subprocess.CalledProcessError):  # without git
         return None
 
 

@@ -31,8 +31,6 @@ TABLE_4 = {  # network -> params, MAdds, top-1, milliseconds on one large core o
     "MobileNetV2": ("3.4M", "300M", "72.0", "75"),
     "MobileNetV2 (1.4)": ("6.9M", "585M", "74.7", "143"),
 }
-
-
 NOTES = {  # where the print is not reproduced
     ("MobileNetV1", "MAdds"): "slim's MobileNetV1 table prints our count; see the next line",
     ("MobileNetV2", "params"): "every trained scalar; the paper leaves out batch norm, see the next line",
@@ -90,7 +88,7 @@ def figure_5() -> Iterator[PaperNumber]:
     yield PaperNumber("Figure 5", f"{name} at 96", "MAdds, in slim", "11M", cost.madds, "", peak)
 
 
-def slim() -> Iterator[PaperNumber]:
+def slim_readme() -> Iterator[PaperNumber]:
     for width, (params, cells) in SLIM.items():
         network = classifier(width=width, num_classes=1001)
         folded = params_without_norm(network)

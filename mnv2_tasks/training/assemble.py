@@ -84,6 +84,21 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
     )  # fmt: skip
 
 
+def build_logger(config: DictConfig, run: Path) -> Any:
+    """The logger of Lightning that `logger=` names, writing into the run folder; False where it is none.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+    """
+    if config.logger is None:
+        return False
+    try:
+        return partial_of(config.logger)(save_dir=run)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"logger: {reason} Or choose another, such as logger=csv or logger=none") from None
+
+
 def check_epochs(config: DictConfig) -> None:
     """Refuse what the trainer cannot do, before a run folder is there."""
     if config.epochs < 1:

@@ -7,10 +7,11 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mnv2_tasks.build import load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.passport import head_settings
-from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights, manifest
+from mnv2_tasks.weights.weight_files import Weights, find_weights, manifest
 
 
 def start_from_weights(network: Network, config: DictConfig) -> str:
@@ -30,7 +31,7 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         if config.weights != "auto":
             raise
         return f"weights: none, training starts from scratch and will score far lower than it could. {error}"
-    weights = load_weights(path)
+    weights = load_with_passport(path)
     own = network.state_dict()
     _check_backbone(str(name), own, weights, config)
     fits = {k: t for k, t in weights.state.items() if k in own and own[k].shape == t.shape and k not in ("mean", "std")}

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
@@ -46,7 +45,8 @@ from mnv2_tasks.runs.run_folder import (
     start_log,
     write_config,
 )
-from mnv2_tasks.training.assemble import build_distillation, build_module, build_trainer, check_epochs
+from mnv2_tasks.shipped import as_called_here
+from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
 from mnv2_tasks.training.initial_weights import start_from_weights
@@ -142,6 +142,7 @@ def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
     if not resumed.checkpoint and not statistics_stay and is_folded(network):
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
+    logger = build_logger(config, run)
     trainer = build_trainer(
         config,
         prepared.precision,
@@ -151,11 +152,11 @@ def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
             ResumedRate(),
             EpochPlan(),
             EpochLog(run / "metrics.csv"),
-            LearningRateMonitor("step"),
+            *([LearningRateMonitor("step")] if logger else []),
             checkpoints,
             *([CompiledTraining()] if settings.compile else []),
         ],
-        logger=TensorBoardLogger(run, name="", version="tensorboard"),
+        logger=logger,
     )
     return run, trainer
 
@@ -167,7 +168,7 @@ def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
     try:
         trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
     except (KeyboardInterrupt, SystemExit):
-        log.info("interrupted; go on with: python tools/train.py resume=%s", run)
+        log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
 
@@ -191,7 +192,7 @@ def conclude(prepared: Prepared, run: Path) -> None:
     if config.repeat:
         tell_result(Path(config.repeat), digest)
     log.info("run folder: %s", run)
-    log.info("see it: python tools/predict.py weights=%s", run / "weights.safetensors")
+    log.info(as_called_here("see it: python tools/predict.py weights=%s"), run / "weights.safetensors")
 
 
 def _banner(prepared: Prepared, run: Path) -> None:

@@ -1,7 +1,8 @@
 """A passport travels with weights: a plain dict with the config that rebuilds their network, and their class names.
 
 What belongs to the weights and not to the wish of whoever uses them, such as padding, batch-norm epsilon and input
-normalisation, comes back from here as command-line overrides that stand before the user's own.
+normalisation, comes back from here as command-line overrides that stand before the user's own. Others' weights have no
+passport: their importer says such overrides.
 """
 
 from collections.abc import Mapping
@@ -9,8 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mnv2_tasks import __version__
 from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, tf_scales
-from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.importers.family import Imported
 
 # what rebuilds a network
 NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")
@@ -24,28 +26,10 @@ def make_passport(
     """A passport; with what a training run `started_from`, if it is one."""
     content = OmegaConf.to_container(config, resolve=True)
     kept = {key: content[key] for key in NETWORK_KEYS}
-    passport = {"config": kept, "class_names": class_names, "command": command}
+    passport = {"version": __version__, "config": kept, "class_names": class_names, "command": command}
     if started_from:
         passport["training"] = {"ema": config.ema, "qat": config.qat, "started_from": started_from}
     return passport
-
-
-def refuse_what_is_gone(config: Mapping[str, Any], where: str) -> None:
-    """Stored configs outlive what they ask for.
-
-    Args:
-        config: a run's, or a passport's.
-        where: the file that it stands in.
-
-    Raises:
-        ConfigError: it needs what this version no longer has.
-    """
-    wanted = config.get("norm_statistics", "shared")
-    if wanted != "shared":
-        raise ConfigError(
-            f"{where}: was made before 0.2 with norm_statistics={wanted}, which is gone; 0.1 is the last version that "
-            f"reads it. All tasks share the backbone's batch norms now: train anew without norm_statistics"
-        )
 
 
 def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,12 +44,16 @@ def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
     return former | dict(head)
 
 
-def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> list[str]:
+def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str, str]) -> list[str]:
     """The overrides that give a command the task, the network and the input of these weights.
 
     Args:
         given: {key: value} that the user set; groups among them are left to the user.
     """
+    if isinstance(passport, Imported):
+        kept = [override for override in passport.overrides if _key(override) not in given]
+        another_task = "task" in given and f"task={given['task']}" not in passport.overrides
+        return [override for override in kept if not (another_task and override.startswith("tasks."))]
     config = passport["config"]
     chosen = given.get("task", config["choices"]["task"])
     choices = dict(config["choices"])
@@ -80,18 +68,26 @@ def evaluation_overrides(passport: dict[str, Any], given: Mapping[str, str]) -> 
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
             values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))
-            brought = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
-            values |= {f"tasks.{name}.{key}": task[key] for key in brought if key in task}
+            fixed = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
+            values |= {f"tasks.{name}.{key}": task[key] for key in fixed if key in task}
     return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
 
 
-def training_overrides(passport: dict[str, Any], backbone: str) -> list[str]:
+def training_overrides(passport: dict[str, Any] | Imported, backbone: str) -> list[str]:
     """What a network that starts from these weights must share with them."""
+    if isinstance(passport, Imported):
+        if f"backbone={backbone}" not in passport.overrides:
+            return []
+        return [override for override in passport.overrides if _key(override) in TRAINED_WITH]
     config = passport["config"]
     if config["choices"]["backbone"] != backbone:
         return []
     values = _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     return [f"{key}={_spelled(values[key])}" for key in TRAINED_WITH if key in values]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _plain(task: dict[str, Any]) -> list[str]:

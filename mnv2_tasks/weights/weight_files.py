@@ -1,32 +1,41 @@
-"""Files of weights, ours and others', each with the passport that rebuilds the network (see passport.py).
+"""Files of weights, ours and others'. Ours hold the passport that rebuilds the network (see passport.py).
 
 Nothing is unpickled but tensors and plain containers.
 """
 
 import hashlib
 import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import yaml
+from filelock import FileLock  # torch requires it
+from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.imported import Imported
-from mnv2_tasks.weights.passport import make_passport, refuse_what_is_gone
+from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.shipped import broken_installation, shipped
+from mnv2_tasks.weights.importers.family import Imported
 
-MANIFEST = Path(__file__).parents[2] / "weights" / "manifest.yaml"
+MANIFEST = shipped("weights") / "manifest.yaml"
 
 
 class Weights(NamedTuple):
+    """Weights with a passport: of this project, or of another one for which a passport was composed."""
+
     state: dict[str, Tensor]  # under our names
     passport: dict[str, Any]
-    family: str  # "ours", or whose layout it was
-    left_out: dict[str, str]  # {their tensor: why it was not taken}
+    family: str = "ours"  # or whose layout it was
+    left_out: dict[str, str] = {}  # {their tensor: why it was not taken}
 
 
 def manifest() -> dict[str, dict[str, Any]]:
@@ -62,7 +71,7 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
         return _downloaded(weights, entry)
     path = MANIFEST.parent / entry["file"]
     if not path.is_file():
-        raise ConfigError(f"weights={weights}: {path} is missing; restore it from the repository")
+        raise broken_installation(f"{path}, which weights={weights} names, is missing")
     if sha256(path) != entry["sha256"]:
         raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
     return path
@@ -81,20 +90,16 @@ def _of_run(run: Path) -> Path:
 def _downloaded(name: str, entry: dict[str, Any]) -> Path:
     """The published file in the cache, from where it is taken offline once it is there."""
     path = cache_folder() / "weights" / entry["url"].rsplit("/", 1)[1]
-    if not path.is_file():
+    checksum, console = f"sha256:{entry['sha256']}", Console(stderr=True)
+    try:
+        if path.is_file():
+            require_published(path, "Delete it and run this again", size=None, checksum=checksum, console=console)
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:  # shows a progress bar, checks the hash, and renames at the end
-            torch.hub.download_url_to_file(entry["url"], str(path), hash_prefix=entry["sha256"], progress=True)
-        except (OSError, RuntimeError) as error:
-            raise ConfigError(
-                f"weights={name}: {entry['url']} cannot be downloaded ({error}). "
-                f"Fetch it elsewhere and put it at {path}, or use weights=<path>"
-            ) from None
-    if not sha256(path).startswith(entry["sha256"]):
-        raise ConfigError(
-            f"weights={name}: {path} is damaged, its sha256 does not begin with {entry['sha256']}; delete it"
-        )
-    return path
+        with FileLock(f"{path}.lock"):  # the processes of a run, and runs at once, would write into each other's file
+            return fetch(entry["url"], path, size=None, checksum=checksum, console=console, patient=False)
+    except (ConfigError, OSError) as error:
+        raise ConfigError(f"weights={name}: {error}; or name a file of your own, weights=<path>") from None
 
 
 def sha256(path: Path) -> str:
@@ -107,8 +112,8 @@ def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any])
     save_file(tensors, path, metadata={"passport": json.dumps(passport)})
 
 
-def load_weights(path: Path) -> Weights:
-    """Weights of this project (.safetensors, .ckpt) or of another one.
+def load_weights(path: Path) -> Weights | Imported:
+    """Weights of this project (.safetensors, .ckpt), or of another one with the overrides that build their network.
 
     Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
 
@@ -118,46 +123,63 @@ def load_weights(path: Path) -> Weights:
     if path.suffix == ".npz":
         from mnv2_tasks.weights.importers.npz import read_npz
 
-        return _foreign(read_npz(path))
+        return read_npz(path)
     if path.suffix == ".tflite":
         from mnv2_tasks.weights.importers.tflite import read_tflite
 
-        return _foreign(read_tflite(path))
+        return read_tflite(path)
     if path.is_dir() or path.suffix == ".index" or not path.exists():
         from mnv2_tasks.weights.importers.tensorflow import read_tensorflow
 
-        return _foreign(read_tensorflow(path))
+        return read_tensorflow(path)
     content, metadata = _read(path)
     if "passport" in metadata:
-        return _ours(content, json.loads(metadata["passport"]), path)
+        return Weights(content, json.loads(metadata["passport"]))
     if "passport" in content:
         prefix = "network."
         state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-        return _ours(state, content["passport"], path)
+        return Weights(state, content["passport"])
     from mnv2_tasks.weights.importers.recognise import recognise
 
-    return _foreign(recognise(content, str(path)))
+    return recognise(content, str(path))
 
 
-def _ours(state: dict[str, Tensor], passport: dict[str, Any], path: Path) -> Weights:
-    refuse_what_is_gone(passport["config"], str(path))
-    return Weights(state, passport, "ours", {})
+def read_passport(path: Path) -> dict[str, Any] | Imported:
+    """The passport of weights, or of a network that was exported; others' weights, which have none, as imported.
+
+    Of a .safetensors the header is read, of a .ckpt and a .pth what stands around the tensors.
+
+    Raises:
+        ConfigError: as `load_weights` and `Exported`.
+    """
+    if is_exported(path):
+        return Exported(path).passport
+    if path.suffix == ".safetensors" and "passport" in (metadata := _read_metadata(path)):
+        return json.loads(metadata["passport"])
+    weights = load_weights(path)
+    return weights.passport if isinstance(weights, Weights) else weights
 
 
-def read_passport(path: Path) -> dict[str, Any]:
-    """That of weights, or of a network that was exported."""
-    from mnv2_tasks.runtimes.exported import Exported, is_exported
-
-    return Exported(path).passport if is_exported(path) else load_weights(path).passport
+def _read_metadata(path: Path) -> dict[str, str]:
+    with _refusing_others(path), safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The content, and the metadata of a .safetensors."""
-    try:
+    """The content, whose tensors are read when they are used, and the metadata of a .safetensors."""
+    with _refusing_others(path):
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-        return torch.load(path, map_location="cpu", weights_only=True), {}
+        mapped = zipfile.is_zipfile(path)  # which files of torch before 1.6 are not
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped), {}
+
+
+@contextmanager
+def _refusing_others(path: Path) -> Iterator[None]:
+    """What goes wrong as a file is read -> a ConfigError."""
+    try:
+        yield
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as weights, it is damaged or of another format ({error})") from None
     except Exception as error:  # torch's UnpicklingError derives from Exception alone
@@ -165,13 +187,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             f"{path}: refused, it holds more than tensors and could run code when loaded "
             f"({type(error).__name__}). Ask its author for a safetensors file or a plain state_dict"
         ) from None
-
-
-def _foreign(imported: Imported) -> Weights:
-    from mnv2_tasks.config.compose import (
-        compose,  # config composes with what weights bring, so it needs this module too
-    )
-
-    config = compose("train", imported.overrides)
-    passport = make_passport(config, imported.class_names, f"imported from {imported.family}")
-    return Weights(imported.state, passport, imported.family, imported.left_out)

@@ -30,7 +30,9 @@ CHUNK = 1 << 20
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers that another attempt may change
 
 
-def fetch(url: str, path: Path, *, size: int | None, md5: str | None, console: Console) -> Path:
+def fetch(
+    url: str, path: Path, *, size: int | None, checksum: str | None, console: Console, patient: bool = True
+) -> Path:
     """Download to `<path>.part`, which another call goes on with, and rename it to `path` when it proves right.
 
     A file at `path` that proves right already is not fetched again.
@@ -38,7 +40,9 @@ def fetch(url: str, path: Path, *, size: int | None, md5: str | None, console: C
     Args:
         url: http or https.
         size: bytes, and
-        md5: hexadecimal, of the file as it was published; None where that is not known.
+        checksum: "md5:<hexadecimal>" or "sha256:<...>", whose first digits are enough, of the file as it was
+            published; None where that is not known.
+        patient: try again for a minute when there is no connection, not only when one breaks.
 
     Returns:
         path
@@ -50,23 +54,23 @@ def fetch(url: str, path: Path, *, size: int | None, md5: str | None, console: C
         raise ConfigError(f"{url}: only http and https addresses can be fetched")
     with byte_bar(console) as bar:
         if path.exists():
-            _require_published(path, "Delete it and run this again", size, md5, bar)
+            _require_published(path, "Delete it and run this again", size, checksum, bar)
             console.out(f"{path.name}: already there")
             return path
         transfer = _Transfer(url, path, size, console, bar)
-        transfer.finish()
-        if md5 and (actual := _md5(transfer.part, bar)) != md5:
+        transfer.finish(len(PAUSES) if patient else 1)
+        if checksum and (difference := _difference(transfer.part, checksum, bar)):
             transfer.part.unlink()
-            raise transfer.refused(f"what arrived has md5 {actual}, published is {md5}; it was removed")
+            raise transfer.refused(f"what arrived has {difference}; it was removed")
         transfer.part.replace(path)
-    console.out(f"{path.name}: {decimal(path.stat().st_size)} fetched" + (", checksum verified" if md5 else ""))
+    console.out(f"{path.name}: {decimal(path.stat().st_size)} fetched" + (", checksum verified" if checksum else ""))
     return path
 
 
-def require_published(path: Path, remedy: str, *, size: int, md5: str | None, console: Console) -> None:
+def require_published(path: Path, remedy: str, *, size: int | None, checksum: str | None, console: Console) -> None:
     """Raise a ConfigError, which ends with the remedy, unless the file's size and checksum are the published ones."""
     with byte_bar(console) as bar:
-        _require_published(path, remedy, size, md5, bar)
+        _require_published(path, remedy, size, checksum, bar)
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:
@@ -102,20 +106,23 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _require_published(path: Path, remedy: str, size: int | None, md5: str | None, bar: Progress) -> None:
+def _require_published(path: Path, remedy: str, size: int | None, checksum: str | None, bar: Progress) -> None:
     actual = path.stat().st_size
     if size is not None and actual != size:
         raise ConfigError(f"{path}: has {actual:,} bytes, published are {size:,}. {remedy}")
-    if md5 and (digest := _md5(path, bar)) != md5:
-        raise ConfigError(f"{path}: is damaged, its md5 is {digest}, published is {md5}. {remedy}")
+    if checksum and (difference := _difference(path, checksum, bar)):
+        raise ConfigError(f"{path}: is damaged, it has {difference}. {remedy}")
 
 
-def _md5(path: Path, bar: Progress) -> str:
+def _difference(path: Path, checksum: str, bar: Progress) -> str:
+    """How a file's checksum differs from the published one; "" where it does not."""
+    algorithm, _, published = checksum.partition(":")
     with bar.open(path, "rb", description=f"checking {path.name}") as file:
-        digest = hashlib.md5(usedforsecurity=False)
+        digest = hashlib.new(algorithm, usedforsecurity=False)
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-    return digest.hexdigest()
+    actual = digest.hexdigest()
+    return "" if actual.startswith(published) else f"{algorithm} {actual}, published is {published}"
 
 
 class _Dropped(Exception):
@@ -134,8 +141,8 @@ class _Transfer:
             f"{self.url} -> {self.path}: {reason}. It can be fetched by hand too, {command}, before running this again"
         )
 
-    def finish(self) -> None:
-        """Attempts until `part` is complete, or until several in a row got no further."""
+    def finish(self, attempts: int) -> None:
+        """Attempts until `part` is complete, or until so many in a row got no further."""
         furthest, failures = self._there(), 0
         while True:
             try:
@@ -144,9 +151,10 @@ class _Transfer:
                 there = self._there()
                 failures = 0 if there > furthest else failures + 1
                 furthest = max(furthest, there)
-                if failures == len(PAUSES):
+                if failures == attempts:
                     kept = f"; {decimal(there)} are kept, and another run goes on from there" if there else ""
-                    raise self.refused(f"{dropped}, {failures} attempts in a row{kept}") from None
+                    row = f", {failures} attempts in a row" if failures > 1 else ""
+                    raise self.refused(f"{dropped}{row}{kept}") from None
                 self.console.out(f"{self.path.name}: {dropped} at {decimal(there)}; next try in {PAUSES[failures]} s")
             time.sleep(PAUSES[failures])
 

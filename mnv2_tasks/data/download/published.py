@@ -18,7 +18,7 @@ class PublishedFile(NamedTuple):
 
     url: str
     size: int  # bytes
-    md5: str | None  # None: the publisher gives none
+    checksum: str | None  # None: the publisher gives none
     holds: dict[str, int]  # folder below data.root -> number of entries it has at least when all is unpacked
     into: str = "."  # the folder below data.root to unpack it in
     tar_of_tars: bool = False
@@ -43,7 +43,7 @@ VOC = (
     PublishedFile(
         "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
         1_999_639_040,
-        "6cd6e144f989b92b3379bac3b3de84fd",
+        "md5:6cd6e144f989b92b3379bac3b3de84fd",
         {
             "VOCdevkit/VOC2012/JPEGImages": 17_125,
             "VOCdevkit/VOC2012/Annotations": 17_125,
@@ -54,7 +54,7 @@ VOC = (
     PublishedFile(
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
         1_419_539_633,
-        "82b4d87ceb2ed10f6038a1cba92111cb",
+        "md5:82b4d87ceb2ed10f6038a1cba92111cb",
         {"benchmark_RELEASE/dataset/img": 11_355, "benchmark_RELEASE/dataset/cls": 11_355},
     ),
 )
@@ -66,20 +66,20 @@ IMAGENET = (
     PublishedFile(
         "https://image-net.org/data/ILSVRC/2012/ILSVRC2012_devkit_t12.tar.gz",
         2_568_634,
-        "fa75699e90414af021442c21a62c3abf",
+        "md5:fa75699e90414af021442c21a62c3abf",
         {"ILSVRC2012_devkit_t12/data": 2},
     ),
     PublishedFile(
         "https://image-net.org/data/ILSVRC/2012/ILSVRC2012_img_val.tar",
         6_744_924_160,
-        "29b22e2961454d5413ddabcf34fc5622",
+        "md5:29b22e2961454d5413ddabcf34fc5622",
         {"val": 50_000},
         into="val",
     ),
     PublishedFile(
         "https://image-net.org/data/ILSVRC/2012/ILSVRC2012_img_train.tar",
         147_897_477_120,
-        "1d675b47d978889d74fa0da5fadfb00e",
+        "md5:1d675b47d978889d74fa0da5fadfb00e",
         {"train": 1_000},
         into="train",
         tar_of_tars=True,
@@ -111,7 +111,7 @@ def download(name: str, root: Path, *, keep: bool, console: Console) -> None:
     unpacked = sum(file.size for file, bytes_left in zip(new, left) if bytes_left)
     require_space(root, (sum if keep else max)([0, *left]) + unpacked, f"data={name}, archives and unpacked,")
     for file in new:
-        archive = fetch(file.url, root / file.name, size=file.size, md5=file.md5, console=console)
+        archive = fetch(file.url, root / file.name, size=file.size, checksum=file.checksum, console=console)
         _unpack(file, archive, root, console)
         if not keep:
             archive.unlink()
@@ -142,7 +142,7 @@ def unpack_imagenet(root: Path, *, console: Console) -> None:
             console.out(f"{file.name}: not in {root}, left out ({decimal(file.size)} from {IMAGENET_PAGE})")
         else:
             remedy = f"Fetch it again from {IMAGENET_PAGE}"
-            require_published(archive, remedy, size=file.size, md5=file.md5, console=console)
+            require_published(archive, remedy, size=file.size, checksum=file.checksum, console=console)
             _unpack(file, archive, root, console)
 
 

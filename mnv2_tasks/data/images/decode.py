@@ -35,7 +35,7 @@ def read_image(path: str | Path, annotated: tuple[int, int] | None = None, *, le
     """(H, W, 3) uint8 RGB. Greyscale, palette, CMYK and 16-bit pictures are converted, transparency is dropped.
 
     Args:
-        path: of a file, or of a member of a shard, see members.py.
+        path: of a file, or of a member of a shard, see file_bytes.py.
         annotated: (height, width) of the picture in whose pixels boxes are given. It tells whether they were drawn on
             the stored pixels or on the upright ones; without it the picture is turned as the camera's EXIF tag asks.
         least: pixels that the shorter side needs. A JPEG is then decoded at an eighth, a quarter or half of its size,

@@ -10,7 +10,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder
 from mnv2_tasks.errors import ConfigError, DataError
 
 MEMBER = re.compile(r"(?P<shard>.+\.tar):(?P<start>\d+)\+(?P<size>\d+)/")
@@ -44,7 +44,7 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
-def fetch(url: str) -> bytes:
+def read_remote(url: str) -> bytes:
     """Raises a ConfigError if it cannot be had."""
     _require_webdataset()
     from webdataset.gopen import gopen

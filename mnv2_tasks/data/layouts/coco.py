@@ -6,7 +6,7 @@ import mmap
 import re
 from pathlib import Path
 
-from mnv2_tasks.data.layouts.layout import FolderLayout, Opened, SplitFiles
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE
 from mnv2_tasks.data.reading.coco_json import CocoJson, read_coco_json
 from mnv2_tasks.data.reading.folders import folders
@@ -47,15 +47,15 @@ def _split_name(file: Path, root: Path) -> str:
     return "_".join(words) or (file.parent.name if inside else WHOLE)
 
 
-def _open(root: Path, split_files: dict[str, SplitFiles]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     splits = {
-        name: read_coco_json(split.labels, _pictures(split.labels, root, name), outlines=False)
-        for name, split in split_files.items()
+        name: read_coco_json(part.labels, _pictures(part.labels, root, name), outlines=False)
+        for name, part in parts.items()
     }
     first, *rest = splits
     categories = splits[first].categories
     for name in rest:
-        _check_categories(split_files[first].labels, categories, split_files[name].labels, splits[name].categories)
+        _check_categories(parts[first].labels, categories, parts[name].labels, splits[name].categories)
     unused = _unused(list(splits.values()))
     notes = [f"{counted(len(unused), 'class')} without annotations: {first_few(unused)}"] if unused else []
     names, ids = list(categories.values()), list(categories)
@@ -101,7 +101,7 @@ def _unused(splits: list[CocoJson]) -> list[str]:
     return [name for label, name in enumerate(splits[0].categories.values()) if label not in used]
 
 
-COCO_FOLDER = FolderLayout(
+COCO_FOLDER = Layout(
     title="COCO json",
     kind="detection",
     tree="""

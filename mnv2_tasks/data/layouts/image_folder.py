@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mnv2_tasks.data.layouts.layout import FolderLayout, Opened, SplitFiles
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import PICTURES, folders, has, others_left_out, pictures_below
+from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted, first_few
@@ -48,8 +48,8 @@ def labelled(files: Sequence[str], labels: np.ndarray) -> Records:
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     splits = [folder for folder in folders(root) if is_split(folder.name, wanted)]
-    split_files = {folder.name: SplitFiles(folder, folder) for folder in splits if _classes(folder, least=1)}
-    return split_files or ({WHOLE: SplitFiles(root, root)} if _classes(root, least=2) else {})
+    parts = {folder.name: SplitFiles(folder, folder) for folder in splits if _classes(folder, least=1)}
+    return parts or ({WHOLE: SplitFiles(root, root)} if _classes(root, least=2) else {})
 
 
 def _classes(folder: Path, least: int) -> bool:
@@ -63,23 +63,23 @@ def _classes(folder: Path, least: int) -> bool:
     )
 
 
-def _open(root: Path, split_files: dict[str, SplitFiles]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     trees: dict[str, ClassFolders] = {}
     others: Counter[str] = Counter()
     loose = 0
-    for split, files in split_files.items():
+    for split, part in parts.items():
         trees[split] = {}
-        loose += sum(file.suffix.lower() in PICTURES for file in files.images.glob("[!.]*"))
-        for folder in folders(files.images):
+        loose += sum(file.suffix.lower() in PICTURES for file in part.images.glob("[!.]*"))
+        for folder in folders(part.images):
             trees[split][folder.name], no_images = pictures_below(folder)
             others += no_images
     first, *rest = trees
     names = list(trees[first])
     for split in rest:
-        _check_classes(split_files[first].images, names, split_files[split].images, trees[split])
+        _check_classes(parts[first].images, names, parts[split].images, trees[split])
     empty = [name for name in names if not trees[first][name]]
     notes = [
-        *others_left_out(others),
+        *left_out_note(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
         *([f"{counted(len(empty), 'class')} without images: {first_few(empty)}"] if empty else []),
     ]
@@ -103,7 +103,7 @@ def _check_classes(train: Path, names: list[str], val: Path, tree: ClassFolders)
         )
 
 
-IMAGE_FOLDER = FolderLayout(
+IMAGE_FOLDER = Layout(
     title="ImageFolder",
     kind="classification",
     tree="""

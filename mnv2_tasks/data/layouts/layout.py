@@ -30,7 +30,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class FolderLayout:
+class Layout:
     """One layout.
 
     Args:
@@ -54,8 +54,8 @@ def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]
     image_folder, label_folder = child(root, images), child(root, labels)
     if image_folder and label_folder:
         names = [folder.name for folder in folders(image_folder) if is_split(folder.name, wanted)]
-        split_files = {name: SplitFiles(image_folder / name, label_folder / name) for name in names}
-        return {name: split for name, split in split_files.items() if split.labels.is_dir()} or {
+        parts = {name: SplitFiles(image_folder / name, label_folder / name) for name in names}
+        return {name: part for name, part in parts.items() if part.labels.is_dir()} or {
             WHOLE: SplitFiles(image_folder, label_folder)
         }
     return {

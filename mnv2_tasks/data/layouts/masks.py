@@ -8,7 +8,7 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.images.decode import read_mask
 from mnv2_tasks.data.layouts.class_file import class_list
-from mnv2_tasks.data.layouts.layout import FolderLayout, Opened, SplitFiles, listed_names, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, listed_names, paired_folders
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, child, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
@@ -23,9 +23,9 @@ SAMPLED = 50  # masks that are looked into where the class list is missing
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     for images in IMAGES:
         for masks in MASKS:
-            split_files = paired_folders(root, images, masks, wanted)
-            if any(has(split.labels, PICTURES) for split in split_files.values()):
-                return split_files
+            parts = paired_folders(root, images, masks, wanted)
+            if any(has(part.labels, PICTURES) for part in parts.values()):
+                return parts
     return _find_voc(root, wanted)
 
 
@@ -39,8 +39,8 @@ def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     }
 
 
-def _open(root: Path, split_files: dict[str, SplitFiles]) -> Opened:
-    masks = [file for split in split_files.values() for file in pictures_below(split.labels)[0]]
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
+    masks = [file for part in parts.values() for file in pictures_below(part.labels)[0]]
     names = class_list([root])
     _refuse_black_and_white(root, masks)
     if names is None:
@@ -49,7 +49,7 @@ def _open(root: Path, split_files: dict[str, SplitFiles]) -> Opened:
             f"data=folder: {root} holds masks, but no class list; the masks hold the values {values} "
             f"({IGNORE} is no class). Write {root / 'classes.txt'} with one class name a line: the first names value 0"
         )
-    return Opened(names, lambda split: _read(split_files[split]))
+    return Opened(names, lambda split: _read(parts[split]))
 
 
 def _refuse_black_and_white(root: Path, masks: Iterable[str]) -> None:
@@ -83,18 +83,18 @@ def _values(masks: list[str]) -> list[int]:
     return sorted(found)
 
 
-def _read(split: SplitFiles) -> tuple[Records, list[Problem]]:
+def _read(part: SplitFiles) -> tuple[Records, list[Problem]]:
     """A picture without its mask, or a mask without its picture, is a missing file, which verification reports."""
-    pictures = {stem(file, split.images): file for file in pictures_below(split.images)[0]}
-    masks = {stem(file, split.labels): file for file in pictures_below(split.labels)[0]}
+    pictures = {stem(file, part.images): file for file in pictures_below(part.images)[0]}
+    masks = {stem(file, part.labels): file for file in pictures_below(part.labels)[0]}
     recorder = Recorder()
-    for name in sorted(pictures.keys() | masks.keys()) if split.listed is None else listed_names(split.listed):
-        picture = pictures.get(name, str(split.images / f"{name}.*"))
-        recorder.image(picture, mask=masks.get(name, str(split.labels / f"{name}.png")))
+    for name in sorted(pictures.keys() | masks.keys()) if part.listed is None else listed_names(part.listed):
+        picture = pictures.get(name, str(part.images / f"{name}.*"))
+        recorder.image(picture, mask=masks.get(name, str(part.labels / f"{name}.png")))
     return recorder.records(), []
 
 
-MASK_FOLDER = FolderLayout(
+MASK_FOLDER = Layout(
     title="masks",
     kind="segmentation",
     tree="""

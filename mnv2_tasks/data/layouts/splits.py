@@ -1,6 +1,5 @@
 """Which images train and which validate, in a user's own data."""
 
-import difflib
 import hashlib
 import os
 import re
@@ -13,6 +12,7 @@ import numpy as np
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import did_you_mean
 
 TRAIN = ("train", "training", "trainval")
 VAL = ("val", "valid", "validation", "test", "testing")
@@ -41,9 +41,8 @@ def choose_splits(there: Collection[str], train: str | None, val: str | None) ->
     """
     for key, name in (("train", train), ("val", val)):
         if name is not None and name not in there:
-            close = difflib.get_close_matches(name, there, 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ConfigError(f"data.{key}={name}: there is no such split{hint}; there {_listed(there)}")
+            hint = did_you_mean(name, there)
+            raise ConfigError(f"data.{key}={name}: there is no such split. {hint}There {_listed(there)}")
     train = train or _first(there, TRAIN, "train")
     val = val or _first([name for name in there if name != train], VAL, "val")
     if train is None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mnv2_tasks.data.images.decode import ORIENTATION, TURNED
 from mnv2_tasks.data.layouts.class_file import NAMES, class_list
-from mnv2_tasks.data.layouts.layout import FolderLayout, Opened, SplitFiles, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.reading.folders import files_below, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
@@ -69,28 +69,28 @@ def _object(line: str, num_classes: int) -> tuple[int, Box]:
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
-    split_files = paired_folders(root, "images", "labels", wanted)
-    return split_files if any(has(split.labels, (".txt",)) for split in split_files.values()) else {}
+    parts = paired_folders(root, "images", "labels", wanted)
+    return parts if any(has(part.labels, (".txt",)) for part in parts.values()) else {}
 
 
-def _open(root: Path, split_files: dict[str, SplitFiles]) -> Opened:
-    labels = [split.labels for split in split_files.values()]
+def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
+    labels = [part.labels for part in parts.values()]
     names = class_list([root, *labels, *(folder.parent for folder in labels)])
     if names is None:
         raise ConfigError(
             f"data=folder: {root} holds YOLO labels, but no class list. Write {root / 'classes.txt'} with one class "
             f"name a line, that of class 0 first; data.yaml with `names:` does too"
         )
-    return Opened(names, lambda split: _read(split_files[split], len(names)))
+    return Opened(names, lambda split: _read(parts[split], len(names)))
 
 
-def _read(split: SplitFiles, num_classes: int) -> tuple[Records, list[Problem]]:
+def _read(part: SplitFiles, num_classes: int) -> tuple[Records, list[Problem]]:
     recorder, problems = Recorder(), []
-    files, _ = pictures_below(split.images)
-    left = {stem(f, split.labels): f for f in files_below(split.labels) if f.endswith(".txt") and not _is_class_file(f)}
+    files, _ = pictures_below(part.images)
+    left = {stem(f, part.labels): f for f in files_below(part.labels) if f.endswith(".txt") and not _is_class_file(f)}
     for image, file in enumerate(files):
         recorder.image(file)
-        path = left.pop(stem(file, split.images), None)
+        path = left.pop(stem(file, part.images), None)
         if path is None:
             continue  # an image without objects
         try:
@@ -102,7 +102,7 @@ def _read(split: SplitFiles, num_classes: int) -> tuple[Records, list[Problem]]:
         for line, label, (x0, y0, x1, y1) in objects if width else []:
             recorder.box((x0 * width, y0 * height, x1 * width, y1 * height), label, box_id=line)
     for name in sorted(left):  # labels without an image: the file is missing, which verification reports
-        recorder.image(str(split.images / f"{name}.*"))
+        recorder.image(str(part.images / f"{name}.*"))
     return recorder.records(), problems
 
 
@@ -122,7 +122,7 @@ def _upright_size(file: str) -> tuple[int, int]:
         return 0, 0
 
 
-YOLO = FolderLayout(
+YOLO = Layout(
     title="YOLO txt",
     kind="detection",
     tree="""

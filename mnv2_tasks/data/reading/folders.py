@@ -54,7 +54,7 @@ def stem(file: str, folder: Path) -> str:
     return os.path.splitext(os.path.relpath(file, folder))[0]
 
 
-def others_left_out(others: Counter[str]) -> list[str]:
+def left_out_note(others: Counter[str]) -> list[str]:
     """A note for people on files that were left out; none if there are none."""
     if not others:
         return []

@@ -50,10 +50,10 @@ def outline_box(outline: str, size: tuple[int, int]) -> tuple[float, float, floa
 def _check_polygon(polygon: Any, size: tuple[int, int]) -> None:
     """pycocotools checks nothing: it would draw a line to infinity, or crash."""
     try:
-        numbers = len(polygon) % 2 == 0 and math.isfinite(sum(polygon))
+        paired = len(polygon) % 2 == 0 and math.isfinite(sum(polygon))
     except TypeError:
-        numbers = False
-    if not numbers:
+        paired = False
+    if not paired:
         raise DataError(f"has an outline that is no list of x and y: {str(polygon)[:60]}")
     if min(polygon) < -max(size) or max(polygon) > 2 * max(size):
         raise DataError(

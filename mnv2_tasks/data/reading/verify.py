@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import track
 
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.data.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder
 from mnv2_tasks.data.images.decode import check_image, read_mask
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records

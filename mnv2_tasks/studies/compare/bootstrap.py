@@ -51,7 +51,7 @@ def mean_of(runs: Sequence[Resampled]) -> Resampled:
     return Resampled(np.mean(scores, axis=0), np.mean(class_scores, axis=0))
 
 
-def interval(samples: np.ndarray) -> Interval | None:
+def percentile_interval(samples: np.ndarray) -> Interval | None:
     """The middle 95 % of (S,) samples; those without a value do not count. None if none has one."""
     samples = samples[np.isfinite(samples)]
     if not len(samples):
@@ -60,6 +60,6 @@ def interval(samples: np.ndarray) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def spread(scores: Sequence[float]) -> float:
+def standard_deviation(scores: Sequence[float]) -> float:
     """Standard deviation over seeds, as of a sample; NaN of a single one."""
     return float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan

@@ -10,7 +10,7 @@ from mnv2_tasks.studies.compare.comparison import Comparison
 from mnv2_tasks.studies.compare.comparison_tables import markdown
 from mnv2_tasks.studies.compare.finished_run import FinishedRun, names_of, read_config, read_run
 from mnv2_tasks.studies.compare.groups import Group, group_runs
-from mnv2_tasks.studies.compare.measure import device_name, measure_latency, rebuild
+from mnv2_tasks.studies.compare.measure import device_name, measure_latency, rebuild_network
 from mnv2_tasks.studies.compare.page import render_page
 from mnv2_tasks.studies.compare.samples import colours_shown, draw_rows, read_samples
 from mnv2_tasks.studies.compare.subjects import Subject, build_subjects, check_comparable
@@ -89,7 +89,7 @@ def _rebuild_networks(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         path = group.first.folder / "weights.safetensors"
         try:
-            group.network = rebuild(path)
+            group.network = rebuild_network(path)
         except Exception as error:  # whatever keeps an old run from being rebuilt belongs in the report
             notes.append(f"{group.label}: is neither counted nor timed nor drawn: {path}: {error}")
     return notes
@@ -97,7 +97,7 @@ def _rebuild_networks(groups: Sequence[Group]) -> list[str]:
 
 def _measure_and_draw(groups: Sequence[Group], subjects: Sequence[Subject], repeats: int, images: int) -> list[str]:
     """Give each subject its pictures, the same images for every entry; latency is measured on the first of them all."""
-    notes, untimed = [], [group.network for group in groups if group.network] if repeats else []
+    notes, first_image = [], None
     for subject in subjects:
         entry = subject.reference
         try:
@@ -105,12 +105,13 @@ def _measure_and_draw(groups: Sequence[Group], subjects: Sequence[Subject], repe
         except Exception as error:  # data that moved, or a run of former code: the numbers stand without pictures
             notes.append(f"No pictures: the validation images of {entry.group.first.name} cannot be read ({error})")
             continue
-        if untimed:
-            measure_latency(untimed, samples[0].image, repeats)
-            untimed = []
+        first_image = samples[0].image if first_image is None else first_image
         networks = [(entry.group.network, entry.task) for entry in subject.entries]
-        rows = draw_rows(samples, subject.kind, subject.class_names, networks) if images else []
-        subject.sample_rows, subject.legend = rows, colours_shown(samples, subject.kind, subject.class_names)
-    if untimed:
+        subject.sample_rows = draw_rows(samples, subject.kind, subject.class_names, networks) if images else []
+        subject.legend = colours_shown(samples, subject.kind, subject.class_names)
+    networks = [group.network for group in groups if group.network]
+    if repeats and networks and first_image is None:
         notes.append("Latency was not measured: there is no image to measure it on.")
+    elif repeats and networks:
+        measure_latency(networks, first_image, repeats)
     return notes

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES
-from mnv2_tasks.studies.compare.groups import Group, differences, flatten
+from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.studies.compare.groups import Group, differing_keys, flatten
 from mnv2_tasks.studies.compare.subjects import Entry, Subject, class_differences
 
 
@@ -40,7 +40,7 @@ class Comparison:
     @cached_property
     def differing(self) -> list[tuple[list[str], list[str]]]:
         """Configuration keys, and their value in each group."""
-        return differences([flatten(group.first.config) for group in self.groups])
+        return differing_keys([flatten(group.first.config) for group in self.groups])
 
     @cached_property
     def one_pass(self) -> list[OnePass]:
@@ -71,7 +71,7 @@ class Comparison:
                 {
                     "heading": subject.heading,
                     "kind": subject.kind,
-                    "metric": SCORE_NAMES[subject.kind].key,
+                    "metric": KINDS[subject.kind].SCORE,
                     "images": subject.num_images,
                     "entries": [_entry_json(subject, entry) for entry in subject.entries],
                 }
@@ -106,7 +106,7 @@ def _entry_json(subject: Subject, entry: Entry) -> dict[str, Any]:
         "seeds_missing": entry.group.missing,
         "scores": [one.score for one in entry.task_scores],
         "score": entry.score,
-        "std": entry.spread if len(entry.task_scores) > 1 else None,
+        "std": entry.std if len(entry.task_scores) > 1 else None,
         "interval": entry.interval,
         "difference": entry.difference,
         "difference_interval": entry.difference_interval,

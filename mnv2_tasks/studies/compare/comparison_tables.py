@@ -81,7 +81,7 @@ def markdown(comparison: Comparison) -> str:
 
 def _score(entry: Entry) -> str:
     """Such as "0.5633 ± 0.0021"."""
-    return f"{entry.score:.4f}" if math.isnan(entry.spread) else f"{entry.score:.4f} ± {entry.spread:.4f}"
+    return f"{entry.score:.4f}" if math.isnan(entry.std) else f"{entry.score:.4f} ± {entry.std:.4f}"
 
 
 def _seeds(entry: Entry) -> str:

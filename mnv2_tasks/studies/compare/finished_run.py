@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,23 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import task_kinds
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
 
-
-class ScoreNames(NamedTuple):
-    """By which a kind of task calls its main score: keys of metrics.json, and as people write them."""
-
-    key: str
-    classes_key: str  # {class: score}
-    text: str
-    class_text: str
-
-
-SCORE_NAMES = {
-    "classification": ScoreNames("top1", "top1_per_class", "top-1", "top-1"),
-    "detection": ScoreNames("AP", "AP_per_class", "AP@[.5:.95]", "AP"),
-    "segmentation": ScoreNames("mIoU", "IoU", "mIoU", "IoU"),
-}
 TOLERANCE = 1e-6  # between metrics.json and per_image.npz of one validation
 
 
@@ -108,10 +94,10 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
 
     kinds, tasks = task_kinds(config), {}
     for task, kind in kinds.items():
-        prefix, names = f"{task}/" if len(kinds) > 1 else "", SCORE_NAMES[kind]
-        score = metrics.get(prefix + names.key, math.nan)
+        prefix, score_key = f"{task}/" if len(kinds) > 1 else "", KINDS[kind].SCORE
+        score = metrics.get(prefix + score_key, math.nan)
         if score is None or not math.isfinite(score):
-            notes.append(f"{task}: {names.key} is {'missing' if score is None else 'NaN'}; not averaged in")
+            notes.append(f"{task}: {score_key} is {'missing' if score is None else 'NaN'}; not averaged in")
             continue
         recomputed = _score(outcomes[task]) if task in outcomes else score
         if not abs(recomputed - score) <= TOLERANCE:
@@ -127,7 +113,7 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
             fingerprint=described["data_fingerprint"][task],
             class_names=described["class_names"][task],
             score=float(score),
-            class_scores=metrics.get(prefix + names.classes_key, {}),
+            class_scores=metrics.get(prefix + KINDS[kind].CLASS_SCORES, {}),
             outcomes=outcomes.get(task),
         )
     if not tasks:

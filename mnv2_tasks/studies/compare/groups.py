@@ -69,7 +69,7 @@ def group_runs(runs: Sequence[FinishedRun], unfinished: Sequence[DictConfig] = (
     for config in unfinished:
         for group in repetitions[_settings(config)][:1]:
             group.missing.append(str(config.get("seed", 0)))
-    for group, label in zip(groups, labels([flatten(group.first.config) for group in groups])):
+    for group, label in zip(groups, shortest_labels([flatten(group.first.config) for group in groups])):
         group.label = label or group.first.name
     taken = Counter(group.label for group in groups)
     for group in groups:
@@ -85,7 +85,7 @@ def _settings(config: DictConfig) -> str:
     return repr(sorted(flat.items()))
 
 
-def differences(flat: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[str]]]:
+def differing_keys(flat: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[str]]]:
     """[(keys, their value in each configuration)] of all that differs; keys that always go together share a row.
 
     What a backbone or a task has and another kind of it lacks is no difference where those that have it agree: the
@@ -94,20 +94,20 @@ def differences(flat: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[st
     keys = dict.fromkeys(key for config in flat for key in config if key != "seed")
     rows: dict[tuple[str, ...], list[str]] = {}
     for key in keys:
-        values = tuple(_spelled(config[key]) if key in config else ABSENT for config in flat)
+        values = tuple(_as_text(config[key]) if key in config else ABSENT for config in flat)
         agree = len({*values} - {ABSENT}) == 1 and key.split(".")[0] in OF_A_CHOICE
         if len(set(values)) > 1 and not agree:
             rows.setdefault(values, []).append(key)
     return [(sorted(of, key=lambda key: key.count(".")), list(values)) for values, of in rows.items()]
 
 
-def labels(flat: Sequence[dict[str, Any]]) -> list[str]:
+def shortest_labels(flat: Sequence[dict[str, Any]]) -> list[str]:
     """For each configuration the fewest values, from the plainest keys, that tell it from the others.
 
     Such as "mobilenet_v2, width 0.5". Empty where configurations do not differ.
     """
     parts: list[tuple[str, ...]] = [()] * len(flat)
-    for keys, values in sorted(differences(flat), key=lambda row: _plainness(row[0][0])):
+    for keys, values in sorted(differing_keys(flat), key=lambda row: _plainness(row[0][0])):
         name = "" if keys[0].startswith("choices.") else keys[0].split(".")[-1].strip("_") + " "
         longer = [(*part, name + value) for part, value in zip(parts, values)]
         # a value is of use only where configurations with one label so far have several
@@ -124,7 +124,7 @@ def _plainness(key: str) -> tuple[int, int]:
     return (2 if key.endswith("_target_") else 1, key.count("."))
 
 
-def _spelled(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, bool) or value is None:

@@ -28,7 +28,7 @@ class MeasuredNetwork:
     latency: Latency | None = None  # of one image, from the network's input to results in the image's pixels
 
 
-def rebuild(weights: Path) -> MeasuredNetwork:
+def rebuild_network(weights: Path) -> MeasuredNetwork:
     network, passport = load_network(str(weights))
     fit = build_fit(OmegaConf.create(passport["config"]))
     cost = model_cost(network, fit.size)

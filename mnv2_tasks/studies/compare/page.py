@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.studies.compare.comparison import Comparison
 from mnv2_tasks.studies.compare.comparison_tables import (
     HOW_TO_READ,
@@ -16,7 +17,6 @@ from mnv2_tasks.studies.compare.comparison_tables import (
     one_pass_line,
     score_table,
 )
-from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES
 from mnv2_tasks.studies.compare.plots import plot_classes, plot_pareto, plot_scores
 from mnv2_tasks.studies.compare.samples import MIN_SCORE
 from mnv2_tasks.studies.compare.subjects import Entry, Subject, class_differences
@@ -53,16 +53,16 @@ def data_url(picture: bytes | np.ndarray) -> str:
 
 def _section(subject: Subject) -> dict[str, Any]:
     """What the page shows of a subject: its table and plots. Names too long for a plot give way to numbers."""
-    entries, score = subject.entries, SCORE_NAMES[subject.kind]
+    entries, kind = subject.entries, KINDS[subject.kind]
     names = [f"{entry.group.number}  {entry.group.label}" for entry in entries]
     named = len(names) <= 8 and all(len(name) <= 22 for name in names)
     beside = names if named else [str(entry.group.number) for entry in entries]
     return {
         "subject": subject,
-        "score": score,
+        "kind": kind,
         "table": score_table(subject),
-        "score_plot": plot_scores(entries, names, score.text),
-        "cost_plot": plot_pareto(entries, beside, score.text) if len(entries) > 1 else None,
+        "score_plot": plot_scores(entries, names, kind.SCORE_TITLE),
+        "cost_plot": plot_pareto(entries, beside, kind.SCORE_TITLE) if len(entries) > 1 else None,
         "named": named,
         "class_plots": [_class_plot(subject, entry) for entry in entries[1:]],
     }
@@ -74,4 +74,4 @@ def _class_plot(subject: Subject, entry: Entry) -> tuple[str, bytes]:
     better, worse = sum(c.difference > 0 for c in found), sum(c.difference < 0 for c in found)
     title = f"{entry.group.number}  {entry.group.label}: {better} better, {worse} worse"
     title += f", {len(found) - better - worse} equal" if better + worse < len(found) else ""
-    return title, plot_classes(found, title, SCORE_NAMES[subject.kind].class_text)
+    return title, plot_classes(found, title, KINDS[subject.kind].CLASS_SCORE_TITLE)

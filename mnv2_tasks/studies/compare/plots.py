@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 
 from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 from mnv2_tasks.studies.compare.subjects import ClassDifference, Entry
+from mnv2_tasks.wording import shortened
 
 BETTER, WORSE, UNSURE = "#1f6fb4", "#c4541c", "#b9b9b9"  # told apart by those who see no red or green as well
 INK = "#222222"
@@ -35,7 +36,7 @@ def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
             axes.plot(scores, [row] * len(scores), ".", color=INK, markersize=4, alpha=0.7, zorder=3)
         axes.plot(entry.score, row, "o", color=BETTER, markersize=6, zorder=4, markeredgecolor="white")
     axes.axvline(entries[0].score, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-    axes.set_yticks(range(len(entries)), [_short(name) for name in names], fontsize=8)
+    axes.set_yticks(range(len(entries)), [shortened(name, WIDEST) for name in names], fontsize=8)
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.set_xlabel(f"{metric} (fraction)")
     _tidy(axes, "x")
@@ -60,7 +61,7 @@ def plot_pareto(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
             if entry.interval:
                 axes.plot([cost, cost], entry.interval, color=BETTER, linewidth=1.4, alpha=0.35, zorder=2)
         axes.plot(*np.reshape(points, (-1, 2)).T, "o", color=BETTER, markersize=6, markeredgecolor="white", zorder=4)
-        best = front(points)
+        best = pareto_front(points)
         axes.plot(*np.reshape(best, (-1, 2)).T, "--", color=INK, linewidth=0.9, alpha=0.6, zorder=3)
         axes.set_xlabel(label)
         _widen(axes, points)
@@ -85,7 +86,7 @@ def _costs(measured: MeasuredNetwork | None) -> dict[str, float | None]:
     }
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Of (cost, score) those for which nothing costs less and scores as much, cheapest first."""
     best, found = -math.inf, []
     for cost, score in sorted(points, key=lambda p: (p[0], -p[1])):
@@ -111,10 +112,12 @@ def plot_classes(differences: Sequence[ClassDifference], title: str, metric: str
         if item.interval:
             axes.plot(item.interval, [row, row], color=INK, linewidth=0.8)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(shown)), ["…" if item is None else _short(item.name, 28) for item in shown], fontsize=7.5)
+    axes.set_yticks(
+        range(len(shown)), ["…" if item is None else shortened(item.name, 28) for item in shown], fontsize=7.5
+    )
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(f"difference in {metric} (fraction)")
-    axes.set_title(_short(title, 90), fontsize=9, loc="left")
+    axes.set_title(shortened(title, 90), fontsize=9, loc="left")
     _tidy(axes, "x")
     return _png(figure)
 
@@ -181,10 +184,6 @@ def _tidy(axes: Axes, grid: str) -> None:
     axes.tick_params(labelsize=8)
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_size(9)
-
-
-def _short(name: str, widest: int = WIDEST) -> str:
-    return name if len(name) <= widest else name[: widest - 1] + "…"
 
 
 def _png(figure: Figure) -> bytes:

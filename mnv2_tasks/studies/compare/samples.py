@@ -9,7 +9,6 @@ import numpy as np
 from mnv2_tasks.build import build_sources
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.drawing.canvas import class_colours, fit
-from mnv2_tasks.drawing.predictions import draw_detections, draw_mask
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.prediction.predictor import predict_images
@@ -94,11 +93,8 @@ def _truth(sample: Sample, kind: str, class_names: Sequence[str]) -> Shown:
 
 
 def _prediction(sample: Sample, result: Any, kind: str, class_names: Sequence[str]) -> Shown:
-    if kind == "detection":
-        drawn = draw_detections(sample.image, result, class_names, min_score=MIN_SCORE)
-        return Shown(_without_strip(drawn, sample), [])
-    if kind == "segmentation":
-        return Shown(_without_strip(draw_mask(sample.image, result, class_names), sample), [])
+    if kind != "classification":
+        return Shown(_without_strip(KINDS[kind].draw(sample.image, result, class_names, MIN_SCORE), sample), [])
     best = result.argsort(descending=True)[:TOP].tolist()
     words = [f"{class_names[label]} {100 * float(result[label]):.0f} %" for label in best]
     return Shown(None, [("✓ " if best[0] == sample.label else "✗ ") + words[0], *words[1:]])

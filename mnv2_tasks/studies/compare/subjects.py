@@ -6,8 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.studies.compare.bootstrap import Interval, Resampled, draw_images, interval, mean_of, resample, spread
-from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES, FinishedRun, TaskScore
+from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.studies.compare.bootstrap import (
+    Interval,
+    Resampled,
+    draw_images,
+    mean_of,
+    percentile_interval,
+    resample,
+    standard_deviation,
+)
+from mnv2_tasks.studies.compare.finished_run import FinishedRun, TaskScore
 from mnv2_tasks.studies.compare.groups import Group
 from mnv2_tasks.studies.compare.samples import SampleRow
 
@@ -19,7 +28,7 @@ class Entry:
     group: Group
     task_scores: list[TaskScore]  # a run each
     score: float  # mean over the runs
-    spread: float  # standard deviation over the runs; NaN of one
+    std: float  # standard deviation over the runs; NaN of one
     resampled: Resampled | None = None
     interval: Interval | None = None
     difference: float | None = None  # to the first entry
@@ -49,7 +58,7 @@ class Subject:
         choices = self.reference.group.first.config.choices
         data = (choices.get("datasets") or {}).get(self.reference.task, choices.data)
         images = f", {self.num_images:,} validation images" if self.num_images else ""
-        return f"{self.kind.capitalize()} on {data}: {SCORE_NAMES[self.kind].text}{images}"
+        return f"{self.kind.capitalize()} on {data}: {KINDS[self.kind].SCORE_TITLE}{images}"
 
 
 def check_comparable(runs: Sequence[FinishedRun]) -> None:
@@ -95,7 +104,7 @@ def _subject(key: tuple[str, str], groups: Sequence[Group]) -> Subject:
         scored = [one for run in group.runs if (one := _score_in(run, key))]
         if scored:
             scores = [one.score for one in scored]
-            entries.append(Entry(group, scored, float(np.mean(scores)), spread(scores)))
+            entries.append(Entry(group, scored, float(np.mean(scores)), standard_deviation(scores)))
     every = [one for entry in entries for one in entry.task_scores]
     first = every[0]
     for other in every:
@@ -134,12 +143,12 @@ def _resample(subject: Subject) -> None:
         for entry in subject.entries:
             if all(s.outcomes is not None for s in entry.task_scores):
                 entry.resampled = mean_of([resample(s.outcomes, draws) for s in entry.task_scores])
-                entry.interval = interval(entry.resampled.scores)
+                entry.interval = percentile_interval(entry.resampled.scores)
     first = subject.reference
     for entry in subject.entries[1:]:
         entry.difference = entry.score - first.score
         if entry.resampled and first.resampled:
-            entry.difference_interval = interval(entry.resampled.scores - first.resampled.scores)
+            entry.difference_interval = percentile_interval(entry.resampled.scores - first.resampled.scores)
 
 
 @dataclass(frozen=True)
@@ -152,13 +161,16 @@ class ClassDifference:
 def class_differences(subject: Subject, entry: Entry) -> list[ClassDifference]:
     """Of the classes that both have a score for, the greatest win first."""
     mine, theirs = _class_scores(entry), _class_scores(subject.reference)
-    found = []
-    for k, name in enumerate(subject.class_names):
-        if name in mine and name in theirs:
-            between = None
-            if entry.resampled and subject.reference.resampled:
-                between = interval(entry.resampled.class_scores[:, k] - subject.reference.resampled.class_scores[:, k])
-            found.append(ClassDifference(name, mine[name] - theirs[name], between))
+    resampled = None
+    if entry.resampled and subject.reference.resampled:
+        resampled = entry.resampled.class_scores - subject.reference.resampled.class_scores  # (S, K)
+    found = [
+        ClassDifference(
+            name, mine[name] - theirs[name], None if resampled is None else percentile_interval(resampled[:, k])
+        )
+        for k, name in enumerate(subject.class_names)
+        if name in mine and name in theirs
+    ]
     return sorted(found, key=lambda c: -c.difference)
 
 

@@ -29,7 +29,6 @@ class Job:
     state: str = "left"
     seconds: float = 0.0  # of processes that have ended, earlier calls of the study included
     reason: str = ""  # of a failure
-    kept: bool = False  # was finished before
     step: Step | None = None
     devices: str | None = None  # CUDA_VISIBLE_DEVICES of its slot
     process: subprocess.Popen | None = field(default=None, repr=False)
@@ -40,13 +39,13 @@ class Job:
         return self.seconds + (time.monotonic() - self.began if self.process else 0.0)
 
 
-def make_jobs(runs: Sequence[PlannedRun], folder: Path, tools: Path) -> list[Job]:
+def make_jobs(runs: Sequence[PlannedRun], folder: Path) -> list[Job]:
     jobs = []
     for run in runs:
         job = Job(run=run, folder=folder / run.name)
         job.seconds = read_record(job.folder).get("seconds", 0.0)
-        if next_step(run, job.folder, tools) is None:
-            job.state, job.kept = "done", True
+        if next_step(run, job.folder) is None:
+            job.state = "done"
         jobs.append(job)
     return jobs
 
@@ -56,7 +55,7 @@ def run_jobs(
     *,
     slots: Sequence[str | None],
     threads: int | None,
-    tools: Path,
+    program: Sequence[str],
     lock: int,
     on_event: Callable[[Job], None],
     on_tick: Callable[[], None],
@@ -66,6 +65,7 @@ def run_jobs(
     Args:
         slots: CUDA_VISIBLE_DEVICES of each place for a run; None leaves it as it is.
         threads: OMP_NUM_THREADS of a run, unless the user has set it; None leaves it as it is.
+        program: mnv2, as a command of its own.
         lock: the study's, which the processes hold too, so that one that outlives the study still counts.
         on_event: called when a job starts, ends or fails.
         on_tick: called a few times a second.
@@ -78,8 +78,8 @@ def run_jobs(
     running: list[Job] = []
 
     def start(job: Job) -> None:
-        job.step = next_step(job.run, job.folder, tools)
-        _launch(job, job.step, threads, lock)
+        job.step = next_step(job.run, job.folder)
+        _launch(job, job.step, program, threads, lock)
         running.append(job)
 
     with _term_as_interrupt():
@@ -94,7 +94,7 @@ def run_jobs(
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
                     _conclude(job)
-                    if job.state == "running" and next_step(job.run, job.folder, tools):
+                    if job.state == "running" and next_step(job.run, job.folder):
                         start(job)  # its evaluations
                         continue
                     job.state = "done" if job.state == "running" else job.state
@@ -105,8 +105,9 @@ def run_jobs(
             _stop(running)
 
 
-def _launch(job: Job, step: Step, threads: int | None, lock: int) -> None:
+def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int) -> None:
     prepare(step, job.run, job.folder)
+    command = [*program, *step.command]
     environment = {name: value for name, value in os.environ.items() if name not in ONE_OF_SEVERAL}
     environment["PYTHONUNBUFFERED"] = "1"
     if step.kind == "train":
@@ -116,11 +117,11 @@ def _launch(job: Job, step: Step, threads: int | None, lock: int) -> None:
     if threads is not None:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     with (job.folder / LOG).open("ab") as log:
-        log.write(f"\n$ {' '.join(step.command)}\n".encode())
+        log.write(f"\n$ {' '.join(command)}\n".encode())
         log.flush()
         job.log_start = log.tell()
         job.process = subprocess.Popen(
-            step.command,
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

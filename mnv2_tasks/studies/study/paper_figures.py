@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from scipy.stats import t
 
-COVERAGE = 0.95
+from mnv2_tasks.studies.compare.bootstrap import COVERAGE, standard_deviation
+
 MARKERS = "osD^vPX*<>"  # a width each
 
 
@@ -33,10 +33,9 @@ class Point:
 
 def summary_of(scores: Sequence[float]) -> Summary:
     """Mean and its 95 % interval by Student's t; scores that are NaN do not count."""
-    values = np.array([score for score in scores if math.isfinite(score)])
-    count = len(values)
-    mean = float(values.mean()) if count else math.nan
-    std = float(values.std(ddof=1)) if count > 1 else math.nan
+    values = [score for score in scores if math.isfinite(score)]
+    count, std = len(values), standard_deviation(values)
+    mean = sum(values) / count if count else math.nan
     margin = float(t.ppf(0.5 + COVERAGE / 2, count - 1)) * std / math.sqrt(count) if count > 1 else math.nan
     return Summary(mean, margin, std, count)
 

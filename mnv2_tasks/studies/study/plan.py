@@ -14,8 +14,9 @@ from torch import nn
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.config.words import GROUPS, nearest
+from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import nearest
 
 OWN = ("ablations", "study", "jobs", "dry", "runs", "retrain")  # the tool's other keys
 REFUSED = {"resume": "a study resumes its runs by itself", "repeat": "a study repeats no single run"}
@@ -126,7 +127,7 @@ def study_from(content: Mapping[str, Any], *, narrowed: bool = False, ablations:
     return dataclasses.replace(study, runs={}) if narrowed and study.tasks else study
 
 
-def plan(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
+def plan_runs(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
     """Every run of the study, composed and checked. The first seed's come first, so that early results compare.
 
     Args:
@@ -142,28 +143,28 @@ def plan(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
         raise ConfigError(f"study: {len(twice)} names stand for several runs, such as {twice[0]}")
     first_name, _, first_overrides = cells[0]
     with _errors_name(_with_seed(first_name, study.seeds[0])):
-        keys = [*compose("train", merge([*study.common, *first_overrides])), *GROUPS]
+        keys = [*compose("train", merge_overrides([*study.common, *first_overrides])), *GROUPS]
     for override in passed:
         _check_passed(override, study, keys)
-    evaluations = {name: tuple(merge(overrides)) for name, overrides in study.evaluations.items()}
+    evaluations = {name: tuple(merge_overrides(overrides)) for name, overrides in study.evaluations.items()}
     runs = []
     for seed, (name, ablation, overrides) in itertools.product(study.seeds, cells):
         chosen = [o.removeprefix("data=") for o in [*study.common, *overrides, *passed] if o.startswith("data=")]
         for_data = study.for_data.get(chosen[-1] if chosen else "shapes", [])
         # of two overrides with one key the later one counts: Hydra would refuse a group that is given twice
-        merged = merge([*study.common, *for_data, *overrides, f"seed={seed}", *passed])
+        merged = merge_overrides([*study.common, *for_data, *overrides, f"seed={seed}", *passed])
         name = _with_seed(name, seed)
         with _errors_name(name):
             config = compose("train", merged)
             if seed == study.seeds[0]:  # a seed changes nothing of what is built
                 build_on_meta(config)
                 for extra in evaluations.values():
-                    compose("train", merge([*merged, *extra]))
+                    compose("train", merge_overrides([*merged, *extra]))
         runs.append(PlannedRun(name, tuple(merged), ablation, evaluations, config))
     return runs
 
 
-def merge(overrides: Sequence[str]) -> list[str]:
+def merge_overrides(overrides: Sequence[str]) -> list[str]:
     """In order of their keys' first appearance, the last override of each."""
     return list({override.partition("=")[0]: override for override in overrides}.values())
 

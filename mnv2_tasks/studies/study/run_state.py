@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +21,11 @@ LOG = "study.log"  # what the run's processes printed
 
 class Step(NamedTuple):
     kind: str  # train, resume, or the name of an evaluation
-    command: list[str]
+    command: list[str]  # a verb of mnv2, and its arguments
     makes: Path  # there once the step is done
 
 
-def next_step(run: PlannedRun, folder: Path, tools: Path) -> Step | None:
+def next_step(run: PlannedRun, folder: Path) -> Step | None:
     """What is missing of a run, or None. A resume that failed is not tried again: training starts anew."""
     metrics = folder / "metrics.json"
     if not metrics.is_file():
@@ -34,13 +33,12 @@ def next_step(run: PlannedRun, folder: Path, tools: Path) -> Step | None:
         failed_before = bool(record.get("failed")) and record.get("last") == "resume"
         if (folder / "checkpoints" / "last.ckpt").is_file() and not failed_before:
             changes = [o for o in run.overrides if o.partition("=")[0] in HARMLESS]
-            command = [str(tools / "train.py"), f"resume={folder}", *changes]
-            return Step("resume", [sys.executable, *command], metrics)
-        return Step("train", [sys.executable, str(tools / "train.py"), *run.overrides], metrics)
+            return Step("resume", ["train", f"resume={folder}", *changes], metrics)
+        return Step("train", ["train", *run.overrides], metrics)
     for name, overrides in run.evaluations.items():
         if not (folder / name / "metrics.json").is_file():
-            command = [str(tools / "eval.py"), f"run={folder}", f"out={folder / name}", *overrides]
-            return Step(name, [sys.executable, *command], folder / name / "metrics.json")
+            command = ["eval", f"run={folder}", f"out={folder / name}", *overrides]
+            return Step(name, command, folder / name / "metrics.json")
     return None
 
 

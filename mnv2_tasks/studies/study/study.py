@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
-from mnv2_tasks.studies.study.plan import PlannedRun, plan, study_from
+from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
 from mnv2_tasks.studies.study.progress import Progress
 from mnv2_tasks.studies.study.run_state import changed_settings, next_step, set_aside
 from mnv2_tasks.studies.study.study_report import write_report
 
-TOOLS = Path(__file__).parents[3] / "tools"
+MNV2 = (sys.executable, "-P", "-m", "mnv2_tasks")  # -P: imports nothing from the folder of the call
 MOST_DEVICES = 1024  # trainer.devices=auto: all there are
 
 
@@ -25,7 +27,7 @@ def run_study(
     passed: Sequence[str] = (),
     *,
     narrowed: bool = False,
-    tools: Path = TOOLS,
+    program: Sequence[str] = MNV2,
     console: Console | None = None,
 ) -> bool:
     """Run what is missing, write the report, and return whether every run is done.
@@ -34,7 +36,7 @@ def run_study(
         config: conf/study.yaml, composed.
         passed: overrides of tools/train.py for every run.
         narrowed: see `study_from`.
-        tools: the folder of train.py and eval.py.
+        program: mnv2, as a command of its own.
 
     Raises:
         ConfigError: before anything runs: the study cannot work, or finished runs were trained with other settings.
@@ -42,23 +44,23 @@ def run_study(
     """
     console = console or Console(highlight=False, soft_wrap=True)
     study = study_from(OmegaConf.to_container(config.study), narrowed=narrowed, ablations=config.ablations)
-    runs = plan(study, passed)
+    runs = plan_runs(study, passed)
     data = "+".join(sorted({run.config.choices.data for run in runs}))
     name = config.choices.study
     folder = (Path(config.runs) / "studies" / name / data).absolute()
     slots = device_slots(config.jobs, _devices_each(runs), _cuda_devices())
     if config.dry:
-        _list(runs, folder, tools, console)
+        _list(runs, folder, console)
         return True
     with locked(folder, [run.name for run in runs]) as lock:
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
-        jobs = make_jobs(runs, folder, tools)
+        jobs = make_jobs(runs, folder)
         threads = max(1, len(os.sched_getaffinity(0)) // len(slots)) if len(slots) > 1 else None
         progress = Progress(f"{name} on {data}", jobs, len(slots), console)
         with progress.live:
             try:
                 run_jobs(
-                    jobs, slots=slots, threads=threads, tools=tools, lock=lock,
+                    jobs, slots=slots, threads=threads, program=program, lock=lock,
                     on_event=progress.event, on_tick=progress.refresh,
                 )  # fmt: skip
             except KeyboardInterrupt:
@@ -83,13 +85,14 @@ def _check_unchanged(runs: Sequence[PlannedRun], folder: Path, *, retrain: bool,
         )
 
 
-def _list(runs: Sequence[PlannedRun], folder: Path, tools: Path, console: Console) -> None:
+def _list(runs: Sequence[PlannedRun], folder: Path, console: Console) -> None:
     for run in runs:
         place = folder / run.name
-        step = next_step(run, place, tools)
+        step = next_step(run, place)
         lines = [f"{run.name}: {'to do' if step else 'done'}"]
         if step:
-            lines.append(" ".join(["python", *map(shlex.quote, step.command[1:])]))
+            verb, *arguments = step.command
+            lines.append(as_called_here(f"python tools/{verb}.py {shlex.join(arguments)}"))
         lines += [f"trained with other settings: {line}" for line in changed_settings(run, place)]
         for name, overrides in run.evaluations.items():
             if not (place / name / "metrics.json").is_file() and (step is None or step.kind != name):

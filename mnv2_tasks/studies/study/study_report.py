@@ -10,7 +10,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.studies.compare.compare import compare
 from mnv2_tasks.studies.study.jobs import Job
 from mnv2_tasks.studies.study.plan import Study
-from mnv2_tasks.studies.study.study_sections import ablations, evaluations, joint, widths
+from mnv2_tasks.studies.study.study_sections import SECTIONS
 
 
 def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Console) -> Path:
@@ -30,11 +30,11 @@ def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Conso
     for kinds, members in _related(jobs):
         title = study.title if len(kinds) > 1 else f"{study.title}: {kinds[0]}"
         parts += [f"## {title}", _comparison(title, members, out / "-".join(kinds), console)]
-    for section in (ablations, widths, joint, evaluations):
+    for name, make_section in SECTIONS.items():
         try:
-            parts += section(study, done, out)
+            parts += make_section(study, done, out)
         except (ConfigError, DataError, OSError, KeyError) as error:
-            parts.append(f"{section.__name__}: could not be made: {error}")
+            parts.append(f"{name}: could not be made: {error}")
             console.print(parts[-1], markup=False)
     path = out / "README.md"
     path.write_text("\n\n".join(part.strip() for part in parts) + "\n")

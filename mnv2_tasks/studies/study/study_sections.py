@@ -10,22 +10,22 @@ import torch
 
 from mnv2_tasks.build import task_kinds
 from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.latency import measure_alternately
-from mnv2_tasks.studies.compare.finished_run import SCORE_NAMES
-from mnv2_tasks.studies.compare.measure import device_name, rebuild
+from mnv2_tasks.studies.compare.measure import device_name, rebuild_network
 from mnv2_tasks.studies.study.jobs import Job
 from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.studies.study.plan import Study, build_on_meta
 
 
-def ablations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
+def compare_ablations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
     """Figure 6: the mean of each ablation over its seeds."""
     if len(study.ablations) < 2:
         return []
     parts = []
-    for title, task, kind, jobs in _by_task(done):
-        score = SCORE_NAMES[kind].key
+    for title, task, kind, jobs in _jobs_by_task(done):
+        score = KINDS[kind].SCORE
         scores: dict[str, list[float]] = {name: [] for name in study.ablations}
         for job in jobs:
             if job.run.ablation:
@@ -41,13 +41,13 @@ def ablations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
     return parts
 
 
-def widths(study: Study, done: Sequence[Job], out: Path) -> list[str]:
+def compare_widths(study: Study, done: Sequence[Job], out: Path) -> list[str]:
     """Figure 5: score against multiply-adds, a curve for each input size."""
     if len(study.widths) < 2 and len(study.sizes) < 2:
         return []
     parts = []
-    for title, task, kind, jobs in _by_task(done):
-        score = SCORE_NAMES[kind].key
+    for title, task, kind, jobs in _jobs_by_task(done):
+        score = KINDS[kind].SCORE
         points: dict[tuple[int, float, str], Point] = {}
         for job in jobs:
             config = job.run.config
@@ -70,7 +70,7 @@ def widths(study: Study, done: Sequence[Job], out: Path) -> list[str]:
     return parts
 
 
-def joint(study: Study, done: Sequence[Job], out: Path) -> list[str]:
+def compare_joint(study: Study, done: Sequence[Job], out: Path) -> list[str]:
     """Each task of a run of several beside the run of it alone, and one pass through them beside a pass for each."""
     alone = {}  # (task, *what else decides about a run) -> job
     for job in done:
@@ -87,13 +87,13 @@ def joint(study: Study, done: Sequence[Job], out: Path) -> list[str]:
             before, after = (score_of(one.folder, task, kinds[task]) for one in (single, job))
             share = after / before if before else math.nan
             numbers = [f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}", f"{share:.3f}"]
-            table.rows.append([task, SCORE_NAMES[kinds[task]].key, str(job.run.config.seed), *numbers])
+            table.rows.append([task, KINDS[kinds[task]].SCORE, str(job.run.config.seed), *numbers])
         if len(singles) == len(kinds) and passes is None:
-            passes = _passes(job, list(singles.values()))
+            passes = _pass_costs(job, list(singles.values()))
     return [part.to_markdown() for part in (table, passes) if part and part.rows]
 
 
-def evaluations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
+def compare_evaluations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
     """Table 7: the same weights, evaluated in several ways."""
     if not study.evaluations:
         return []
@@ -103,18 +103,26 @@ def evaluations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
         for task, kind in task_kinds(job.run.config).items():
             folders = [job.folder, *(job.folder / name for name in study.evaluations)]
             scores = [f"{score_of(folder, task, kind):.4f}" for folder in folders]
-            table.rows.append([job.run.name, SCORE_NAMES[kind].key, *scores])
+            table.rows.append([job.run.name, KINDS[kind].SCORE, *scores])
     return [table.to_markdown()]
+
+
+SECTIONS = {
+    "ablations": compare_ablations,
+    "widths": compare_widths,
+    "joint": compare_joint,
+    "evaluations": compare_evaluations,
+}
 
 
 def score_of(folder: Path, task: str, kind: str) -> float:
     """A finished run's score, or NaN if its metrics.json lacks it; the keys of several tasks have their names."""
-    metrics, key = json.loads((folder / "metrics.json").read_text()), SCORE_NAMES[kind].key
+    metrics, key = json.loads((folder / "metrics.json").read_text()), KINDS[kind].SCORE
     value = metrics.get(key, metrics.get(f"{task}/{key}"))
     return math.nan if value is None else float(value)
 
 
-def _by_task(done: Sequence[Job]) -> list[tuple[str, str, str, list[Job]]]:
+def _jobs_by_task(done: Sequence[Job]) -> list[tuple[str, str, str, list[Job]]]:
     """(<task>-<backbone>, task, kind, jobs) of the runs of one task."""
     groups: dict[tuple[str, str, str], list[Job]] = {}
     for job in done:
@@ -129,9 +137,9 @@ def _conditions(job: Job) -> tuple[str, str, int]:
     return job.run.ablation, job.run.config.choices.backbone, job.run.config.seed
 
 
-def _passes(shared: Job, singles: Sequence[Job]) -> Table:
+def _pass_costs(shared: Job, singles: Sequence[Job]) -> Table:
     """Costs of one image through the shared network, and through each task's own, one after the other."""
-    networks = [rebuild(job.folder / "weights.safetensors") for job in (shared, *singles)]
+    networks = [rebuild_network(job.folder / "weights.safetensors") for job in (shared, *singles)]
     calls = []
     for measured in networks:
         side, device = measured.fit.size, next(measured.network.parameters()).device

@@ -1,70 +1,111 @@
-"""Renamed tensors -> `Imported`: what every family needs after its tensors have our names."""
+"""Renamed tensors -> `Imported`: the settings and class names that every importer adds once tensors have our names."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, imagenet_names
+from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, coco_categories, imagenet_names
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.family import CLASSIFIER, Family
-from mnv2_tasks.weights.importers.imported import Imported
+from mnv2_tasks.weights.importers.family import CLASSIFIER, Family, Imported
 from mnv2_tasks.weights.importers.width import width_overrides
 
+SIZE = {"classification": 224, "ssdlite": 300, "mobile_deeplabv3": 513, "deeplabv3": 513}  # as published
 SIZE_IN_NAME = re.compile(r"mobilenet_v2_[\d.]+_(\d{2,3})(?!\d)")  # Google's, such as mobilenet_v2_0.75_160
 EVALUATION_CROP = 0.875  # of the shorter side, in all of these projects
 
 
-def complete(family: Family, state: dict[str, Tensor], num_classes: int, source: str) -> Imported:
-    """Add the counters of batches, the settings and the class names; TF's background class is dropped.
+def complete(
+    state: Mapping[str, Tensor],
+    *,
+    family: str,
+    task: str,
+    num_classes: int,
+    source: str,
+    overrides: list[str],
+    left_out: dict[str, str],
+    backbone: str = "mobilenet_v2",
+    shapes: dict[str, torch.Size] | None = None,
+    size: int | None = None,
+    note: str = "",
+) -> Imported:
+    """Add the counters of batches, the settings and the class names.
 
     Args:
         state: {our name: tensor}.
-        num_classes: outputs of their head.
+        num_classes: of the head, without a background that the importer took out.
+        source: the file, for messages and for the size that Google writes into names.
+        overrides: settings of layers and input that travel with the weights.
+        shapes: {our name: shape} of a backbone of one width; None: MobileNetV2's, whose channels tell the width.
+        size: side of the input in pixels, where the file says it; else that of the name or of the publication.
+        note: the end of the message when the shapes fit no network of ours.
 
     Raises:
         ConfigError: the backbone is not one of ours in every shape.
     """
-    left_out = {}
+    state = dict(state)
     for name in [name for name in state if name.endswith(".running_mean")]:  # old and converted files count no batches
         state.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
-    if family.background_first and num_classes == 1001:
-        for name in (f"{CLASSIFIER}.weight", f"{CLASSIFIER}.bias"):
-            state[name] = state[name][1:].clone()
-        left_out["classifier[0]"] = "the background class, which no image of ImageNet has"
-        num_classes = 1000
-    data, names = _classes(family.task, num_classes)
-    overrides = [f"task={family.task}", f"data={data}", f"backbone={family.backbone}"]
-    if family.shapes is None:
-        overrides += width_overrides(state, source, family.note)
+    if size is None:
+        in_name = SIZE_IN_NAME.search(source)
+        size = int(in_name[1]) if in_name else SIZE[task]
+    data, names = _classes(task, num_classes)
+    if shapes is None:
+        width = width_overrides(state, source, note)
     else:
-        _check_shapes(family, state, source)
-    overrides += _size(family.task, source) + family.overrides
-    return Imported(family.name, state, overrides, {family.task: names}, left_out)
+        width = []  # among the overrides
+        _check_shapes(state, shapes, f"{source}: the names are those of {family}", note)
+    settings = [f"task={task}", f"data={data}", f"backbone={backbone}", *width, f"imgsz={size}", *_fit(task, size)]
+    return Imported(family, state, settings + overrides, {task: names}, left_out)
+
+
+def complete_family(
+    family: Family, state: dict[str, Tensor], num_classes: int, source: str, left_out: dict[str, str]
+) -> Imported:
+    """`complete` with what a family says of its weights; TF's background class is dropped.
+
+    Raises:
+        ConfigError: the backbone is not one of ours in every shape.
+    """
+    if family.background_first and num_classes == 1001:
+        state = state | {name: state[name][1:].clone() for name in (f"{CLASSIFIER}.weight", f"{CLASSIFIER}.bias")}
+        left_out = left_out | {"classifier[0]": "the background class, which no image of ImageNet has"}
+        num_classes = 1000
+    return complete(
+        state,
+        family=family.name,
+        task=family.task,
+        num_classes=num_classes,
+        source=source,
+        overrides=family.overrides,
+        left_out=left_out,
+        backbone=family.backbone,
+        shapes=family.shapes,
+        note=family.note,
+    )
 
 
 def _classes(task: str, number: int) -> tuple[str, list[str]]:
-    """The data set that a head of so many classes belongs to, and their names."""
-    if (task, number) == ("classification", 1000):
-        return "imagenet", imagenet_names()
-    if (task, number) == ("mobile_deeplabv3", len(VOC_SEGMENTATION)):
-        return "voc", VOC_SEGMENTATION
-    return "folder", [f"class {index}" for index in range(number)]
+    """The data set whose list has so many classes, and their names; numbers for somebody's own."""
+    data, names = {
+        "classification": ("imagenet", imagenet_names()),
+        "ssdlite": ("coco", list(coco_categories().values())),
+    }.get(task, ("voc", VOC_SEGMENTATION))
+    return (data, names) if number == len(names) else ("folder", [f"class {index}" for index in range(number)])
 
 
-def _size(task: str, source: str) -> list[str]:
-    in_name = SIZE_IN_NAME.search(source)
-    if task == "mobile_deeplabv3":
-        return [f"imgsz={in_name[1] if in_name else 513}", "input.fit=pad"]
-    size = int(in_name[1]) if in_name else 224
-    return [f"imgsz={size}", "input.fit=centre_crop", f"input.resize={round(size / EVALUATION_CROP)}"]
+def _fit(task: str, size: int) -> list[str]:
+    """How an image becomes the input."""
+    if task == "classification":
+        return ["input.fit=centre_crop", f"input.resize={round(size / EVALUATION_CROP)}"]
+    return ["input.fit=square"] if task == "ssdlite" else ["input.fit=pad"]
 
 
-def _check_shapes(family: Family, state: dict[str, Tensor], source: str) -> None:
-    assert family.shapes is not None
-    wrong = [name for name, shape in family.shapes.items() if name not in state or state[name].shape != shape]
+def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], subject: str, note: str) -> None:
+    wrong = [name for name, shape in shapes.items() if name not in state or state[name].shape != shape]
     if wrong:
         raise ConfigError(
-            f"{source}: the names are those of {family.name}, but {len(wrong)} tensors are missing or of another "
-            f"shape, such as {wrong[0]}: another network of its kind{family.note}"
+            f"{subject}, but {len(wrong)} tensors are missing or of another shape, such as {wrong[0]}: "
+            f"another network of its kind{note}"
         )

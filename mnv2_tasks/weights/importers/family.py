@@ -1,8 +1,9 @@
-"""A family: one public layout of weights, as a map from its modules to ours and the settings that travel with it."""
+"""What is known of others' weights before a file is read, and what an importer makes of the file."""
 
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 CLASSIFIER = "tasks.classification.head.linear"
 DEEPLAB = "tasks.mobile_deeplabv3.head"
@@ -17,6 +18,8 @@ TF_INPUT = ["input.mean=[127.5,127.5,127.5]", "input.std=[127.5,127.5,127.5]"]
 
 
 class Family(NamedTuple):
+    """One public layout of weights: a map from its modules to ours, and the settings that travel with it."""
+
     name: str
     task: str
     backbone: str  # the name of its file in conf/backbone
@@ -27,6 +30,20 @@ class Family(NamedTuple):
     shapes: dict[str, torch.Size] | None = None  # {our name: shape} of a backbone of one width
     background_first: bool = False  # with 1001 classes, class 0 is TF's background
     note: str = ""  # ends the message about a file that is nearly of this family
+
+
+class Imported(NamedTuple):
+    """Somebody else's weights, converted.
+
+    The overrides carry what must travel with the weights: width, padding rule, batch-norm epsilon, input
+    normalisation and size. Composing the training config with them gives the network that the state fits strictly.
+    """
+
+    family: str  # where the layout comes from, such as "torchvision" or "TF slim"
+    state: dict[str, Tensor]  # {our name: tensor}: backbone.* and tasks.<task>.head.*, statistics included
+    overrides: list[str]  # such as ["task=classification", "data=imagenet", "width=1.0", "backbone.padding=same"]
+    class_names: dict[str, list[str]]  # {task: names in the order of the head's outputs}
+    left_out: dict[str, str] = {}  # {their name: why it was not taken}
 
 
 def in_network_order(final: bool = True) -> list[str]:

@@ -15,28 +15,27 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.complete import complete
-from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, in_network_order
+from mnv2_tasks.weights.importers.complete import complete_family
+from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, Imported, in_network_order
 from mnv2_tasks.weights.importers.huggingface import CLASSIFICATION, SEGMENTATION
-from mnv2_tasks.weights.importers.imported import Imported
 
 BACKBONE_EPS, HEAD_EPS = 1e-3, 1e-5  # what TF_LAYERS and DeepLabV3Head say
 BRANCHES = [f"{DEEPLAB}.{part}.0" for part in ("pointwise", "pool", "project")]
 
 
-class Layout(NamedTuple):
+class FoldedLayout(NamedTuple):
     family: Family
     convolutions: list[str]  # ours, in the file's order: those that a norm follows
     head: str  # the last one
 
 
 LAYOUTS = [
-    Layout(
+    FoldedLayout(
         CLASSIFICATION._replace(name="TensorFlow's MobileNetV2, folded"),
         in_network_order()[::2],
         CLASSIFIER,
     ),
-    Layout(
+    FoldedLayout(
         SEGMENTATION._replace(name="TensorFlow's Mobile-DeepLabv3, folded"),
         in_network_order(final=False)[::2] + BRANCHES,
         f"{DEEPLAB}.logits",
@@ -68,10 +67,10 @@ def read_npz(path: Path) -> Imported:
         state |= {f"{norm}.{leaf}": tensor for leaf, tensor in _bias_as_norm(arrays[f"{n:03d}_b"], norm).items()}
     weight, bias = arrays[f"{len(convolutions):03d}_w"], arrays[f"{len(convolutions):03d}_b"]
     state |= {f"{head}.weight": weight.flatten(1) if head == CLASSIFIER else weight, f"{head}.bias": bias}
-    return complete(family, state, len(bias), str(path))
+    return complete_family(family, state, len(bias), str(path), left_out={})
 
 
-def _layout(names: Collection[str], path: Path) -> Layout:
+def _layout(names: Collection[str], path: Path) -> FoldedLayout:
     for layout in LAYOUTS:
         if set(names) == {f"{n:03d}_{kind}" for n in range(len(layout.convolutions) + 1) for kind in "wb"}:
             return layout

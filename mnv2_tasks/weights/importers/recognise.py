@@ -9,10 +9,12 @@ from torch import Tensor
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers import d_li14_tonylins as flat
 from mnv2_tasks.weights.importers import huggingface, timm, torchvision
-from mnv2_tasks.weights.importers.complete import complete
-from mnv2_tasks.weights.importers.family import Family
-from mnv2_tasks.weights.importers.imported import Imported
-from mnv2_tasks.weights.importers.unwrap import common_prefix, unwrap
+from mnv2_tasks.weights.importers.complete import complete_family
+from mnv2_tasks.weights.importers.family import Family, Imported
+
+# What training scripts put around a state_dict
+AVERAGED = ("state_dict_ema", "model_ema")  # timm's, torchvision's
+PLAIN = ("state_dict", "model", "model_state_dict", "net")
 
 
 def families() -> Iterator[Family]:
@@ -37,7 +39,7 @@ def recognise(content: Mapping[str, Any], source: str) -> Imported:
     Raises:
         ConfigError: the layout is of no family known, or nearly of one but of another network.
     """
-    theirs, others = unwrap(content, source)
+    theirs, others = _unwrap(content, source)
     family, theirs = _family_of(theirs, source)
     state: dict[str, Tensor] = {}
     unused: dict[str, str] = {}
@@ -49,8 +51,41 @@ def recognise(content: Mapping[str, Any], source: str) -> Imported:
             state[f"{family.modules[module]}.{leaf}"] = _plain(tensor)
     if f"{family.head}.bias" not in theirs:
         raise ConfigError(f"{source}: {family.head}.bias, of the classifier of {family.name}, is missing")
-    imported = complete(family, state, len(theirs[f"{family.head}.bias"]), source)
-    return imported._replace(left_out=others | unused | imported.left_out)
+    return complete_family(family, state, len(theirs[f"{family.head}.bias"]), source, others | unused)
+
+
+def _unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state_dict in a file, and {entry left out: why}.
+
+    Averaged weights are preferred: it is their score that projects report.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if _is_state(content):
+        return dict(content), {}
+    entries = content if isinstance(content, Mapping) else {}
+    found = [key for key in (*AVERAGED, *PLAIN) if _is_state(entries.get(key))]
+    if not found:
+        holds = ", ".join(str(key) for key in list(entries)[:8]) or type(content).__name__
+        raise ConfigError(
+            f"{source}: no weights in it: neither {{name: tensor}} nor an entry {', '.join((*AVERAGED, *PLAIN))}. "
+            f"It holds: {holds}"
+        )
+    best, *others = found
+    state = {name: tensor for name, tensor in entries[best].items() if name != "n_averaged"}  # torch's AveragedModel
+    reason = f"its moving average, {best}, was taken instead" if best in AVERAGED else f"{best} was taken instead"
+    return state, dict.fromkeys(others, reason)
+
+
+def _common_prefix(state: Mapping[str, Tensor]) -> str:
+    """What every name starts with, such as "module." of DataParallel and "_orig_mod." of torch.compile; else ""."""
+    first = {name.partition(".")[0] for name in state if "." in name}
+    return f"{first.pop()}." if len(first) == 1 and all("." in name for name in state) else ""
+
+
+def _is_state(content: Any) -> bool:
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -69,7 +104,7 @@ def _family_of(state: dict[str, Tensor], source: str) -> tuple[Family, dict[str,
                 return family, state
             shared = len(modules & family.modules.keys()) / len(modules | family.modules.keys())
             closest.append((shared, family, modules))
-        prefix = common_prefix(state)
+        prefix = _common_prefix(state)
         if not prefix:
             break
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}

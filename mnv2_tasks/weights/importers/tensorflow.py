@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.imported import Imported
+from mnv2_tasks.weights.importers.complete import complete
+from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.weights.importers.tensorflow_names import (
     SHADOW,
     check_anchors,
@@ -20,7 +21,6 @@ from mnv2_tasks.weights.importers.tensorflow_names import (
     place,
     recognise_layout,
 )
-from mnv2_tasks.weights.importers.tf_settings import with_settings
 
 _SUFFIX = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 
@@ -97,8 +97,14 @@ def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source:
         )
     if not classes:
         raise ConfigError(f"{source}: the biases of the last layer are missing, which tell the number of classes")
-    return with_settings(
-        state, family=layout.family, task=layout.task, num_classes=classes, source=source, left_out=left_out
+    return complete(
+        state,
+        family=layout.family,
+        task=layout.task,
+        num_classes=classes,
+        source=source,
+        overrides=layout.overrides,
+        left_out=left_out,
     )
 
 

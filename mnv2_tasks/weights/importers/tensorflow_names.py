@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.weights.importers.family import TF_INPUT, TF_LAYERS
 
 SHADOW = "/ExponentialMovingAverage"  # slim evaluates with these; batch-norm statistics have none
 COCO_COLUMNS = 91  # background, then COCO's ids 1 to 90, gaps included
@@ -31,11 +32,12 @@ class Place(NamedTuple):
     convert: Callable[[Tensor], Tensor]
 
 
-class Layout(NamedTuple):
+class TensorFlowLayout(NamedTuple):
     """The naming scheme of one code base. Keys are patterns of whole layer names, values our names of them."""
 
     family: str
     task: str  # conf/task/<task>.yaml
+    overrides: list[str]  # the settings that travel with such weights
     normalised: dict[str, str]  # convolutions with a batch norm
     biased: dict[str, tuple[str, Callable[[Tensor], Tensor]]]  # output convolutions, and the order of their channels
 
@@ -78,9 +80,10 @@ def _backbone(scope: str) -> dict[str, str]:
     }
 
 
-SLIM = Layout(
+SLIM = TensorFlowLayout(
     family="TF slim",
     task="classification",
+    overrides=TF_LAYERS + TF_INPUT,
     normalised=_backbone("MobilenetV2"),
     biased={"MobilenetV2/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
 )
@@ -90,9 +93,17 @@ _EXTRAS = {
     for i in range(4)
     for step, kind, part in [(1, r"1x1_\d+", "0"), (2, r"3x3_s2_\d+_depthwise", "1.0"), (2, r"3x3_s2_\d+", "1.1")]
 }
-SSDLITE = Layout(
+SSDLITE = TensorFlowLayout(
     family="TF Object Detection API",
     task="ssdlite",
+    overrides=[
+        "backbone.padding=same",
+        "backbone.norm_eps=1e-3",
+        "backbone.norm_momentum=0.0003",  # it trains the whole network at 0.9997, the others the backbone at 0.997
+        "tasks.ssdlite.head.padding=same",
+        "tasks.ssdlite.scores=sigmoid",
+        *TF_INPUT,
+    ],
     normalised={
         **_backbone("FeatureExtractor/MobilenetV2"),
         **_EXTRAS,
@@ -107,13 +118,14 @@ SSDLITE = Layout(
 )
 
 
-def _deeplab(task: str) -> Layout:
+def _deeplab(task: str) -> TensorFlowLayout:
     head = f"tasks.{task}.head"
     backbone = _backbone("MobilenetV2")
     del backbone["MobilenetV2/Conv_1"]  # past the map that DeepLab reads
-    return Layout(
+    return TensorFlowLayout(
         family="TF DeepLab",
         task=task,
+        overrides=TF_LAYERS + TF_INPUT,
         normalised={
             **backbone,
             "image_pooling": f"{head}.pool",
@@ -128,7 +140,7 @@ def _deeplab(task: str) -> Layout:
 MOBILE_DEEPLAB, DEEPLAB = _deeplab("mobile_deeplabv3"), _deeplab("deeplabv3")
 
 
-def recognise_layout(variables: Iterable[str], source: str) -> Layout:
+def recognise_layout(variables: Iterable[str], source: str) -> TensorFlowLayout:
     """The naming scheme of a checkpoint with these variables.
 
     Raises:
@@ -164,7 +176,7 @@ def recognise_layout(variables: Iterable[str], source: str) -> Layout:
     )
 
 
-def place(variable: str, layout: Layout) -> Place | None:
+def place(variable: str, layout: TensorFlowLayout) -> Place | None:
     """Where a trained variable goes. None: it belongs to no layer of our network.
 
     Args:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.family import TF_INPUT, in_network_order
-from mnv2_tasks.weights.importers.imported import Imported
+from mnv2_tasks.weights.importers.complete import complete
+from mnv2_tasks.weights.importers.family import TF_INPUT, TF_LAYERS, Imported, in_network_order
 from mnv2_tasks.weights.importers.npz import BACKBONE_EPS, HEAD_EPS
-from mnv2_tasks.weights.importers.tf_settings import with_settings
 
 BACKBONE = [name.removesuffix(".0") for name in in_network_order(final=False)[::2]]  # convolution and norm
 # what MobileNetV2 does besides convolving. Anything else, such as a MUL that rescales the input, is not in our network
@@ -178,14 +177,14 @@ def _convert(graph: _Graph) -> Imported:
     state[f"tasks.{task}.head.{head}.weight"] = rows[background:]
     state[f"tasks.{task}.head.{head}.bias"] = output.bias[background:]
     size, pixels = graph.input()
-    return with_settings(
+    return complete(
         state,
         family="TFLite",
         task=task,
         num_classes=len(rows) - background,
         source=graph.source,
         size=size,
-        pixels=pixels,
+        overrides=TF_LAYERS + pixels,
         left_out={"logit 0": "the background class, which no image of ImageNet has"} if background else {},
     )
 

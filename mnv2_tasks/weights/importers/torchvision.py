@@ -31,7 +31,7 @@ MOBILENET_V2 = Family(
 )
 
 
-class Network(NamedTuple):
+class TorchvisionNetwork(NamedTuple):
     """A network whose layers our backbone takes from torchvision."""
 
     build: Callable[..., nn.Module]
@@ -42,12 +42,12 @@ class Network(NamedTuple):
 
 HIDDEN = dict.fromkeys(["classifier.0", "classifier.3"], "a classifier of two layers, ours has one")
 NETWORKS = {  # in conf/backbone
-    **{f"resnet{depth}": Network(partial(ResNet, depth=depth), "fc") for depth in (18, 34, 50, 101)},
-    "mobilenet_v3_small": Network(MobileNetV3Small, "classifier.3", HIDDEN),
-    "mobilenet_v3_large": Network(MobileNetV3Large, "classifier.3", HIDDEN),
-    "efficientnet_b0": Network(EfficientNetB0, "classifier.1"),
-    "shufflenet_v2": Network(partial(ShuffleNetV2, width=1.0), "fc", overrides=["width=1.0"]),
-    "mnasnet": Network(partial(MnasNet, width=1.0), "classifier.1", overrides=["width=1.0"]),
+    **{f"resnet{depth}": TorchvisionNetwork(partial(ResNet, depth=depth), "fc") for depth in (18, 34, 50, 101)},
+    "mobilenet_v3_small": TorchvisionNetwork(MobileNetV3Small, "classifier.3", HIDDEN),
+    "mobilenet_v3_large": TorchvisionNetwork(MobileNetV3Large, "classifier.3", HIDDEN),
+    "efficientnet_b0": TorchvisionNetwork(EfficientNetB0, "classifier.1"),
+    "shufflenet_v2": TorchvisionNetwork(partial(ShuffleNetV2, width=1.0), "fc", overrides=["width=1.0"]),
+    "mnasnet": TorchvisionNetwork(partial(MnasNet, width=1.0), "classifier.1", overrides=["width=1.0"]),
 }
 
 
