@@ -36,15 +36,14 @@ def test_a_training_run_imports_nothing_that_it_does_not_need(tmp_path):
     assert not loaded & set(UNNEEDED)
 
 
-def test_start_up_is_told_in_times_of_the_imports_alone(tmp_path, monkeypatch):
+def test_start_up_is_told_in_times_of_the_imports_alone(monkeypatch):
     monkeypatch.setattr(startup, "IMPORTS", "import json")
     monkeypatch.setattr(startup, "first_step", lambda task, runs: ["-c", "import csv, json"])
-    found, imported = startup.measure(OmegaConf.create({"quick": True, "repeats": None, "threads": 1}), tmp_path)
+    (found,) = startup.measure(OmegaConf.create({"quick": True, "repeats": None, "threads": 1}))
     assert [row[0] for row in found.rows] == [
         "import json",
         "train.py --help",
         "train.py task=classification, first step",
     ]
-    assert found.rows[0][3:] == [1.0, 1.0]
+    assert found.rows[0][2] == 1.0
     assert all(seconds > 0 for row in found.rows for seconds in row[1:])
-    assert "csv" in [row[0] for row in imported.rows]

@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 PARTS = {
     "train": "images per second of a training step, and of the whole loop",
-    "data": "images per second from files to batches, the loader's memory, streaming",
-    "eval": "COCO's numbers, mean IoU, several scales",
+    "data": "images per second from files to batches",
+    "eval": "COCO's numbers, mean IoU",
     "infer": "latency and memory of every task in every runtime",
     "startup": "seconds to --help and to the first training step",
-    "scale": "time and memory as images, batches, classes, objects and data sets grow",
+    "scale": "time and memory as images, batches, classes, objects and annotations grow",
 }
 
 
 def bench(config: DictConfig) -> list[Table]:
-    """Measure one part, print its tables, and write them beside its plots into a folder.
+    """Measure one part, print its tables, and write them into a folder.
 
     Raises:
         ConfigError: there is no such part.
@@ -48,7 +48,7 @@ def bench(config: DictConfig) -> list[Table]:
     heading = f"{machine()}; {'quick: shows that it runs, not how fast' if config.quick else PARTS[config.what]}"
     console = Console()
     console.print(heading, highlight=False)
-    tables = import_module(f"mnv2_tasks.bench.{config.what}").measure(config, out)
+    tables = import_module(f"mnv2_tasks.bench.{config.what}").measure(config)
     for table in tables:
         table.show(console)
     text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])

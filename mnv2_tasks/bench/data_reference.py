@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision import transforms, tv_tensors
-from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.io import ImageReadMode, decode_image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms import v2
 
@@ -23,51 +23,29 @@ Batch = Callable[[list[int]], Any]  # indices -> what goes into the network
 
 
 def classification(source: FileSource, size: int) -> Batch:
-    records, _ = source.verified("train")
-    preset = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(size, antialias=True),
-            transforms.RandomHorizontalFlip(),
-            transforms.PILToTensor(),
-            transforms.ConvertImageDtype(torch.float),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-    return lambda indices: default_collate(
-        [(preset(_picture(records.files[i])), int(records.labels[i])) for i in indices]
-    )
+    to_float = [transforms.PILToTensor(), transforms.ConvertImageDtype(torch.float)]
+    crop = [transforms.RandomResizedCrop(size, antialias=True), transforms.RandomHorizontalFlip()]
+    return _classified(source, _picture, transforms.Compose([*crop, *to_float, transforms.Normalize(MEAN, STD)]))
 
 
 def classification_tensors(source: FileSource, size: int) -> Batch:
     """`--backend tensor --use-v2`"""
+    crop = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()]
+    preset = v2.Compose([*crop, v2.ToDtype(torch.float, scale=True), v2.Normalize(MEAN, STD)])
+    return _classified(source, lambda file: decode_image(file, ImageReadMode.RGB), preset)
+
+
+def _classified(source: FileSource, read: Callable[[str], Any], preset: Callable[[Any], Tensor]) -> Batch:
     records, _ = source.verified("train")
-    preset = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.ToDtype(torch.float, scale=True),
-            v2.Normalize(MEAN, STD),
-        ]
-    )
-    return lambda indices: default_collate(
-        [(preset(_tensor(records.files[i])), int(records.labels[i])) for i in indices]
-    )
+    return lambda indices: default_collate([(preset(read(records.files[i])), int(records.labels[i])) for i in indices])
 
 
 def detection(source: FileSource, size: int) -> Batch:
     """The preset `ssdlite`; its model normalises and resizes."""
     records, _ = source.verified("train")
-    preset = v2.Compose(
-        [
-            v2.RandomIoUCrop(),
-            v2.RandomHorizontalFlip(),
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float, scale=True),
-            v2.ConvertBoundingBoxFormat(tv_tensors.BoundingBoxFormat.XYXY),
-            v2.SanitizeBoundingBoxes(),
-            v2.ToPureTensor(),
-        ]
-    )
+    augment = [v2.RandomIoUCrop(), v2.RandomHorizontalFlip(), v2.PILToTensor(), v2.ToDtype(torch.float, scale=True)]
+    boxes_format = v2.ConvertBoundingBoxFormat(tv_tensors.BoundingBoxFormat.XYXY)
+    preset = v2.Compose([*augment, boxes_format, v2.SanitizeBoundingBoxes(), v2.ToPureTensor()])
     model = GeneralizedRCNNTransform(size, size, MEAN, STD, size_divisible=1, fixed_size=(size, size))
 
     def sample(index: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -86,22 +64,12 @@ def detection(source: FileSource, size: int) -> Batch:
 def segmentation(source: FileSource, size: int) -> Batch:
     """Scaled by 0.5 to 2 as ours; the reference scales a base size by as much."""
     records, sizes = source.verified("train")
-    shorter = int(sizes.min())
-    fill: dict[Any, Any] = {tv_tensors.Image: [round(255 * mean) for mean in MEAN], tv_tensors.Mask: IGNORE}
-    fill |= {Image.Image: tuple(fill[tv_tensors.Image])}
+    shorter, grey = int(sizes.min()), [round(255 * mean) for mean in MEAN]
+    fill: dict[Any, Any] = {tv_tensors.Image: grey, Image.Image: tuple(grey), tv_tensors.Mask: IGNORE}
     dtypes: dict[Any, Any] = {tv_tensors.Image: torch.float, tv_tensors.Mask: torch.int64, "others": None}
-    preset = v2.Compose(
-        [
-            v2.RandomResize(shorter // 2, 2 * shorter),
-            v2.RandomHorizontalFlip(),
-            v2.RandomCrop(size, pad_if_needed=True, fill=fill),
-            v2.PILToTensor(),
-            v2.ToImage(),
-            v2.ToDtype(dtypes, scale=True),
-            v2.Normalize(MEAN, STD),
-            v2.ToPureTensor(),
-        ]
-    )
+    crop = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, pad_if_needed=True, fill=fill)]
+    to_float = [v2.PILToTensor(), v2.ToImage(), v2.ToDtype(dtypes, scale=True), v2.Normalize(MEAN, STD)]
+    preset = v2.Compose([v2.RandomResize(shorter // 2, 2 * shorter), *crop, *to_float, v2.ToPureTensor()])
 
     def sample(index: int) -> Any:
         mask = tv_tensors.Mask(v2.functional.pil_to_tensor(Image.open(records.masks[index])))
@@ -115,5 +83,8 @@ def _picture(file: str) -> Image.Image:
         return Image.open(opened).convert("RGB")
 
 
-def _tensor(file: str) -> Tensor:
-    return decode_image(read_file(file), ImageReadMode.RGB)
+REFERENCES: dict[str, dict[str, Callable[[FileSource, int], Batch]]] = {
+    "classification": {"torchvision, Pillow": classification, "torchvision, tensors": classification_tensors},
+    "detection": {"torchvision, v2 on Pillow": detection},
+    "segmentation": {"torchvision, v2 on Pillow": segmentation},
+}

@@ -1,56 +1,123 @@
 """what=eval: from predictions to numbers."""
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from functools import partial
+from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from mnv2_tasks.bench.eval_coco import coco
-from mnv2_tasks.build import build_network
-from mnv2_tasks.config.compose import compose
-from mnv2_tasks.contracts import IGNORE, Frames, SegmentationBatch
+from mnv2_tasks.bench.networks import noise, our_batch
+from mnv2_tasks.bench.turns import Turns, table_rows, take_turns
+from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.metrics.coco_map import KEYS, CocoMAP
 from mnv2_tasks.metrics.mean_iou import MeanIoU
-from mnv2_tasks.network.cost import LiveBytes
-from mnv2_tasks.tasks.segmentation import SegmentationTask
+from mnv2_tasks.network.latency import by_turns, times_as_fast
 
-SIDE, CLASSES = 513, 21
-CELLS = 33  # of the logits: output stride 16
-TASK = "mobile_deeplabv3"
-SCALES = ([1.75], [1.0, 1.75], [0.75, 1.0, 1.25, 1.75], [0.5, 0.75, 1.0, 1.25, 1.5, 1.75])
+DETECTIONS, CATEGORIES, OBJECTS = 100, 80, 7.2  # of COCO: detections and objects of an image
+SIDE, CLASSES = 513, 21  # of class maps
 
 
-def measure(config: DictConfig, out: Path) -> list[Table]:
+def measure(config: DictConfig) -> list[Table]:
     quick, repeats = config.quick, config.repeats
     return [
         coco(images=50 if quick else 5000, rounds=repeats or (1 if quick else 3)),
         segmentation(images=1 if quick else 4, rounds=repeats or (2 if quick else 15)),
-        views(SCALES[:2] if quick else SCALES),
     ]
 
 
+def evaluated(backend: str, images: int, turns: Iterable[None]) -> list[float | None]:
+    """A contestant, which returns COCO's numbers."""
+    truth, results = coco_like(images)
+    numbers: list[float | None] = []
+    for _ in turns:
+        numbers = coco_numbers(truth, results, backend)
+    return numbers
+
+
+def coco(images: int, rounds: int) -> Table:
+    backends = {"pycocotools": "pycocotools", "ours: hotcoco": "hotcoco"}
+    contestants = {name: partial(evaluated, backend, images) for name, backend in backends.items()}
+    found = take_turns(contestants, rounds=rounds, warmup=0, threads=torch.get_num_threads())
+    first = found["pycocotools"]
+
+    def cells(name: str, turns: Turns) -> list[Any]:
+        seconds = turns.percentile(50), median(turns.processor)
+        ratios = turns.times_as_fast_as(first), turns.times_as_fast_as(first, processor=True)
+        difference = None if isinstance(first, str) else _difference(first.answer, turns.answer)
+        return [*seconds, *ratios, turns.peak_bytes // 2**20, difference]
+
+    return Table(
+        f"COCO's twelve numbers of {images:,} images with {DETECTIONS} detections each",
+        ["by", "wall, s", "processor, s", "faster by", "by processor", "peak, MiB", "numbers"],
+        table_rows(found, cells),
+        [
+            f"Medians of {rounds} rounds by turns, each in a process of its own. From each image's detections as an "
+            "array to the numbers, conversions included. The peak is beyond what the detections and objects take."
+        ],
+    )
+
+
+def _difference(numbers: list[float | None], others: list[float | None]) -> str:
+    largest = max(abs((a or 0) - (b or 0)) for a, b in zip(numbers, others))
+    return "identical" if numbers == others else f"differ by {largest:.0e}"
+
+
+def coco_like(images: int) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
+    """A ground truth in COCO's format, 1 % of it crowds, and `CocoMAP.results`; scores have three digits, so tie."""
+    rng = np.random.default_rng(0)
+    count = round(images * OBJECTS)
+    image_ids = np.sort(rng.choice(600_000, images, replace=False)) + 1
+    owners, labels = np.sort(rng.integers(images, size=count)), rng.integers(CATEGORIES, size=count)
+    boxes, crowd = _xywh(rng, count), rng.random(count) < 0.01
+    areas = 0.7 * boxes[:, 2] * boxes[:, 3]
+    rows = zip(image_ids[owners].tolist(), (labels + 1).tolist(), boxes.tolist(), areas.tolist(), crowd.tolist())
+    truth = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 480, "width": 640} for i in image_ids.tolist()],
+        "categories": [{"id": i + 1, "name": f"class {i}"} for i in range(CATEGORIES)],
+        "annotations": [
+            {"id": number, "image_id": i, "category_id": label, "bbox": box, "area": area, "iscrowd": int(is_crowd)}
+            for number, (i, label, box, area, is_crowd) in enumerate(rows, start=1)
+        ],
+    }
+    results = {}
+    ends = np.searchsorted(owners, np.arange(images + 1))
+    for image_id, start, end in zip(image_ids.tolist(), ends, ends[1:]):
+        near = np.repeat(np.arange(start, end), 3)[:DETECTIONS]  # three near each object, the rest anywhere
+        found, classes = _xywh(rng, DETECTIONS), rng.integers(CATEGORIES, size=DETECTIONS)
+        found[: len(near)] = boxes[near] * rng.normal(1, 0.05, (len(near), 4))
+        classes[: len(near)] = labels[near]
+        results[image_id] = np.column_stack([found, rng.random(DETECTIONS).round(3), classes])
+    return truth, results
+
+
+def _xywh(rng: np.random.Generator, count: int) -> np.ndarray:
+    return np.column_stack([rng.uniform(0, 500, (count, 2)), np.exp(rng.normal(4, 1, (count, 2)))])
+
+
+def coco_numbers(truth: dict[str, Any], results: dict[int, np.ndarray], backend: str) -> list[float | None]:
+    """COCO's twelve."""
+    metric = CocoMAP(truth, backend=backend)
+    metric.results = results
+    numbers = metric.compute()
+    return [numbers[key] for key in KEYS]
+
+
 def segmentation(images: int, rounds: int) -> Table:
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.randint(0, CLASSES, (images, 1, 12, 12), generator=generator).float()
-    masks = F.interpolate(coarse, size=(SIDE, SIDE))[:, 0].byte()
-    masks[torch.rand(masks.shape, generator=generator) < 0.05] = IGNORE
-    wrong = torch.randint(0, CLASSES, masks.shape, generator=generator)
-    found = torch.where((torch.rand(masks.shape, generator=generator) < 0.2) | (masks == IGNORE), wrong, masks.long())
-    sizes = torch.tensor([[SIDE, SIDE]] * images)
-    frames = Frames((SIDE, SIDE), sizes, sizes)
-    batch = SegmentationBatch(masks[:, None], masks, torch.arange(images), frames)
-    logits = torch.randn(images, CLASSES, CELLS, CELLS, generator=generator)
-    names = [str(i) for i in range(CLASSES)]
-    task = SegmentationTask(head=torch.nn.Identity(), class_names=names)
+    torch.manual_seed(0)
+    batch = our_batch("mobile_deeplabv3", noise(images, SIDE, CLASSES))
+    chance, wrong = torch.rand(batch.masks.shape), torch.randint(0, CLASSES, batch.masks.shape)
+    found = torch.where(chance < 0.2, wrong, batch.masks.long())
+    masks = torch.where(chance > 0.95, IGNORE, batch.masks).byte()
+    batch = batch._replace(masks=masks)
 
     def ours() -> Tensor:
-        metric = MeanIoU(names)
+        metric = MeanIoU([str(i) for i in range(CLASSES)])
         metric.update(list(found), batch)
         return torch.from_numpy(metric.confusion)
 
@@ -59,59 +126,19 @@ def segmentation(images: int, rounds: int) -> Table:
         metric.update(found, masks.long())
         return metric.confmat
 
-    def argmax() -> Tensor:
-        return F.interpolate(logits, size=(SIDE, SIDE), mode="bilinear", align_corners=True).argmax(1)
-
-    tables = [
-        ("confusion", "ours", ours),
-        ("confusion", "torchmetrics, validate_args=False", lambda: torchmetrics(validate_args=False)),
-        ("confusion", "torchmetrics", lambda: torchmetrics(validate_args=True)),
-        ("class map from logits", "ours", lambda: torch.stack(task.results(logits, frames))),
-        ("class map from logits", "interpolate, argmax", argmax),
-    ]
-    taken, agree = _by_turns([call for *_, call in tables], rounds)
-    own = {what: seconds for (what, by, _), seconds in zip(tables, taken) if by == "ours"}
-    answers = {what: answer for (what, by, _), answer in zip(tables, agree) if by == "ours"}
+    contestants = {
+        "ours": ours,
+        "torchmetrics, validate_args=False": partial(torchmetrics, validate_args=False),
+        "torchmetrics": partial(torchmetrics, validate_args=True),
+    }
+    seconds = by_turns(contestants, rounds=rounds, warmup=1)
     rows = []
-    for (what, by, _), seconds, answer in zip(tables, taken, agree):
-        ratio = statistics.median(theirs / mine for theirs, mine in zip(seconds, own[what]))
-        same = (answer == answers[what]).double().mean().item()
-        equal = "" if by == "ours" else "all" if same == 1 else f"{100 * same:.4f} %"
-        rows.append([what, by, 1e3 * statistics.median(seconds) / images, None if by == "ours" else ratio, equal])
+    for name, taken in seconds.items():
+        equal = "all" if torch.equal(contestants[name](), ours()) else "DIFFERENT"
+        rows.append(["confusion", name, 1e3 * median(taken) / images, times_as_fast(seconds["ours"], taken), equal])
     return Table(
         f"Segmentation, {SIDE} x {SIDE} pixels, {CLASSES} classes, {images} images at once",
         ["what", "by", "ms/image", "ours is faster by", "equal to ours"],
         rows,
-        [f"Medians of {rounds} rounds by turns. Ours also keeps each image's counts. Class maps may differ in ties."],
-    )
-
-
-def _by_turns(calls: Sequence[Callable[[], Tensor]], rounds: int) -> tuple[list[list[float]], list[Tensor]]:
-    """Seconds of each call in each round, and what each returned."""
-    answers = [call() for call in calls]  # also warms up
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, seconds in zip(calls, taken):
-            began = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - began)
-    return taken, answers
-
-
-def views(several: Sequence[list[float]]) -> Table:
-    config = compose("train", [f"task={TASK}", f"imgsz={SIDE}"])
-    network = build_network(config, {TASK: [str(i) for i in range(CLASSES)]}).eval().to("meta")
-    images = torch.empty(1, 3, SIDE, SIDE, dtype=torch.uint8, device="meta")
-    sizes = torch.tensor([[SIDE, SIDE]])
-    rows = []
-    for scales in several:
-        live = LiveBytes([images, *network.parameters(), *network.buffers()])
-        with torch.no_grad(), live:
-            network.predict_views(TASK, images, Frames((SIDE, SIDE), sizes, sizes), scales=scales, flip=True)
-        rows.append([f"{len(scales)}: {', '.join(map(str, scales))}", 2 * len(scales), live.peak / 2**20])
-    return Table(
-        f"Memory of several scales and mirrored views, {SIDE} x {SIDE} pixels, {CLASSES} classes",
-        ["scales", "views", "peak of what is alive, MiB"],
-        rows,
-        [f"Counted, not sampled. The probabilities of one view are {4 * CLASSES * SIDE**2 / 2**20:.0f} MiB."],
+        [f"Medians of {rounds} rounds by turns. Ours also keeps each image's counts."],
     )

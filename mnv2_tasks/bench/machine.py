@@ -1,19 +1,23 @@
-"""What a benchmark ran on, for people."""
+"""What a benchmark runs on: its name, and what it can do at most."""
 
 import os
 import platform
 from pathlib import Path
 
+import numpy as np
 import torch
 
-TOLD = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_int8": "AMX"}
+from mnv2_tasks.network.latency import least_seconds
+
+EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_int8": "AMX"}
+SIDE = 1024  # of the matrices on a CPU; several times that to fill a GPU
 
 
 def machine() -> str:
     """Processor, what it computes with, threads, accelerator and versions, in one line."""
     name, flags = _processor()
-    told = [label for flag, label in TOLD.items() if flag in flags]
-    parts = [f"{name} ({', '.join(told)})" if told else name]
+    extensions = [label for flag, label in EXTENSIONS.items() if flag in flags]
+    parts = [f"{name} ({', '.join(extensions)})" if extensions else name]
     parts.append(f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores")
     parts.append(f"torch with {torch.get_num_threads()} threads")
     parts.append(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
@@ -27,3 +31,29 @@ def _processor() -> tuple[str, set[str]]:
         return platform.processor() or platform.machine(), set()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     return fields.get("model name", platform.machine()), set(fields.get("flags", fields.get("Features", "")).split())
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def matmul_peak(dtype: torch.dtype = torch.float32) -> float:
+    """Multiply-adds per second of square matrices, with the threads that torch has."""
+    side = 8 * SIDE if device().type == "cuda" else SIDE
+    a, b = (torch.randn(side, side, device=device()).to(dtype) for _ in range(2))
+    return side**3 / least_seconds(lambda: a @ b)
+
+
+def openvino_matmul_peak(threads: int) -> float | None:
+    """The same in OpenVINO, whose kernels suit some CPUs better; None where it is not installed."""
+    try:
+        import openvino  # pyright: ignore[reportMissingImports]
+        from openvino import opset13 as ops
+    except ImportError:
+        return None
+    sides = [ops.parameter([SIDE, SIDE], np.float32) for _ in range(2)]
+    model = openvino.Model([ops.matmul(*sides, False, False)], sides)
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    inputs = [np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32) for _ in range(2)]
+    return SIDE**3 / least_seconds(lambda: request.infer(inputs))

@@ -1,223 +1,135 @@
-"""what=scale: time and memory with larger images and batches, more classes, objects and annotations."""
+"""what=scale: how time and memory grow with pixels, images, classes, objects and annotations."""
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mnv2_tasks.bench.growth import MEGA, Growth, draw, grow, table_of
-from mnv2_tasks.bench.scale_annotations import annotations
-from mnv2_tasks.boxes.matching import match_anchors
-from mnv2_tasks.boxes.postprocess import detect
-from mnv2_tasks.build import build_network
-from mnv2_tasks.config.compose import compose
-from mnv2_tasks.contracts import (
-    Batch,
-    BoxTargets,
-    ClassificationBatch,
-    DetectionBatch,
-    Frames,
-    Sample,
-    SegmentationBatch,
-)
-from mnv2_tasks.data.images.augment import Augment
+from mnv2_tasks.bench.eval import OBJECTS, coco_like, coco_numbers
+from mnv2_tasks.bench.networks import CLASSES, noise, our_batch, our_config, our_loss, our_network
+from mnv2_tasks.data.reading.coco_json import read_coco_json
 from mnv2_tasks.drawing.table import Table
-from mnv2_tasks.kinds.detection import padded_targets
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.network.latency import least_seconds
 from mnv2_tasks.network.network import Network
 
-TASKS = ("classification", "ssdlite", "mobile_deeplabv3")
+STEEP = 1.2  # a fitted slope above this is worse than linear; below, it may be the caches that large work outgrows
 
 
-def image_sizes(quick: bool, repeats: int) -> Growth:
-    sides = (64, 96) if quick else (96, 128, 192, 256, 384, 512, 768, 1024)
-    networks = {task: _network(task) for task in TASKS}
-    curves = []
-    for task, network in networks.items():
-        forward = grow(
-            f"{task}, forward",
-            [side**2 for side in sides],
-            lambda pixels, network=network: partial(_forward, network, _images(1, round(pixels**0.5))),
-            repeats=repeats,
-            megabytes=lambda pixels, _, n=network: model_cost(n, round(pixels**0.5)).peak_activation_bytes / MEGA,
-        )
-        step = grow(
-            f"{task}, training step",
-            forward.amounts,
-            lambda pixels, task=task, network=network: _step(task, network, 2, round(pixels**0.5)),
-            repeats=repeats,
-            megabytes=_megabytes_kept,
-        )
-        curves += [forward, step]
-    memory = "of a forward pass, most that is alive at one moment; of a training step of two images, what is kept for"
-    return Growth("image size", "pixels of an image", curves, f"{memory} its gradients")
+class Growth(NamedTuple):
+    work: str
+    axis: str
+    amounts: Sequence[int]
+    prepare: Callable[[int], Callable[[], Any]]  # an amount -> a call; an int that it returns is bytes of memory
 
 
-def batches(quick: bool, repeats: int) -> Growth:
-    sizes = (2, 4) if quick else (1, 2, 4, 8, 16, 32, 64)
-    curves = []
-    for task in TASKS:
-        network = _network(task)
-        curves.append(
-            grow(
-                f"{task}, training step",
-                [size for size in sizes if size > 1],  # batch norm after pooling needs two values
-                lambda size, task=task, network=network: _step(task, network, size, 96),
-                repeats=repeats,
-                megabytes=_megabytes_kept,
-            )
-        )
-        curves.append(
-            grow(
-                f"{task}, results",
-                sizes,
-                lambda size, network=network: partial(_predict, network, _images(size, 96)),
-                repeats=repeats,
-            )
-        )
-    return Growth("batch", "images of 96 x 96 pixels", curves, "what is kept for the gradients")
-
-
-def classes(quick: bool, repeats: int) -> Growth:
-    numbers = (2, 8) if quick else (2, 10, 30, 100, 300, 1000)
-    curves = []
-    for task in TASKS:
-        make = lambda count, task=task: partial(_predict, _network(task, count), _images(1, 96))  # noqa: E731
-        few = numbers if task != "mobile_deeplabv3" else [n for n in numbers if n < 256]  # masks are uint8
-        peak = lambda count, _, task=task: model_cost(_network(task, count), 96).peak_activation_bytes / MEGA  # noqa: E731
-        curves.append(grow(f"{task}, results", few, make, repeats=repeats, megabytes=peak))
-        step = lambda count, task=task: _step(task, _network(task, count), 2, 96)  # noqa: E731
-        curves.append(grow(f"{task}, training step", few, step, repeats=repeats, megabytes=_megabytes_kept))
-    memory = "of results, most alive at one moment of the network's pass; of a training step, kept for the gradients"
-    return Growth("classes", "classes", curves, memory)
-
-
-def objects(quick: bool, repeats: int) -> Growth:
-    counts = (0, 2, 8) if quick else (0, 1, 5, 20, 50, 100, 200, 500)
-    network = _network("ssdlite", 20)
-    task: Any = network.tasks["ssdlite"]
-    with torch.no_grad():
-        output = network(_images(1, 320).float())["ssdlite"]
-    augment = Augment("ssd", 320, [0.0, 0.0, 0.0])
-    picture = np.zeros((320, 320, 3), np.uint8)
-
-    def matching(count: int) -> Callable[[], Any]:
-        boxes, _, valid = _targets(1, count, 20)
-        return partial(match_anchors, boxes, valid, output.anchors, 0.5)
-
-    def loss(count: int) -> Callable[[], Any]:
-        return partial(task.criterion, output, _targets(1, count, 20))
-
-    def augmented(count: int) -> Callable[[], Any]:
-        boxes, labels = (320 * _boxes(count)).numpy(), np.zeros(count, np.int64)
-        return partial(augment, Sample(picture, 1, boxes=boxes, box_labels=labels), (0, 0, 0))
-
-    def found(count: int) -> Callable[[], Any]:
-        logits = torch.full_like(output.class_logits, -9.0)
-        logits[..., -1] = 0.0
-        sure = torch.randperm(logits.shape[1], generator=torch.Generator().manual_seed(0))[:count]
-        logits[0, sure, 0] = 9.0
-        corner = torch.full((4,), 320.0)
-        return partial(detect, output._replace(class_logits=logits), corner, corner, **task.postprocess)
-
-    crowded = "neighbours contend: a few more rounds"
-    curves = [
-        grow("matching of anchors", counts, matching, repeats=repeats, remark=crowded),
-        grow("multibox loss", counts, loss, repeats=repeats, remark=crowded),
-        grow("augmentation", counts, augmented, repeats=repeats),
-        grow("post-processing", counts, found, repeats=repeats, remark="ends at candidates=400"),
-    ]
-    return Growth("objects", "objects in an image of 320 x 320 pixels", curves)
-
-
-GROWTHS = (image_sizes, batches, classes, objects, annotations)
-
-
-def measure(config: DictConfig, out: Path) -> list[Table]:
-    """A table and a plot of each of `GROWTHS`."""
+def measure(config: DictConfig) -> list[Table]:
     keep_freed_memory()  # as training does; what the system zeroes anew for large images would pass for work
-    tables = []
-    for number, grown in enumerate(GROWTHS, start=1):
-        found = grown(config.quick, config.repeats or (1 if config.quick else 3))
-        draw(found, out / f"scale_{number}_{found.title.replace(' ', '_')}.png")
-        tables.append(table_of(found))
-    return tables
+    seconds = 0.0 if config.quick else 0.5 * (config.repeats or 1)
+    with TemporaryDirectory() as folder:
+        growths = [*_networks(config.quick), *_annotations(config.quick, Path(folder))]
+        rows = [measured(growth, seconds) for growth in growths]
+    return [
+        Table(
+            "Growth",
+            ["work", "with the", "from", "to", "ms there", "slope of time", "MB there", "slope of memory", ""],
+            rows,
+            [
+                "Slopes are those of the upper half of each curve in log-log; in proportion is 1, constant 0. Time is "
+                "the processor's. Memory is that of tensors that a training step keeps for its gradients."
+            ],
+        )
+    ]
 
 
-# ---------------------------------------------------------------- networks and their inputs
+def measured(growth: Growth, during: float) -> list[Any]:
+    """A row of the table."""
+    seconds, sizes = [], []
+    for amount in growth.amounts:
+        call = growth.prepare(amount)
+        sizes.append(call())
+        seconds.append(least_seconds(call, during=during, clock=time.process_time))
+    slopes = slope(growth.amounts, seconds), slope(growth.amounts, sizes) if isinstance(sizes[0], int) else None
+    steep = any(found is not None and found > STEEP for found in slopes)
+    ends = growth.amounts[0], growth.amounts[-1], 1e3 * seconds[-1]
+    megabytes = None if slopes[1] is None else sizes[-1] / 1e6
+    return [growth.work, growth.axis, *ends, slopes[0], megabytes, slopes[1], "worse than linear" if steep else ""]
+
+
+def slope(amounts: Sequence[float], values: Sequence[float]) -> float:
+    """Of the upper half of the curve in log-log, where what is constant counts least."""
+    upper = slice(min(len(amounts) // 2, max(len(amounts) - 3, 0)), None)
+    return float(np.polyfit(np.log(amounts[upper]), np.log(values[upper]), 1)[0])
+
+
+def _networks(quick: bool) -> Iterator[Growth]:
+    sides = (64, 96) if quick else (96, 128, 192, 256, 384, 512, 768, 1024)
+    batches = (2, 4) if quick else (2, 4, 8, 16, 32, 64)  # at least 2, for batch norm after pooling
+    classes = (2, 8) if quick else (2, 10, 30, 100, 250)  # at most 255, for masks are uint8
+    objects = (2, 8) if quick else (1, 5, 20, 50, 100, 200, 500)
+    axes: list[tuple[str, Sequence[int], Callable[[int], tuple[int, ...]]]] = [  # see `noise`
+        ("pixels of an image", [side**2 for side in sides], lambda pixels: (2, round(pixels**0.5), 20)),
+        ("images of a batch", batches, lambda count: (count, 96, 20)),
+        ("classes", classes, lambda number: (2, 96, number)),
+    ]
+    for axis, amounts, setting in axes:
+        for task in CLASSES:
+            for work, how in {"results": _predict, "training step": _step}.items():
+                yield Growth(f"{task}, {work}", axis, amounts, partial(_network_call, task, how, setting))
+    crowded = partial(_network_call, "ssdlite", _step, lambda number: (2, 320, 20, number))
+    yield Growth("ssdlite, training step", "objects of an image", objects, crowded)
+
+
+def _network_call(
+    task: str, how: Callable[..., Any], setting: Callable[[int], tuple[int, ...]], amount: int
+) -> Callable[[], Any]:
+    count, side, classes, *objects = setting(amount)
+    return partial(how, _network(task, side, classes), task, our_batch(task, noise(count, side, classes, *objects)))
 
 
 @cache
-def _network(task: str, num_classes: int = 20) -> Network:
-    config = compose("train", [f"task={task}", "width=0.35", "weights=none"])
-    torch.manual_seed(0)
-    return build_network(config, {task: [f"class {i}" for i in range(num_classes)]})
+def _network(task: str, side: int, classes: int) -> Network:
+    return our_network(our_config(task, side, width=0.35), {task: classes})
 
 
-def _images(batch: int, side: int) -> Tensor:
-    return torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+@torch.inference_mode()
+def _predict(network: Network, task: str, batch: Any) -> None:
+    network.eval().predict(batch.images, batch.frames)
 
 
-def _frames(batch: int, side: int) -> Frames:
-    sizes = torch.full((batch, 2), side)
-    return Frames((side, side), sizes, sizes)
-
-
-def _boxes(count: int) -> Tensor:
-    """(N, 4) xyxy fractions."""
-    generator = torch.Generator().manual_seed(count)
-    corners, sides = torch.rand(count, 2, generator=generator) * 0.8, torch.rand(count, 2, generator=generator) * 0.2
-    return torch.cat([corners, corners + sides.clamp(min=0.02)], dim=1)
-
-
-def _targets(images: int, count: int, num_classes: int) -> BoxTargets:
-    labels = torch.arange(count) % num_classes
-    return padded_targets([_boxes(count)] * images, [labels] * images)
-
-
-def _forward(network: Network, images: Tensor) -> None:
-    with torch.inference_mode():
-        network.eval()(images)
-
-
-def _predict(network: Network, images: Tensor) -> None:
-    with torch.inference_mode():
-        network.eval().predict(images, _frames(len(images), images.shape[-1]))
-
-
-def _step(task: str, network: Network, batch: int, side: int) -> Callable[[], int]:
+def _step(network: Network, task: str, batch: Any) -> int:
     """Loss and gradients, without the optimizer, whose work is that of the weights. Returns the bytes kept between."""
-    images, ids, frames = _images(batch, side), torch.arange(batch), _frames(batch, side)
-    inputs: Batch
-    if task == "classification":
-        inputs = ClassificationBatch(images, ids % 2, ids, frames)
-    elif task == "ssdlite":
-        inputs = DetectionBatch(images, _targets(batch, 5, 2), ids, frames)
-    else:
-        inputs = SegmentationBatch(images, torch.zeros(batch, side, side, dtype=torch.int64), ids, frames)
+    network.train().zero_grad()
+    kept: dict[int, int] = {}
 
-    def work() -> int:
-        network.train().zero_grad()
-        kept: dict[int, int] = {}
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
 
-        def pack(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            total = sum(network.tasks[task].loss(network.output(task, images), inputs).values())
-        assert isinstance(total, Tensor)
-        total.backward()
-        return sum(kept.values())
-
-    return work
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = our_loss(network, task, batch)
+    loss.backward()
+    return sum(kept.values())
 
 
-def _megabytes_kept(amount: int, kept: int) -> float:
-    return kept / MEGA
+def _annotations(quick: bool, folder: Path) -> Iterator[Growth]:
+    def reading(count: int) -> Callable[[], Any]:
+        truth, file = coco_like(round(count / OBJECTS))[0], folder / f"{count}.json"
+        file.write_text(json.dumps(truth))
+        (folder / truth["images"][0]["file_name"]).touch()  # one picture that is there is enough
+        return partial(read_coco_json, file, folder, outlines=False)
+
+    def evaluation(count: int) -> Callable[[], Any]:
+        return partial(coco_numbers, *coco_like(round(count / OBJECTS)), "hotcoco")
+
+    counts = (70, 700) if quick else (1_000, 10_000, 100_000)
+    yield Growth("reading COCO json", "annotations", counts, reading)
+    yield Growth("COCO's numbers", "annotations", counts, evaluation)

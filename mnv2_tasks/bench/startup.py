@@ -1,19 +1,17 @@
-"""Seconds from the command to its help and to the end of the first training step, beside those of the imports alone."""
+"""what=startup: seconds from the command to its help and to the end of the first training step, beside the imports."""
 
 import os
-import re
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from omegaconf import DictConfig
 
 from mnv2_tasks.drawing.table import Table
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.network.latency import by_turns, times_as_fast
 
 IMPORTS = "import torch, torchvision, lightning, hydra"
 END = "import os; os._exit(0)"  # without taking down what was built up, which is not start-up
@@ -38,82 +36,30 @@ launch("train", run)
 """
 
 
-class Seconds(NamedTuple):
-    wall: float
-    cpu: float  # of all threads; on a machine with other work the steadier one
-
-
-def measure(config: DictConfig, out: Path) -> list[Table]:
+def measure(config: DictConfig) -> list[Table]:
     """The imports, --help and the first step of a small run of each kind, by turns, each in a process of its own."""
-    rounds = config.repeats or (1 if config.quick else 7)
+    tasks = ["classification"] if config.quick else ["classification", "ssdlite", "mobile_deeplabv3"]
+    rounds, warmup = config.repeats or (1 if config.quick else 7), 0 if config.quick else 1
     environment = os.environ | ({"OMP_NUM_THREADS": str(config.threads)} if config.threads else {})
     with TemporaryDirectory() as folder:
         commands = {IMPORTS: ["-c", f"{IMPORTS}; {END}"], "train.py --help": ["-m", "mnv2_tasks", "train", "--help"]}
-        for task in ["classification"] if config.quick else ["classification", "ssdlite", "mobile_deeplabv3"]:
-            commands[f"train.py task={task}, first step"] = first_step(task, Path(folder))
-        if not config.quick:
-            for command in commands.values():  # so that all find their files in memory
-                _run(command, environment)
-        taken: dict[str, list[Seconds]] = {name: [] for name in commands}
-        for _ in range(rounds):
-            for name, command in commands.items():
-                taken[name].append(_run(command, environment))
-        beyond = _imported_beyond(commands[IMPORTS], list(commands.values())[-1], environment)
-    base = taken[IMPORTS]
-    rows = []
-    for name, seconds in taken.items():
-        ratios = [Seconds(s.wall / b.wall, s.cpu / b.cpu) for s, b in zip(seconds, base)]
-        walls, cpus = [s.wall for s in seconds], [s.cpu for s in seconds]
-        rows.append([name, median(walls), median(cpus), median(r.wall for r in ratios), median(r.cpu for r in ratios)])
-    times = Table(
-        f"start-up: median of {rounds} rounds, by turns",
-        ["command", "wall, s", "processor, s", "times the imports, wall", "times the imports, processor"],
-        rows,
-        ["A first step has read and verified the data, counted the network, checked the validation and logged."],
-    )
-    imported = Table(
-        "what the last of them imports beyond that line",
-        ["package", "modules", "ms", "% of that line"],
-        beyond[:8],
-        ["Each module's own time, from python -X importtime."],
-    )
-    return [times, imported]
+        commands |= {f"train.py task={task}, first step": first_step(task, Path(folder)) for task in tasks}
+        run = partial(subprocess.run, env=environment, stdout=subprocess.DEVNULL, check=True)
+        calls = {name: partial(run, [sys.executable, *arguments]) for name, arguments in commands.items()}
+        taken = by_turns(calls, rounds=rounds, warmup=warmup)
+    return [
+        Table(
+            "Start-up",
+            ["command", "wall, s", "times the imports, wall"],
+            [[name, median(seconds), times_as_fast(taken[IMPORTS], seconds)] for name, seconds in taken.items()],
+            [
+                f"Medians of {rounds} rounds by turns. "
+                "A first step has read and verified the data, counted the network, checked the validation and logged."
+            ],
+        )
+    ]
 
 
 def first_step(task: str, runs: Path) -> list[str]:
     """Arguments for Python: a small run of the task that ends with its first step."""
     return ["-c", TO_FIRST_STEP, f"task={task}", *TINY, f"runs={runs}"]
-
-
-def _run(arguments: list[str], environment: dict[str, str]) -> Seconds:
-    began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr
-        said = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)  # wait() tells no processor time
-        process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - began
-    if process.returncode:
-        raise DataError(f"python {' '.join(arguments)[:80]}...: ended with {process.returncode}\n{said[-2000:]}")
-    return Seconds(wall, used.ru_utime + used.ru_stime)
-
-
-def _imported_beyond(base: list[str], command: list[str], environment: dict[str, str]) -> list[list]:
-    """A row [package, modules, ms, percent of `base`] of each package that `command` imports more of, longest first."""
-    before, after = (_import_times(arguments, environment) for arguments in (base, command))
-    packages: dict[str, list[float]] = {}
-    for name in after.keys() - before.keys():
-        packages.setdefault(name.split(".")[0], []).append(after[name])
-    whole = sum(before.values())
-    rows = [[name, len(ms), sum(ms), 100 * sum(ms) / whole] for name, ms in packages.items()]
-    return sorted(rows, key=lambda row: -row[2])
-
-
-def _import_times(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """{module: its own milliseconds}"""
-    run = [sys.executable, "-X", "importtime", *arguments]
-    lines = subprocess.run(run, env=environment, capture_output=True, text=True).stderr.splitlines()
-    found = (re.match(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", line) for line in lines)
-    return {match[2]: int(match[1]) / 1000 for match in found if match}

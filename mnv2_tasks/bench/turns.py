@@ -3,73 +3,98 @@
 import io
 import multiprocessing as mp
 import resource
-import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from itertools import chain
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 
-Lap = Callable[[], None]  # says that a part of a turn is done
-Contestant = Callable[[Iterator[Lap]], Any]  # prepares itself, then computes once or more in each turn
+from mnv2_tasks.network.latency import times_as_fast, wait_for_gpu
+
+# what most contestants import, once for all; nothing that asks for a GPU, which no fork survives
+PRELOADED = ["mnv2_tasks.training.assemble", "torchvision.models"]
+
+Contestant = Callable[[Iterable[None]], Any]  # prepares itself, then does its work once for each item: that is timed
 
 
 @dataclass(frozen=True)
 class Turns:
-    rounds: list[list[float]]  # seconds of each lap, of each turn
-    peak_bytes: int  # what the process took beyond its libraries; on a GPU, of its memory
+    rounds: list[list[float]]  # seconds of each time that the work was done, of each turn
+    processor: list[float]  # seconds of all threads, of each turn
+    peak_bytes: int  # what the process took from its first turn on; on a GPU, of its memory
+    answer: Any  # what the contestant returned
 
     def percentile(self, percent: float) -> float:
-        return float(np.percentile([seconds for laps in self.rounds for seconds in laps], percent))
+        return float(np.percentile(list(chain(*self.rounds)), percent))
 
-    def times_faster_than(self, other: "Turns") -> float:
-        """The median over the rounds of the ratio within each."""
-        return statistics.median(
-            statistics.median(theirs) / statistics.median(own) for own, theirs in zip(self.rounds, other.rounds)
-        )
+    def times_as_fast_as(self, other: "Turns | str", *, processor: bool = False) -> float | None:
+        """By the clock, or in the time of the processor. None if the other failed."""
+        if isinstance(other, str):
+            return None
+        return times_as_fast(*(t.processor if processor else list(map(median, t.rounds)) for t in (self, other)))
 
 
 def take_turns(
-    contestants: Mapping[str, Contestant], *, rounds: int, warmup: int, threads: int
+    contestants: Mapping[str, Contestant], *, rounds: int, warmup: int, threads: int, calls: int = 1, seconds: float = 0
 ) -> dict[str, Turns | str]:
-    """Time each contestant once in every round; or the error of one that failed.
+    """Time each contestant in every round; or the error of one that failed.
 
     Args:
         contestants: each can be pickled.
         warmup: rounds before those that count.
         threads: that torch has in each.
+        calls, seconds: how often and how long a turn does the work at least. Its first calls find caches full of what
+            others left there.
     """
     context = mp.get_context("forkserver")  # fork: neither CUDA nor OpenMP survives it
-    context.set_forkserver_preload(["mnv2_tasks.bench.train", "mnv2_tasks.bench.infer"])
+    context.set_forkserver_preload(PRELOADED)
     pipes, processes = {}, []
     for name, contestant in contestants.items():
-        pipes[name], theirs = context.Pipe()
-        processes.append(context.Process(target=_take_part, args=(contestant, theirs, threads), daemon=True))
+        pipes[name], far_end = context.Pipe()
+        turn = _Turn(far_end, calls, seconds)
+        processes.append(context.Process(target=_take_part, args=(contestant, turn, threads), daemon=True))
         processes[-1].start()
-        theirs.close()
-    found: dict[str, Any] = {name: [] for name in contestants}
-    for _ in range(warmup + rounds):
-        for name, pipe in pipes.items():
-            if isinstance(found[name], list):
-                answer = _ask(pipe, True)
-                found[name] = [*found[name], answer] if isinstance(answer, list) else answer
-    for name, pipe in pipes.items():
-        if isinstance(found[name], list):
-            answer = _ask(pipe, False)
-            found[name] = Turns(found[name][warmup:], answer) if isinstance(answer, int) else answer
+        far_end.close()
+    taken: dict[str, list[tuple[list[float], float]]] = {name: [] for name in contestants}
+    found: dict[str, Turns | str] = {}
+    for another in [True] * (warmup + rounds) + [False]:
+        for name in [name for name in contestants if name not in found]:
+            reply = _ask(pipes[name], another)
+            if isinstance(reply, str):
+                found[name] = reply
+            elif another:
+                taken[name].append(reply)
+            else:
+                times, processor = map(list, zip(*taken[name][warmup:]))
+                found[name] = Turns(times, processor, *reply)
     for process in processes:
         process.join()
-    return found
+    return {name: found[name] for name in contestants}
+
+
+def table_rows(found: Mapping[str, Turns | str], cells_of: Callable[[str, Turns], list[Any]]) -> list[list[Any]]:
+    """A row for each contestant: its name, and cells of what was found or its error."""
+    return [[name, *([turns] if isinstance(turns, str) else cells_of(name, turns))] for name, turns in found.items()]
+
+
+def repeat(prepare: Callable[[], Callable[[], Any]], turns: Iterable[None]) -> None:
+    """A contestant that prepares a call, and then makes it again and again."""
+    call: Callable[[], Any] | None = None
+    for _ in turns:
+        call = call or prepare()  # in the first turn, which warms up, so that no two prepare at once
+        with torch.inference_mode():
+            call()
 
 
 def _ask(pipe: Connection, another: bool) -> Any:
+    """(seconds of each call, of the processor) of another turn; or at the end (peak_bytes, answer); or an error."""
     with suppress(OSError):  # it failed before its turn, and left word
         pipe.send(another)
     try:
@@ -78,53 +103,39 @@ def _ask(pipe: Connection, another: bool) -> Any:
         return "its process ended, for want of memory perhaps"
 
 
-def _take_part(contestant: Contestant, pipe: Connection, threads: int) -> None:
+@dataclass
+class _Turn:
+    """An item for each time that the contestant shall do its work, as the other end of the pipe asks for turns."""
+
+    pipe: Connection
+    calls: int
+    seconds: float
+    resident: int = 0
+
+    def __iter__(self) -> Iterator[None]:
+        self.resident = _resident()
+        while self.pipe.recv():
+            times, processor_began = [], time.process_time()
+            while len(times) < self.calls or sum(times) < self.seconds:
+                began = time.perf_counter()
+                yield
+                wait_for_gpu()
+                times.append(time.perf_counter() - began)
+            self.pipe.send((times, time.process_time() - processor_began))
+
+
+def _take_part(contestant: Contestant, turn: _Turn, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         with redirect_stdout(io.StringIO()):
-            contestant(_turns(pipe))
+            answer = contestant(turn)
+        on_gpu = torch.cuda.is_initialized()
+        turn.pipe.send((torch.cuda.max_memory_reserved() if on_gpu else _resident() - turn.resident, answer))
     except Exception as error:  # the others go on
         traceback.print_exc()
-        pipe.send(f"{type(error).__name__}: {error}".split("\n")[0])
-
-
-def _turns(pipe: Connection) -> Iterator[Lap]:
-    before = _resident()
-    while pipe.recv():
-        times = [time.perf_counter()]
-
-        def lap(times: list[float] = times) -> None:
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()
-            times.append(time.perf_counter())
-
-        yield lap
-        if len(times) == 1:
-            lap()
-        pipe.send([end - begin for begin, end in pairwise(times)])
-    pipe.send(torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else _resident() - before)
+        turn.pipe.send(f"{type(error).__name__}: {error}".split("\n")[0])
 
 
 def _resident() -> int:
     """Most bytes of memory that this process ever had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def repeat(prepare: Callable[[], Callable[[], Any]], calls: int, seconds: float = 0.0) -> Contestant:
-    """A contestant that prepares a call, and makes it at least so often and for so long in each turn.
-
-    A turn's first calls find caches full of what others left there.
-    """
-    return partial(_repeat, prepare, calls, seconds)
-
-
-def _repeat(prepare: Callable[[], Callable[[], Any]], calls: int, seconds: float, turns: Iterator[Lap]) -> None:
-    call: Callable[[], Any] | None = None
-    for lap in turns:
-        call = call or prepare()  # in the first turn, so that no two prepare at once
-        with torch.inference_mode():
-            done, began = 0, time.perf_counter()
-            while done < calls or time.perf_counter() - began < seconds:
-                call()
-                lap()
-                done += 1

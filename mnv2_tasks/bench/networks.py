@@ -1,0 +1,155 @@
+"""Ours and others' networks, with random weights, and noise to learn from.
+
+Others' are what people would use instead, as their references train and call them: channels first, eager, on images
+normalised beforehand. Training is that of torchvision's references (references/classification/train.py and its
+siblings): float32 on a CPU, bf16 autocast on a GPU.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+from torchvision.models import mobilenet_v2
+from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
+
+from mnv2_tasks.bench.machine import device
+from mnv2_tasks.build import build_network
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.contracts import IGNORE, Batch, Sample
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.loading.collate import Item, collate
+from mnv2_tasks.network.network import Network
+
+SIZES = {"classification": 224, "ssdlite": 320, "mobile_deeplabv3": 513, "multitask": 513}  # pixels of a side
+CLASSES = {"classification": 1000, "ssdlite": 80, "mobile_deeplabv3": 21}
+KIND = {"classification": "classification", "ssdlite": "detection", "mobile_deeplabv3": "segmentation"}
+
+
+def our_config(task: str, size: int, *overrides: str, width: float = 1.0) -> DictConfig:
+    return compose("train", [f"task={task}", f"imgsz={size}", f"width={width}", "weights=none", *overrides])
+
+
+def our_network(config: DictConfig, classes: Mapping[str, int] = CLASSES) -> Network:
+    """
+    Args:
+        classes: {task: how many}.
+    """
+    torch.manual_seed(0)
+    return build_network(config, {task: [f"class {i}" for i in range(classes[task])] for task in config.tasks})
+
+
+def noise(count: int, size: int, classes: int, objects: int = 5) -> list[Sample]:
+    """Images with what any kind of task learns from: a label, so many boxes, and ten stripes of classes."""
+    rng = np.random.default_rng(0)
+    stripes = np.tile(np.arange(size) * 10 // size % classes, (size, 1)).astype(np.uint8)
+    samples = []
+    for number in range(count):
+        corners, sides = rng.uniform(0, 0.8, (objects, 2)), rng.uniform(0.05, 0.2, (objects, 2))
+        samples.append(
+            Sample(
+                image=rng.integers(0, 256, (size, size, 3), np.uint8),
+                image_id=number,
+                label=int(rng.integers(classes)),
+                boxes=(size * np.hstack([corners, corners + sides])).astype(np.float32),
+                box_labels=rng.integers(classes, size=objects),
+                mask=stripes,
+            )
+        )
+    return samples
+
+
+def our_batch(task: str, samples: Sequence[Sample]) -> Any:
+    """A batch of the task's kind, whose images have the network's input size to begin with."""
+    return collate(KIND[task], [Item(sample, *[sample.image.shape[:2]] * 2) for sample in samples])
+
+
+def our_loss(network: Network, task: str, batch: Batch) -> Tensor:
+    batches = {task: batch}
+    return torch.stack(list(network.loss(network.outputs(batches), batches)[task].values())).sum()
+
+
+def timm_classifier() -> nn.Module:
+    return _optional("timm", extra="timm").create_model("mobilenetv2_100")
+
+
+def transformers_classifier() -> nn.Module:
+    library = _optional("transformers", extra="test")
+    settings = library.MobileNetV2Config(num_labels=CLASSES["classification"], tf_padding=False)
+    return library.MobileNetV2ForImageClassification(settings)
+
+
+def _optional(library: str, *, extra: str) -> Any:
+    try:
+        return import_module(library)
+    except ImportError:
+        raise ConfigError(f'{library} is not installed: pip install -e ".[{extra}]"') from None
+
+
+def torchvision_detector() -> nn.Module:
+    return ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES["ssdlite"] + 1)
+
+
+def torchvision_segmenter() -> nn.Module:
+    return deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES["mobile_deeplabv3"])
+
+
+PEERS: dict[str, dict[str, Callable[[], nn.Module]]] = {
+    "classification": {
+        "torchvision mobilenet_v2": mobilenet_v2,
+        "timm mobilenetv2_100": timm_classifier,
+        "Hugging Face MobileNetV2": transformers_classifier,
+    },
+    "ssdlite": {"torchvision ssdlite320_mobilenet_v3_large": torchvision_detector},
+    "mobile_deeplabv3": {"torchvision deeplabv3_mobilenet_v3_large": torchvision_segmenter},
+    "multitask": {},
+}
+OTHER_NETWORKS = (*PEERS["ssdlite"], *PEERS["mobile_deeplabv3"])  # whose multiply-adds are not ours
+
+
+def their_prediction(task: str, make: Callable[[], nn.Module], size: int, batch: int) -> Callable[[], Any]:
+    """A call from normalised pixels to boxes, class maps or logits."""
+    model = make().to(device()).eval()
+    if task == "ssdlite":
+        pictures = list(torch.rand(batch, 3, size, size, device=device()))
+        return lambda: model(pictures)
+    images = torch.randn(batch, 3, size, size, device=device())
+    return (lambda: model(images)["out"].argmax(1)) if task == "mobile_deeplabv3" else (lambda: model(images))
+
+
+def train_theirs(task: str, make: Callable[[], nn.Module], size: int, batch: int, turns: Iterable[None]) -> None:
+    """A contestant: the references' loop, a step in each turn."""
+    model = make().to(device()).train()
+    loss_of = loss_of_batch(task, model, noise(batch, size, CLASSES[task]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.045, momentum=0.9, weight_decay=4e-5)
+    for _ in turns:
+        with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
+            loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+
+def loss_of_batch(task: str, model: nn.Module, samples: Sequence[Sample]) -> Callable[[], Tensor]:
+    """The loss of one batch, moved to the device each time. Their detectors' class 0 is the background."""
+    images = torch.stack([torch.from_numpy(sample.image).permute(2, 0, 1) / 255 for sample in samples]).contiguous()
+    if task == "ssdlite":
+        targets = [{"boxes": torch.tensor(s.boxes), "labels": torch.tensor(s.box_labels) + 1} for s in samples]
+        return lambda: torch.stack(list(model(moved(list(images)), moved(targets)).values())).sum()
+    if task == "mobile_deeplabv3":
+        masks = torch.from_numpy(np.stack([sample.mask for sample in samples])).long()
+        return lambda: F.cross_entropy(model(moved(images))["out"], moved(masks), ignore_index=IGNORE)
+    labels = torch.tensor([sample.label for sample in samples])
+    return lambda: F.cross_entropy(model(moved(images)), moved(labels), label_smoothing=0.1)
+
+
+def moved(batch: Any) -> Any:
+    """Its tensors on the device, however they are nested."""
+    return tree_map_only(Tensor, lambda tensor: tensor.to(device(), non_blocking=True), batch)
