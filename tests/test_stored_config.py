@@ -80,6 +80,15 @@ def test_code_that_is_gone_is_named_with_the_version_that_wrote_the_config(run, 
         load_network(str(weights(changes)))
 
 
+def test_argument_that_is_gone_is_named_by_its_key(run, weights):
+    changes = {"backbone": {"padding_of_old": "same"}}
+    needs = r"was written by a version before 0.2 and needs backbone.padding_of_old=same, which version"
+    with pytest.raises(ConfigError, match=needs):
+        compose("eval", [f"run={run(changes)}"])
+    with pytest.raises(ConfigError, match=needs):
+        compose("eval", [f"weights={weights(changes)}"])
+
+
 def test_choice_that_is_gone_is_named_but_only_where_it_is_needed(weights):
     path = weights({"choices": {"backbone": "gone"}}, "0.2.7")
     with pytest.raises(ConfigError, match=r"x.safetensors: was written by version 0.2.7 and needs backbone=gone"):

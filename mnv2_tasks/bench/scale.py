@@ -112,7 +112,7 @@ def objects(quick: bool, repeats: int) -> Growth:
         return partial(match_anchors, boxes, valid, output.anchors, 0.5)
 
     def loss(count: int) -> Callable[[], Any]:
-        return partial(task.multibox_loss, output, _targets(1, count, 20))
+        return partial(task.criterion, output, _targets(1, count, 20))
 
     def augmented(count: int) -> Callable[[], Any]:
         boxes, labels = (320 * _boxes(count)).numpy(), np.zeros(count, np.int64)
@@ -123,8 +123,8 @@ def objects(quick: bool, repeats: int) -> Growth:
         logits[..., -1] = 0.0
         sure = torch.randperm(logits.shape[1], generator=torch.Generator().manual_seed(0))[:count]
         logits[0, sure, 0] = 9.0
-        size = torch.tensor([320, 320])
-        return partial(detect, logits[0], output.box_deltas[0], output.anchors, size, size, **task.postprocess)
+        corner = torch.full((4,), 320.0)
+        return partial(detect, output._replace(class_logits=logits), corner, corner, **task.postprocess)
 
     crowded = "neighbours contend: a few more rounds"
     curves = [

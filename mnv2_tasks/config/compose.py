@@ -149,12 +149,14 @@ def _implied_by_weights(given: dict[str, str], config_name: str) -> list[str]:
     backbone = given.get("backbone", "mobilenet_v2")
     path = find_weights(weights, backbone)
     passport = read_passport(path)
-    implied = (
-        training_overrides(passport, backbone) if config_name == "train" else evaluation_overrides(passport, given)
-    )
-    if isinstance(passport, dict):  # ours
-        if not passport.get("exported"):  # whose network is finished: nothing has to rebuild it
-            check_stored(passport["config"], passport.get("version"), path)
+    ours = isinstance(passport, dict)
+    if ours and not passport.get("exported"):  # whose network is finished: nothing has to rebuild it
+        check_stored(passport["config"], passport.get("version"), path)
+    if config_name == "train":
+        implied = training_overrides(passport, backbone)
+    else:
+        implied = evaluation_overrides(passport, given)
+    if ours:
         check_choices(dict(line.split("=", 1) for line in implied), passport.get("version"), path)
     return implied
 

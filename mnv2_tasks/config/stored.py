@@ -1,8 +1,9 @@
 """Configs that former code wrote, those of runs and passports: what they need that is gone, and what may be changed."""
 
 import importlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,9 +42,8 @@ def check_stored(config: Mapping[str, Any], version: str | None, source: Path) -
         version: the one that wrote it; None: it recorded none.
         source: the file.
     """
-    flat = dotted(config)
-    needed = [f"{key}={value}" for key, value in flat.items() if f"{key}={value}" in GONE]
-    needed += [value for key, value in flat.items() if key.endswith("_target_") and (value in GONE or _missing(value))]
+    needed = [f"{key}={value}" for key, value in dotted(config).items() if f"{key}={value}" in GONE]
+    needed += _missing(config)
     if needed:
         raise gone(needed[0], version, source)
 
@@ -64,17 +64,31 @@ def gone(needed: str, version: str | None, source: Path) -> ConfigError:
     return ConfigError(f"{what}, which is gone: {instead}. Version {last} is the last that reads it")
 
 
-def _missing(target: str) -> bool:
-    """Whether a `_target_` names what there is no longer in this package."""
+def _missing(config: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Code of this package that a config names and that there is no longer, and arguments that it takes no longer."""
+    target = str(config.get("_target_"))
+    ours = target.startswith("mnv2_tasks.")
+    parameters = _parameters(target) if ours else None
+    if ours and parameters is None:
+        yield target
+        return
+    for key, value in config.items():
+        if parameters is not None and key != "_target_" and key not in parameters:
+            yield f"{where}{key}={value}"
+        elif isinstance(value, Mapping):
+            yield from _missing(value, f"{where}{key}.")
+
+
+def _parameters(target: str) -> Mapping[str, inspect.Parameter] | None:
+    """What a class or function of this package takes; None where it is no longer there."""
     module, _, name = target.rpartition(".")
-    if not target.startswith("mnv2_tasks."):
-        return False
     try:
-        return not hasattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mnv2_tasks"):
-            return True
-        raise
+            return None
+        raise  # an optional package
+    return inspect.signature(getattr(found, name)).parameters if hasattr(found, name) else None
 
 
 def config_of_run(overrides: list[str]) -> DictConfig | None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
-from mnv2_tasks.data.layouts.image_folder import labelled
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import PICTURES
 from mnv2_tasks.data.reading.problems import Problem
-from mnv2_tasks.data.reading.records import Records
+from mnv2_tasks.data.reading.records import Records, labelled
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted, first_few

@@ -1,7 +1,6 @@
 """ImageFolder: one folder of pictures for each class."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below
-from mnv2_tasks.data.reading.records import Records, Texts
+from mnv2_tasks.data.reading.records import labelled
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted, first_few
 
@@ -26,24 +25,6 @@ NO_CLASSES = (
 )
 
 ClassFolders = dict[str, list[str]]  # class -> sorted paths of its pictures
-
-
-def labelled(files: Sequence[str], labels: np.ndarray) -> Records:
-    """Records of a classification set; labels (n,) int64. Lean enough for the 1.28 million of ImageNet."""
-    return Records(
-        files=Texts(files),
-        ids=np.arange(len(files), dtype=np.int64),
-        sizes=np.zeros((len(files), 2), np.int32),
-        labels=labels,
-        masks=Texts(),
-        starts=np.zeros(len(files) + 1, np.int64),
-        boxes=np.zeros((0, 4)),
-        box_labels=np.zeros(0, np.int64),
-        box_ids=np.zeros(0, np.int64),
-        areas=np.zeros(0),
-        crowd=np.zeros(0, bool),
-        outlines=Texts(),
-    )
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:

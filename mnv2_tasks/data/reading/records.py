@@ -4,7 +4,7 @@ Worker processes share the arrays of the process that they were forked from. Lis
 page, because reading a Python object writes its reference count: memory that grows with workers and steps.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,6 +80,24 @@ class Records:
             crowd=self.crowd[boxes],
             outlines=texts(self.outlines, boxes),
         )
+
+
+def labelled(files: Sequence[str], labels: np.ndarray) -> Records:
+    """Records of a classification set; labels (n,) int64. Lean enough for the 1.28 million of ImageNet."""
+    return Records(
+        files=Texts(files),
+        ids=np.arange(len(files), dtype=np.int64),
+        sizes=np.zeros((len(files), 2), np.int32),
+        labels=labels,
+        masks=Texts(),
+        starts=np.zeros(len(files) + 1, np.int64),
+        boxes=np.zeros((0, 4)),
+        box_labels=np.zeros(0, np.int64),
+        box_ids=np.zeros(0, np.int64),
+        areas=np.zeros(0),
+        crowd=np.zeros(0, bool),
+        outlines=Texts(),
+    )
 
 
 class Recorder:
