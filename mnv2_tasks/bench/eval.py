@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from mnv2_tasks.bench.networks import noise, our_batch
+from mnv2_tasks.bench.contestants import noise, our_batch
 from mnv2_tasks.bench.turns import Turns, table_rows, take_turns
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.drawing.table import Table

@@ -13,8 +13,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mnv2_tasks.bench.contestants import CLASSES, noise, our_batch, our_config, our_loss, our_network
 from mnv2_tasks.bench.eval import OBJECTS, coco_like, coco_numbers
-from mnv2_tasks.bench.networks import CLASSES, noise, our_batch, our_config, our_loss, our_network
 from mnv2_tasks.data.reading.coco_json import read_coco_json
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.network.allocator import keep_freed_memory

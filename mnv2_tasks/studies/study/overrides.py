@@ -2,27 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from omegaconf import DictConfig
 
 from mnv2_tasks.config.compose import launch
-
-OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "debug")  # keys of the tool beside the axes
-
-
-class Axis(NamedTuple):
-    key: str  # of tools/train.py
-    in_name: str  # how a run's name shows a value
-
-
-AXES = {
-    "tasks": Axis("task", "{}"),
-    "backbones": Axis("backbone", "{}"),
-    "widths": Axis("width", "w{:g}"),
-    "sizes": Axis("imgsz", "{}px"),
-    "seeds": Axis("seed", "seed{}"),
-}
+from mnv2_tasks.studies.study.axes import AXES, OWN
 
 
 def from_command_line(arguments: Sequence[str]) -> None:

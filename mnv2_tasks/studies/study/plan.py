@@ -16,7 +16,7 @@ from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.studies.study.overrides import AXES, OWN
+from mnv2_tasks.studies.study.axes import AXES, OWN
 from mnv2_tasks.wording import nearest
 
 REFUSED = {"resume": "a study resumes its runs by itself", "repeat": "a study repeats no single run"}

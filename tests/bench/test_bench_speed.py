@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnv2_tasks.bench.bench import bench
-from mnv2_tasks.bench.networks import CLASSES, SIZES, noise, our_batch, our_config, our_loss, our_network
+from mnv2_tasks.bench.contestants import CLASSES, SIZES, noise, our_batch, our_config, our_loss, our_network
 from mnv2_tasks.bench.train import CONTESTS
 from mnv2_tasks.bench.turns import repeat, take_turns
 from mnv2_tasks.config.compose import compose

@@ -166,7 +166,7 @@ def test_padding_rounds_a_dilated_map_up_to_its_dilation():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scorecard")
-    tool = Path(__file__).parents[1] / "tools" / "scorecard.py"
+    tool = Path(__file__).parents[2] / "tools" / "scorecard.py"
     subprocess.run([sys.executable, tool], cwd=folder, check=True, capture_output=True, timeout=400)
     return folder / "runs" / "scorecard"
 

@@ -16,7 +16,7 @@ from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, imagenet_names
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.tflite import read_tflite
 
-SSD_V1 = Path(__file__).parent.parent.parent / "shared/assets/ssd_oracle/ssd_mobilenet_v1_quant_detect.tflite"
+SSD_V1 = Path(__file__).parents[3] / "shared/assets/ssd_oracle/ssd_mobilenet_v1_quant_detect.tflite"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY
 from safetensors.torch import load_file
 
-TOOLS = Path(__file__).parent.parent / "tools"
+TOOLS = Path(__file__).parents[2] / "tools"
 VAL_SIZE, BATCH = 22, 4  # six batches, the last one half full
 KINDS = ("classification", "detection", "segmentation")
 

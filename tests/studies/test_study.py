@@ -412,7 +412,7 @@ def test_widths_end_in_a_figure_against_multiply_adds(tmp_path, tools):
 
 def test_a_real_study_ends_in_a_comparison(tmp_path):
     tiny = ["data.source.train_size=16", "data.source.val_size=8", "imgsz=64", "batch=8", "epochs=1", "ema=0.5"]
-    tool = Path(__file__).parent.parent / "tools" / "study.py"
+    tool = Path(__file__).parents[2] / "tools" / "study.py"
     place = ["seeds=[0]", "ablations=[linear]", f"runs={tmp_path}", "trainer.accelerator=cpu"]
     done = subprocess.run(
         [sys.executable, str(tool), "study=ablations", *place, *tiny], capture_output=True, text=True, timeout=300
@@ -425,7 +425,7 @@ def test_a_real_study_ends_in_a_comparison(tmp_path):
 
 
 def test_tool_tells_mistakes_without_a_traceback(tmp_path):
-    tool = Path(__file__).parent.parent / "tools" / "study.py"
+    tool = Path(__file__).parents[2] / "tools" / "study.py"
     for arguments, message in [(["study=ablatoins"], "Did you mean ablations"), ([], "You must specify 'study'")]:
         done = subprocess.run([sys.executable, str(tool), *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr

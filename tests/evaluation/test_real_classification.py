@@ -10,7 +10,7 @@ import pytest
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.evaluation.evaluate import evaluate
 
-ASSETS = Path(__file__).parent.parent.parent / "shared" / "assets"
+ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 TORCHVISION = ASSETS / "weights" / "torchvision_mobilenet_v2_qat_float.pth"
 GOOGLE = ASSETS / "weights" / "tf_mobilenet_v2_1.0_224_qat_float.npz"
 pytestmark = pytest.mark.skipif(not TORCHVISION.is_file(), reason="needs the assets that are not part of the project")

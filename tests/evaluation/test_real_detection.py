@@ -17,7 +17,7 @@ from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.data.coco import coco
 from mnv2_tasks.metrics.coco_map import CocoMAP
 
-ASSETS = Path(__file__).parent.parent.parent / "shared" / "assets"
+ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 ORACLE = ASSETS / "ssd_oracle"
 FIXTURE = ASSETS / "coco" / "fixtures" / "dataset" / "cocoapi"
 pytestmark = pytest.mark.skipif(not ORACLE.is_dir(), reason="needs the assets that are not part of the project")

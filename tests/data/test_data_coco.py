@@ -19,7 +19,7 @@ from mnv2_tasks.data.reading.outlines import compressed_outline, outline_mask
 from mnv2_tasks.data.reading.records import Texts
 from mnv2_tasks.errors import ConfigError, DataError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ASSETS = ROOT.parent / "shared" / "assets" / "coco"
 CATEGORIES = [{"id": number, "name": name} for number, name in coco_categories().items()]
 PERSON, DOG, KITE = 1, 18, 38  # official ids; VOC has no kite

@@ -13,7 +13,7 @@ from mnv2_tasks.data.reading.voc_xml import corners_are_one_based, pixel_box, re
 from mnv2_tasks.data.voc import voc
 from mnv2_tasks.errors import ConfigError, DataError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ASSETS = ROOT.parent / "shared" / "assets"
 SIZE = (24, 32)
 OWN_TRAIN, OWN_VAL = ["2007_000032", "2007_000039"], ["2007_000033", "2007_000042"]

@@ -15,7 +15,7 @@ from mnv2_tasks.data.class_lists import VOC_SEGMENTATION
 from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.weights.weight_files import load_weights
 
-ASSETS = Path(__file__).parent.parent.parent / "shared" / "assets"
+ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 VOC = ASSETS / "VOCdevkit" / "VOC2012"
 WEIGHTS = ASSETS / "weights" / "tf_deeplabv3_mnv2_pascal_trainval_fp32.npz"
 pytestmark = pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs the assets that are not part of the project")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TOOL = Path(__file__).parent.parent / "tools" / "data.py"
+TOOL = Path(__file__).parents[2] / "tools" / "data.py"
 
 
 def tool(*args, cwd):

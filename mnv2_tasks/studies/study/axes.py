@@ -1,0 +1,19 @@
+"""What a study varies, and the keys that are its own."""
+
+from typing import NamedTuple
+
+OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "debug")  # keys of the tool beside the axes
+
+
+class Axis(NamedTuple):
+    key: str  # of tools/train.py
+    in_name: str  # how a run's name shows a value
+
+
+AXES = {
+    "tasks": Axis("task", "{}"),
+    "backbones": Axis("backbone", "{}"),
+    "widths": Axis("width", "w{:g}"),
+    "sizes": Axis("imgsz", "{}px"),
+    "seeds": Axis("seed", "seed{}"),
+}
