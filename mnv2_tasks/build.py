@@ -74,6 +74,11 @@ def class_names_of(sources: dict[str, DataSource]) -> dict[str, list[str]]:
     return {name: source.class_names for name, source in sources.items()}
 
 
+def ground_truths_of(sources: dict[str, DataSource]) -> dict[str, dict[str, Any]]:
+    """{detection task: its validation boxes in COCO's format}, which its metric compares with."""
+    return {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
+
+
 def build_network(
     config: DictConfig,
     class_names: dict[str, list[str]],

@@ -3,7 +3,15 @@
 from lightning import seed_everything
 from omegaconf import DictConfig
 
-from mnv2_tasks.build import build_fit, build_network, class_names_of, data_config, task_kinds, trained_tasks
+from mnv2_tasks.build import (
+    build_fit,
+    build_network,
+    class_names_of,
+    data_config,
+    ground_truths_of,
+    task_kinds,
+    trained_tasks,
+)
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.augment import Augment, check_preset
 from mnv2_tasks.errors import ConfigError
@@ -14,9 +22,8 @@ from mnv2_tasks.network.rounding import train_rounded
 
 def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> Network:
     """The network for these data, with the truths that its metrics need; the same weights for the same seed."""
-    truths = {name: source.coco_ground_truth() for name, source in sources.items() if source.kind == "detection"}
     seed_everything(config.seed, verbose=False)
-    network = build_network(config, class_names_of(sources), truths)
+    network = build_network(config, class_names_of(sources), ground_truths_of(sources))
     if config.qat:
         train_rounded(network)
     return network

@@ -1,7 +1,8 @@
 """What only one kind of task knows, beside its task, head, loss and metric: one module for each, all alike.
 
 A kind says which batch its samples make, how its results are told, drawn, stored and compared, and what of them an
-exported file returns. Nothing else in the package asks which kind a task is of.
+exported file returns. Beside this folder, readers and checks of data ask for the kind, whose annotations they read, and
+what is for one kind alone, such as mixing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
