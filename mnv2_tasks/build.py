@@ -95,10 +95,9 @@ def build_network(
         parts = OmegaConf.to_container(task, resolve=True)
         names = class_names[name]
         head = partial_of(parts.pop("head"))(features=backbone.features, num_classes=len(names))
-        extra = {}
+        extra = {"loss": partial_of(parts.pop("loss"))()} if "loss" in parts else {}  # some had none before 0.2
         if get_class(task._target_).kind == "detection":
-            extra = {
-                "loss": partial_of(parts.pop("loss"))(),
+            extra |= {
                 "ground_truth": (ground_truths or {}).get(name),
                 "backend": OmegaConf.select(config, "eval.backend", default="hotcoco"),  # passports have no such key
             }
@@ -108,8 +107,6 @@ def build_network(
 
 def build_fit(config: DictConfig) -> Fit:
     """How images become inputs when nothing is random; `config` may be a passport's."""
-    if not 32 <= config.imgsz <= 4096:
-        raise ConfigError(f"imgsz={config.imgsz}: expected between 32 and 4096 pixels")
     settings = config.input
     return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
 

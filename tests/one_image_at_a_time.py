@@ -1,10 +1,10 @@
-"""SSD's matching and loss as version 0.1 had them, image by image and with shapes that depend on the data."""
+"""SSD's matching, loss and detections as version 0.1 had them, image by image, with shapes that depend on the data."""
 
 import torch
 import torch.nn.functional as F
-from torchvision.ops import box_iou
+from torchvision.ops import batched_nms, box_iou
 
-from mnv2_tasks.boxes.coding import encode_boxes
+from mnv2_tasks.boxes.coding import decode_boxes, encode_boxes
 from mnv2_tasks.boxes.matching import UNMATCHED
 
 
@@ -51,3 +51,31 @@ def multibox_loss(output, objects, *, iou_threshold, negatives_per_positive, min
     wanted = encode_boxes(matched_boxes, anchors)[positive]
     box_loss = F.smooth_l1_loss(box_deltas[positive], wanted, reduction="sum")
     return {"class": (entropy * counted).sum() / num_positives, "box": box_weight * box_loss / num_positives}
+
+
+def detect_image(
+    class_logits,
+    box_deltas,
+    anchors,
+    extent,
+    original_size,
+    *,
+    scores,
+    score_threshold,
+    iou_threshold,
+    candidates,
+    max_detections,
+):
+    """`extent`, `original_size`: (2,) height and width. Returns boxes, scores and labels."""
+    logits = class_logits.float()
+    confidence = (logits.softmax(dim=-1) if scores == "softmax" else logits.sigmoid())[:, :-1]  # (A, K)
+    num_classes = confidence.shape[1]
+    confidence, order = confidence.flatten().topk(min(candidates, confidence.numel()))
+    keep = confidence > score_threshold
+    confidence, order = confidence[keep], order[keep]
+    anchor, labels = order // num_classes, order % num_classes
+    scale, limit = (size.flip(0).repeat(2).to(box_deltas.device, torch.float32) for size in (extent, original_size))
+    boxes = (decode_boxes(box_deltas[anchor].float(), anchors[anchor]) * scale).clamp(min=0)  # xyxy pixels
+    boxes = torch.minimum(boxes, limit)
+    keep = batched_nms(boxes, confidence, labels, iou_threshold)[:max_detections]
+    return boxes[keep], confidence[keep], labels[keep]

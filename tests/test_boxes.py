@@ -1,14 +1,15 @@
 import pytest
 import torch
-from one_image_at_a_time import match_image
+from one_image_at_a_time import detect_image, match_image
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, nms
 
-from mnv2_tasks.boxes.anchors import anchors_per_cell, ssd_anchors
+from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, anchor_shapes, ssd_anchors, tf_scales
 from mnv2_tasks.boxes.coding import decode_boxes, encode_boxes
 from mnv2_tasks.boxes.matching import UNMATCHED, match_anchors
-from mnv2_tasks.boxes.postprocess import detect
+from mnv2_tasks.boxes.postprocess import corners, detect, unpadded
+from mnv2_tasks.contracts import SSDOutput
 
 GRIDS_320 = [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 
@@ -53,7 +54,7 @@ def test_encoding_does_not_change_when_an_axis_is_rescaled():
 
 
 def test_anchors_of_320_pixels_are_2034_with_three_per_cell_on_the_first_map():
-    assert anchors_per_cell(6) == [3, 6, 6, 6, 6, 6]
+    assert [len(shapes) for shapes in anchor_shapes(FIRST_MAP, tf_scales(6), RATIOS)] == [3, 6, 6, 6, 6, 6]
     assert ssd_anchors(GRIDS_320).shape == (2034, 4)
     assert ssd_anchors([(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]).shape == (1917, 4)
 
@@ -165,6 +166,13 @@ SETTINGS = {
 }
 
 
+def detect_one(logits, deltas, anchors, size, **settings):
+    """Of a single image that fills the input."""
+    corner = corners(torch.tensor([size]))
+    [found] = unpadded(*detect(SSDOutput(logits[None], deltas[None], anchors), corner, corner, **SETTINGS | settings))
+    return found
+
+
 def perfect_output(boxes, labels, anchors, num_classes):
     """Logits and offsets that say each box exactly, at the anchors matched to it."""
     match = match_one(boxes, anchors, 0.5)
@@ -181,7 +189,7 @@ def test_perfect_predictions_come_out_in_the_pixels_of_the_original_image():
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6], [0.6, 0.5, 0.9, 0.95]])
     anchors, labels = ssd_anchors(GRIDS_320), torch.tensor([3, 1])
     logits, deltas = perfect_output(boxes, labels, anchors, 5)
-    found = detect(logits, deltas, anchors, *[torch.tensor([480, 640])] * 2, **SETTINGS)
+    found = detect_one(logits, deltas, anchors, [480, 640])
     order = found.labels.argsort(descending=True)
     assert found.labels[order].tolist() == [3, 1]
     torch.testing.assert_close(
@@ -195,7 +203,7 @@ def test_suppression_equals_torchvisions_nms_class_by_class(seed):
     anchors = ssd_anchors([(4, 4), (2, 2)])
     logits = torch.randn(len(anchors), 4, generator=generator) * 3
     deltas = torch.randn(len(anchors), 4, generator=generator)
-    found = detect(logits, deltas, anchors, *[torch.tensor([100, 100])] * 2, **{**SETTINGS, "candidates": 10_000})
+    found = detect_one(logits, deltas, anchors, [100, 100], candidates=10_000)
     scores, boxes = logits.softmax(1), decode_boxes(deltas, anchors).clamp(0, 1)
     expected = []
     for label in range(3):
@@ -211,7 +219,7 @@ def test_scores_descend_and_detections_are_capped():
     anchors = ssd_anchors(GRIDS_320)
     generator = torch.Generator().manual_seed(0)
     logits, deltas = torch.randn(2034, 6, generator=generator), torch.randn(2034, 4, generator=generator)
-    found = detect(logits, deltas, anchors, *[torch.tensor([320, 320])] * 2, **{**SETTINGS, "max_detections": 7})
+    found = detect_one(logits, deltas, anchors, [320, 320], max_detections=7)
     assert len(found.scores) == 7
     assert (found.scores.diff() <= 0).all()
 
@@ -220,5 +228,25 @@ def test_nothing_above_the_score_threshold_gives_empty_detections():
     anchors = ssd_anchors(GRIDS_320)
     logits = torch.zeros(2034, 4)
     logits[:, -1] = 30.0
-    found = detect(logits, torch.zeros(2034, 4), anchors, *[torch.tensor([320, 320])] * 2, **SETTINGS)
+    found = detect_one(logits, torch.zeros(2034, 4), anchors, [320, 320])
     assert found.boxes.shape == (0, 4) and found.labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("images", [1, 8])
+@pytest.mark.parametrize("threshold", [0.01, 0.6, 1.0])
+def test_detections_of_a_batch_are_to_the_bit_those_of_each_image_alone(scores, images, threshold):
+    """With many, a few and none above the threshold, and with ties: scores and boxes in coarse steps."""
+    generator = torch.Generator().manual_seed(images)
+    anchors = ssd_anchors(GRIDS_320)
+    logits = 2 * torch.randn(images, 2034, 6, generator=generator)
+    deltas = torch.randn(images, 2034, 4, generator=generator)
+    logits[::2], deltas[::2] = logits[::2].round(), deltas[::2].round()
+    originals = torch.randint(50, 900, (images, 2), generator=generator)
+    extents = originals * torch.tensor([1.5, 1.0])
+    settings = {**SETTINGS, "scores": scores, "score_threshold": threshold}
+    padded = detect(SSDOutput(logits, deltas, anchors), corners(extents), corners(originals), **settings)
+    for row, ours in enumerate(unpadded(*padded)):
+        alone = detect_image(logits[row], deltas[row], anchors, extents[row], originals[row], **settings)
+        assert all(torch.equal(*pair) for pair in zip(ours, alone, strict=True))
+        assert not any(field[row, len(ours.scores) :].any() for field in padded[:3])

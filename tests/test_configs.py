@@ -114,3 +114,34 @@ def test_values_out_of_range_are_refused_where_they_are_used(overrides, message)
     config = compose("train", ["task=ssdlite", *overrides])
     with pytest.raises(ConfigError, match=message):
         build_network(config, {"ssdlite": ["thing"]})
+
+
+def built(config):
+    with torch.device("meta"):
+        return build_network(config, class_names_of(build_sources(config))).tasks
+
+
+def test_every_tasks_loss_is_chosen_in_its_config():
+    tasks = built(compose("train", ["task=multitask", "tasks.classification.loss._target_=torch.nn.MultiMarginLoss",
+                                    "~tasks.classification.loss.label_smoothing"]))  # fmt: skip
+    found = {name: type(task.criterion).__name__ for name, task in tasks.items()}
+    assert found == {
+        "classification": "MultiMarginLoss",
+        "ssdlite": "MultiBoxLoss",
+        "mobile_deeplabv3": "PixelCrossEntropy",
+    }
+
+
+def test_label_smoothing_reaches_the_loss_from_where_it_always_stood():
+    tasks = built(compose("train", ["task=classification", "tasks.classification.label_smoothing=0.3"]))
+    assert tasks["classification"].criterion.label_smoothing == 0.3
+
+
+def test_configs_that_name_no_loss_mean_cross_entropy():
+    config = compose("train", ["task=multitask"])
+    OmegaConf.set_struct(config, False)
+    for name in ("classification", "mobile_deeplabv3"):
+        del config.tasks[name].loss
+    former, ours = built(config), built(compose("train", ["task=multitask"]))
+    assert [repr(task.criterion) for task in former.values()] == [repr(task.criterion) for task in ours.values()]
+    assert former["classification"].criterion.label_smoothing == ours["classification"].criterion.label_smoothing == 0.1

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mnv2_tasks.boxes.anchors import ssd_anchors
-from mnv2_tasks.boxes.postprocess import detect, detect_batch
 from mnv2_tasks.build import load_network
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.contracts import Detections, Frames, SSDOutput
+from mnv2_tasks.contracts import Detections, Frames
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
@@ -19,7 +17,6 @@ from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.export.differences import differences
 from mnv2_tasks.export.export import export
 from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.nms import suppress, suppress_unrolled
 from mnv2_tasks.kinds.detection import compare_detections
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.fold import fold_batch_norms
@@ -145,27 +142,6 @@ def test_openvino_reads_the_same_network(network, scenes, tmp_path, precision, q
 
 
 # ---------------------------------------------------------------- the pieces
-
-
-@pytest.mark.parametrize("choose", [suppress, suppress_unrolled])
-@pytest.mark.parametrize("threshold, least, most", [(0.0, 100, 100), (0.7, 1, 99), (1.0, 0, 0)])
-def test_batched_postprocessing_equals_that_of_single_images(choose, threshold, least, most):
-    """With 100 detections and more, with some, and with none."""
-    generator = torch.Generator().manual_seed(0)
-    anchors = ssd_anchors([(6, 6), (3, 3), (2, 2), (1, 1), (1, 1), (1, 1)])
-    logits = 2 * torch.randn(3, len(anchors), 5, generator=generator)
-    deltas = 0.5 * torch.randn(3, len(anchors), 4, generator=generator)
-    rules = {"scores": "softmax", "iou_threshold": 0.5, "candidates": 300, "max_detections": 100}
-    size = torch.tensor([90, 70])
-    batch = detect_batch(SSDOutput(logits, deltas, anchors), (90, 70), choose, score_threshold=threshold, **rules)
-    for row in range(3):
-        one = detect(logits[row], deltas[row], anchors, size, size, score_threshold=threshold, **rules)
-        count = int(batch[3][row])
-        assert count == len(one.scores) and least <= count <= most
-        torch.testing.assert_close(batch[0][row, :count], one.boxes)
-        torch.testing.assert_close(batch[1][row, :count], one.scores)
-        assert torch.equal(batch[2][row, :count], one.labels)
-        assert not batch[0][row, count:].any() and not batch[1][row, count:].any()
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2", "vgg16"])

@@ -10,12 +10,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from mnv2_tasks.boxes.suppression import suppress
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.nms import suppress, suppress_looped, suppress_unrolled
+from mnv2_tasks.export.nms import suppress_looped, suppress_unrolled
 from mnv2_tasks.export.write import write
 from mnv2_tasks.layers import batch_norm, conv_norm_act
 from mnv2_tasks.runtimes.exported import Exported
@@ -47,7 +48,9 @@ def tiny_network(task):
     config.backbone = OmegaConf.create({"_target_": f"{__name__}.Tiny", "output_stride": 16})
     for settings in config.tasks.values():
         settings.head.update({key: 8 for key in ("channels",) if key in settings.head})
-        settings.head.update({"lite": False, "extra_channels": [8]} if "lite" in settings.head else {})
+        settings.head.update(
+            {"lite": False, "extra_channels": [8], "anchor_scales": [0.575, 0.95]} if "lite" in settings.head else {}
+        )
     torch.manual_seed(0)
     network = build_network(config, {name: ["a", "b", "c"] for name in config.tasks}).eval()
     for statistics in (network.mean, network.std):

@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision.ops import box_convert
 
 from mnv2_tasks.boxes.anchors import ssd_anchors
-from mnv2_tasks.boxes.postprocess import detect
-from mnv2_tasks.contracts import Detections
+from mnv2_tasks.boxes.postprocess import corners, detect, unpadded
+from mnv2_tasks.contracts import Detections, SSDOutput
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.data.coco import coco
 from mnv2_tasks.metrics.coco_map import CocoMAP
@@ -111,19 +111,18 @@ def test_official_ssds_raw_outputs_get_its_ap_by_our_decoding_and_suppression(im
         interpreter.invoke()
         codes = dequantised(interpreter, "Squeeze", (1917, 4))  # ty, tx, th, tw
         scores = dequantised(interpreter, "convert_scores", (1917, 91))
-        size = torch.tensor(sample.image.shape[:2])
-        found = detect(
-            scores[:, columns].logit(),
-            codes[:, [1, 0, 3, 2]],
-            anchors,
-            size,
-            size,
+        corner = corners(torch.tensor([sample.image.shape[:2]]))
+        padded = detect(
+            SSDOutput(scores[None, :, columns].logit(), codes[None, :, [1, 0, 3, 2]], anchors),
+            corner,
+            corner,
             scores="sigmoid",
             score_threshold=0.005,
             iou_threshold=0.6,
             candidates=4000,  # all of them, some 20,000, take half a minute more for 0.0005 of AP
             max_detections=100,
         )
+        [found] = unpadded(*padded)
         update(metric, sample.image_id, found)
     numbers = metric.compute()
     assert numbers["AP"] == pytest.approx(OFFICIAL["AP"], abs=0.002)

@@ -223,7 +223,7 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before_and_the_run_
 def test_run_stopped_after_its_last_epoch_is_finished_by_resuming(runs, whole, monkeypatch):
     folder = runs / "unfinished"
     with monkeypatch.context() as patch:
-        patch.setattr("mnv2_tasks.training.train.validate", lambda *_: cut_power())
+        patch.setattr("mnv2_tasks.training.train.score_network", lambda *_: cut_power())
         with pytest.raises(PowerCut):
             start("classification", folder)
     run = only_run(folder)

@@ -1,38 +1,42 @@
 """SSD's default boxes, in the layout of TF's `create_ssd_anchors`."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-MIN_SCALE, MAX_SCALE = 0.2, 0.95
-FIRST_MAP = [
-    (0.1, 1.0),
-    (MIN_SCALE, 2.0),
-    (MIN_SCALE, 0.5),
-]  # 3 anchors (scale, width / height): the paper's count
-ASPECT_RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
+# TF's. Weights of before 0.2 were trained with these and do not say so: their meaning hangs on them
+FIRST_MAP = [[0.1, 1.0], [0.2, 2.0], [0.2, 0.5]]  # 3 anchors (scale, width / height): the paper's count
+RATIOS = [1.0, 2.0, 0.5, 3.0, 1 / 3]
 
 
-def _shapes(num_maps: int) -> list[list[tuple[float, float]]]:
-    """(scale, aspect ratio) of each anchor of a cell, for each map."""
-    step = (MAX_SCALE - MIN_SCALE) / (num_maps - 1)
-    scales = [MIN_SCALE + step * i for i in range(num_maps)] + [1.0]
-    return [FIRST_MAP] + [
-        [(scale, ratio) for ratio in ASPECT_RATIOS] + [((scale * following) ** 0.5, 1.0)]
-        for scale, following in zip(scales[1:], scales[2:])
+def tf_scales(num_maps: int) -> list[float]:
+    """Of each map but the first: evenly from TF's min_scale, 0.2, which is the first's, to its max_scale, 0.95."""
+    return [round(0.2 + 0.75 * i / (num_maps - 1), 9) for i in range(1, num_maps)]
+
+
+def anchor_shapes(
+    first_map: Sequence[Sequence[float]], scales: Sequence[float], ratios: Sequence[float]
+) -> list[list[tuple[float, float]]]:
+    """(scale, aspect ratio) of each anchor of a cell, for each map.
+
+    Args:
+        first_map: the (scale, ratio) of the first map's, as they are.
+        scales: of the other maps. A scale is the side of a square of the anchor's area, the image's side being 1.
+        ratios: width / height of the other maps' anchors. Each cell has one more, a square between its map's scale and
+            the next one's, after the last scale 1.
+    """
+    return [[(scale, ratio) for scale, ratio in first_map]] + [
+        [(scale, ratio) for ratio in ratios] + [((scale * following) ** 0.5, 1.0)]
+        for scale, following in zip(scales, [*scales[1:], 1.0])
     ]
 
 
-def anchors_per_cell(num_maps: int) -> list[int]:
-    """3 on the first map, 6 on each other."""
-    return [len(shapes) for shapes in _shapes(num_maps)]
-
-
 @lru_cache(maxsize=32)
-def _cached(grids: tuple[tuple[int, int], ...]) -> Tensor:
+def _cached(grids: tuple[tuple[int, int], ...], shapes_of_maps: tuple[tuple[tuple[float, float], ...], ...]) -> Tensor:
     anchors = []
-    for (height, width), shapes in zip(grids, _shapes(len(grids))):
+    for (height, width), shapes in zip(grids, shapes_of_maps, strict=True):
         y = (torch.arange(height) + 0.5) / height
         x = (torch.arange(width) + 0.5) / width
         centres = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flip(-1)  # (h, w, 2) as x, y
@@ -43,14 +47,20 @@ def _cached(grids: tuple[tuple[int, int], ...]) -> Tensor:
 
 
 @torch.compiler.disable()  # nothing to compile in what is remembered
-def ssd_anchors(grids: list[tuple[int, int]]) -> Tensor:
+def ssd_anchors(
+    grids: Sequence[tuple[int, int]], shapes: Sequence[Sequence[tuple[float, float]]] | None = None
+) -> Tensor:
     """The anchors of feature maps with these (height, width), first map first, row by row, cell by cell.
 
     Anchors are fractions of the image and may reach beyond it (TF does not clip them either). On an image that is not
     square the aspect ratios are those of the image squeezed into a square, as the fixed-size resize does.
 
+    Args:
+        shapes: see `anchor_shapes`; None: TF's.
+
     Returns:
         (A, 4) float32 xyxy fractions on the CPU.
     """
+    shapes = shapes or anchor_shapes(FIRST_MAP, tf_scales(len(grids)), RATIOS)
     with torch.device("cpu"):  # also when the network is built on the meta device to be counted
-        return _cached(tuple(grids)).clone()
+        return _cached(tuple(grids), tuple(map(tuple, shapes))).clone()

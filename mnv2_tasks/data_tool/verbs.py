@@ -10,6 +10,7 @@ from rich.filesize import decimal
 
 from mnv2_tasks.build import partial_of, task_kinds
 from mnv2_tasks.data.download import published
+from mnv2_tasks.data.images.fit import check_side
 from mnv2_tasks.data.packing import pack as write_shards
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data_tool.examine import examine
@@ -129,8 +130,7 @@ def _check_values(config: DictConfig) -> None:
         raise ConfigError(f"splits={list(config.splits)}: expected [train, val], [train] or [val]")
     if config.count < 1:
         raise ConfigError(f"count={config.count}: expected at least 1 picture")
-    if not 32 <= config.imgsz <= 4096:
-        raise ConfigError(f"imgsz={config.imgsz}: expected between 32 and 4096 pixels")
+    check_side("imgsz", config.imgsz)
 
 
 def _out(config: DictConfig) -> Path:

@@ -1,6 +1,7 @@
 """evaluate(config): a run, or a file of weights -> tables and metrics.json."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import ONE_VIEW, Views
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.weights.passport import head_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights
 from mnv2_tasks.whole_files import write_json
 
@@ -70,11 +72,19 @@ def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -
     """Refuse what was fixed when the file was written."""
     if Views(tuple(config.scales), config.flip) != ONE_VIEW:
         raise ConfigError(f"{path}: an exported network sees each image once; scales= and flip= need its weights")
-    stored, composed = passport["config"], OmegaConf.to_container(config, resolve=True)
-    for key in ("imgsz", "output_stride", "width", "input", "backbone", *(f"tasks.{task}" for task in config.tasks)):
-        fixed, asked = (OmegaConf.select(OmegaConf.create(tree), key) for tree in (stored, composed))
-        if fixed != asked:
+    stored, composed = (_fixed(tree, config.tasks) for tree in (passport["config"], OmegaConf.to_container(config)))
+    for key, value in stored.items():
+        if value != composed[key]:
             raise ConfigError(f"{path}: has its own {key}; to change it, export the weights again")
+
+
+def _fixed(config: Any, tasks: Iterable[str]) -> dict[str, Any]:
+    """What an exported file holds of a config; it knows no losses."""
+    of_tasks = {f"tasks.{name}": dict(config["tasks"][name]) for name in tasks}
+    for task in of_tasks.values():
+        task.pop("loss", None)
+        task["head"] = head_settings(task["head"])
+    return {key: config[key] for key in ("imgsz", "output_stride", "width", "input", "backbone")} | of_tasks
 
 
 def _weights_of(run: Path) -> Path:

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mnv2_tasks.export.nms import suppress
-from mnv2_tasks.kinds.kinds import KINDS, Suppress
+from mnv2_tasks.boxes.postprocess import Suppress
+from mnv2_tasks.boxes.suppression import suppress
+from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes.formats import LARGEST, SMALLEST, output_names
@@ -26,7 +27,7 @@ class Graph(nn.Module):
         class_map      (B, H, W) uint8
 
     Args:
-        suppress: how boxes are chosen, see nms.py.
+        suppress: how boxes are chosen, see also nms.py.
     """
 
     def __init__(self, network: Network, suppress: Suppress = suppress):

@@ -1,13 +1,9 @@
-"""Non-maximum suppression whose shapes depend on no pixel, for graphs that are written to a file.
-
-Candidates come sorted by score. Each way gives the indices of the survivors in that order, filled up to `count`.
-"""
+"""Ways to do what `boxes/suppression.suppress` does, for runtimes that lack its operator."""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
@@ -16,16 +12,7 @@ from torch._higher_order_ops.while_loop import while_loop
 def suppress_unrolled(
     boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Greedy, written out in `count` rounds of plain tensor operations, for runtimes with neither operator nor loop.
-
-    Args:
-        boxes: (B, k, 4) xyxy of candidates, best first.
-        labels: (B, k) int64; boxes of different classes never suppress each other.
-        alive: (B, k) bool; the others are no candidates.
-
-    Returns:
-        (B, count) int64 indices of survivors, best first, and (B, count) bool: which of those count.
-    """
+    """Greedy, written out in `count` rounds of plain tensor operations, for runtimes with neither operator nor loop."""
     left, take = _rank(alive), _taking(boxes, labels, iou_threshold)
     picks, ranks = [], []
     for _ in range(count):
@@ -62,33 +49,6 @@ def suppress_looped(
     kept, _ = while_loop(lambda kept, changes: changes > 0, settle, start)
     ranks, picks = (_rank(alive) * kept).topk(count, dim=1)
     return picks, ranks > 0
-
-
-def suppress(boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float, count: int) -> tuple[Tensor, Tensor]:
-    """The same by an operator `mnv2_tasks::survivors`, which the ONNX exporter writes as NonMaxSuppression."""
-    span = boxes.amax(dim=(1, 2), keepdim=True) + 1
-    apart = boxes + labels[..., None].to(boxes.dtype) * span  # classes never overlap
-    k = boxes.shape[1]
-    rank = torch.arange(k, 0, -1, dtype=torch.float32, device=boxes.device)
-    kept = survivors(apart, rank * alive.float(), iou_threshold, count)
-    best, picks = (rank * kept.float()).topk(count, dim=1)
-    return picks, best > 0
-
-
-@torch.library.custom_op("mnv2_tasks::survivors", mutates_args=())
-def survivors(boxes: Tensor, ranks: Tensor, iou_threshold: float, count: int) -> Tensor:
-    """(B, k, 4) boxes and (B, k) ranks, of which those above 0 are candidates -> (B, k) bool, at most `count` true."""
-    kept = torch.zeros_like(ranks, dtype=torch.bool)
-    for row, of_image, rank in zip(kept, boxes, ranks):
-        candidates = (rank > 0).nonzero()[:, 0]
-        picks = torchvision.ops.nms(of_image[candidates], rank[candidates], iou_threshold)[:count]
-        row[candidates[picks]] = True
-    return kept
-
-
-@survivors.register_fake
-def _(boxes: Tensor, ranks: Tensor, iou_threshold: float, count: int) -> Tensor:
-    return torch.empty_like(ranks, dtype=torch.bool)
 
 
 def _rank(alive: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
+from mnv2_tasks.boxes.suppression import suppress
 from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.int8.report import Report
-from mnv2_tasks.export.nms import suppress, suppress_looped, suppress_scanned, suppress_unrolled
+from mnv2_tasks.export.nms import suppress_looped, suppress_scanned, suppress_unrolled
 from mnv2_tasks.export.quantise import Score, quantise
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes import onnx

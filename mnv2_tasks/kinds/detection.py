@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
-from mnv2_tasks.boxes.postprocess import detect_batch
+from mnv2_tasks.boxes.postprocess import Suppress, corners, detect, unpadded
 from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames, Sample, SSDOutput
 from mnv2_tasks.drawing.annotations import draw_boxes
 from mnv2_tasks.drawing.predictions import draw_detections
@@ -39,23 +39,17 @@ def padded_targets(boxes: list[Tensor], labels: list[Tensor]) -> BoxTargets:
     return BoxTargets(pad_sequence(boxes, batch_first=True), padded, valid)
 
 
-def exported(output: SSDOutput, size: tuple[int, int], task: Any, suppress: Any) -> tuple[Tensor, ...]:
-    return detect_batch(output, size, suppress, **task.postprocess)
+def exported(output: SSDOutput, size: tuple[int, int], task: Any, suppress: Suppress) -> tuple[Tensor, ...]:
+    height, width = size
+    corner = torch.tensor([width, height, width, height], dtype=torch.float32, device=output.anchors.device)
+    return detect(output, corner, corner, suppress, **task.postprocess)
 
 
 def from_exported(outputs: Sequence[Tensor], frames: Frames) -> list[Detections]:
-    return [_fitted(*rows) for rows in zip(*outputs, frames.content_sizes, frames.original_sizes)]
-
-
-def _fitted(
-    boxes: Tensor, scores: Tensor, labels: Tensor, count: Tensor, content: Tensor, original: Tensor
-) -> Detections:
-    """One image's, from pixels of the input to those of the image, which `content` of the input holds."""
-    n = int(count)
-    height, width = (original / content).tolist()
-    scaled = boxes[:n] * torch.tensor([width, height, width, height])
-    limit = original.flip(0).repeat(2).float()
-    return Detections(torch.minimum(scaled, limit), scores[:n], labels[:n])
+    """From pixels of the input to those of the images, which fill a part of it."""
+    boxes, *rest = outputs
+    scale, limit = corners(frames.original_sizes / frames.content_sizes), corners(frames.original_sizes)
+    return unpadded(torch.minimum(boxes * scale, limit), *rest)
 
 
 def differences(ours: Detections, theirs: Detections) -> Iterator[tuple[str, float, str | None]]:

@@ -4,17 +4,16 @@ A kind says which batch its samples make, how its results are told, drawn, store
 exported file returns. Nothing else in the package asks which kind a task is of.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from mnv2_tasks.boxes.postprocess import Suppress
 from mnv2_tasks.contracts import Batch, Frames, Sample
 from mnv2_tasks.kinds import classification, detection, segmentation
-
-Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]  # see export/nms.py
 
 
 class Kind(Protocol):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnv2_tasks.boxes.postprocess import detect
+from mnv2_tasks.boxes.postprocess import corners, detect, unpadded
 from mnv2_tasks.contracts import DetectionBatch, Detections, Frames, Head, SSDOutput
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.coco_map import CocoMAP
@@ -42,7 +42,7 @@ class DetectionTask(nn.Module):
         super().__init__()
         self.head = head
         self.class_names = class_names
-        self.multibox_loss = loss
+        self.criterion = loss
         if scores not in ("softmax", "sigmoid"):
             raise ConfigError(f"scores={scores}: expected softmax or sigmoid")
         self.postprocess = {
@@ -56,15 +56,11 @@ class DetectionTask(nn.Module):
         self.metric = CocoMAP(ground_truth or nothing, backend=backend)
 
     def loss(self, output: SSDOutput, batch: DetectionBatch) -> dict[str, Tensor]:
-        return self.multibox_loss(output, batch.targets)
+        return self.criterion(output, batch.targets)
 
     def results(self, output: SSDOutput, frames: Frames) -> list[Detections]:
         """Boxes of each image in its original pixels."""
-        # pixels of the image per unit of the network's input, of which it may fill a part
+        # the network's whole input, of which the image may fill a part, in pixels of the image
         extents = torch.tensor(frames.input_size) / frames.content_sizes.cpu() * frames.original_sizes.cpu()
-        return [
-            detect(logits, deltas, output.anchors, extent, original, **self.postprocess)
-            for logits, deltas, extent, original in zip(
-                output.class_logits, output.box_deltas, extents, frames.original_sizes
-            )
-        ]
+        extent, limit = (corners(sizes).to(output.anchors.device) for sizes in (extents, frames.original_sizes))
+        return unpadded(*detect(output, extent, limit, **self.postprocess))

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv2_tasks.contracts import IGNORE, Frames, Head, SegmentationBatch
+from mnv2_tasks.contracts import Frames, Head, SegmentationBatch
+from mnv2_tasks.losses.pixel import PixelCrossEntropy
 from mnv2_tasks.metrics.mean_iou import MeanIoU
 
 
@@ -15,21 +16,22 @@ class SegmentationTask(nn.Module):
 
     Args:
         head: returns (B, K, h, w) logits. They are upsampled with align_corners=True, as in TF's DeepLab.
+        loss: maps (B, K, H, W) logits and (B, H, W) masks to a scalar. None: `PixelCrossEntropy`, which is what configs
+            of before 0.2 mean; they name no loss.
     """
 
     kind = "segmentation"
 
-    def __init__(self, *, head: Head, class_names: list[str]):
+    def __init__(self, *, head: Head, class_names: list[str], loss: nn.Module | None = None):
         super().__init__()
         self.head = head
         self.class_names = class_names
+        self.criterion = PixelCrossEntropy() if loss is None else loss
         self.metric = MeanIoU(class_names)
 
     def loss(self, output: Tensor, batch: SegmentationBatch) -> dict[str, Tensor]:
         """A batch whose every pixel is IGNORE has loss 0."""
-        logits = _upsample(output, batch.masks.shape[1:])
-        total = F.cross_entropy(logits, batch.masks.long(), ignore_index=IGNORE, reduction="sum")
-        return {"pixel": total / (batch.masks != IGNORE).sum().clamp(min=1)}
+        return {"pixel": self.criterion(_upsample(output, batch.masks.shape[1:]), batch.masks)}
 
     def results(self, output: Tensor, frames: Frames) -> list[Tensor]:
         """Class maps, each (h, w) int64 of its image's original size."""

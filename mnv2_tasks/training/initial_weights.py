@@ -1,6 +1,7 @@
 """Training starts from weights: what fits is copied, and a line says what was, what was not, and why."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
@@ -9,6 +10,7 @@ from torch import Tensor
 from mnv2_tasks.build import load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.weights.passport import head_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights, manifest
 
 
@@ -37,9 +39,10 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
     for task, module in network.tasks.items():
         prefix = f"tasks.{task}."
         theirs = weights.passport["class_names"].get(task)
-        if theirs != module.class_names:
+        other_anchors = theirs is not None and _anchors(weights.passport["config"], task) != _anchors(config, task)
+        if theirs != module.class_names or other_anchors:
             fits = {k: t for k, t in fits.items() if not k.startswith(prefix)}
-        reasons[task] = _why_anew(theirs, module.class_names, weights.passport)
+        reasons[task] = _why_anew(theirs, module.class_names, weights.passport, other_anchors)
     network.load_state_dict(fits, strict=False)
     anew = Counter(k.split(".")[1] for k in own if k not in fits and k.startswith("tasks."))
     rest = "".join(f"; {count} head tensors of {task} start anew: {reasons[task]}" for task, count in anew.items())
@@ -51,14 +54,19 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
     return f"weights: {name} ({weights.family}), transferred {len(fits)} of {len(own) - 2} tensors{rest}{unused}"
 
 
-def _why_anew(theirs: list[str] | None, ours: list[str], passport: dict[str, Any]) -> str:
+def _why_anew(theirs: list[str] | None, ours: list[str], passport: dict[str, Any], other_anchors: bool) -> str:
     if theirs is None:
         return f"the weights are for {', '.join(passport['class_names'])}"
     if len(theirs) != len(ours):
         return f"{len(theirs)} -> {len(ours)} classes"
     if theirs != ours:
         return f"other classes, such as {next(a for a, b in zip(theirs, ours) if a != b)}"
-    return "the head has another shape"
+    return "other anchors" if other_anchors else "the head has another shape"
+
+
+def _anchors(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Of a detector: the same tensors with other anchors mean other boxes."""
+    return {key: value for key, value in head_settings(config["tasks"][task]["head"]).items() if "anchor" in key}
 
 
 def _published_backbone(config: DictConfig) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks import __version__
+from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, tf_scales
 from mnv2_tasks.weights.importers.family import Imported
 
 # what rebuilds a network
@@ -29,6 +30,18 @@ def make_passport(
     if started_from:
         passport["training"] = {"ema": config.ema, "qat": config.qat, "started_from": started_from}
     return passport
+
+
+def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a head as it was trained: before 0.2 detectors did not say their anchors, which were TF's."""
+    if not head["_target_"].endswith(".SSDHead"):
+        return dict(head)
+    former = {
+        "first_map_anchors": FIRST_MAP,
+        "anchor_scales": tf_scales(2 + len(head["extra_channels"])),
+        "anchor_ratios": RATIOS,
+    }
+    return former | dict(head)
 
 
 def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str, str]) -> list[str]:
@@ -54,7 +67,7 @@ def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str
     values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
-            values |= _flat(f"tasks.{name}.head", task["head"])
+            values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))
             fixed = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
             values |= {f"tasks.{name}.{key}": task[key] for key in fixed if key in task}
     return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]

@@ -7,7 +7,14 @@ from PIL import Image
 from mnv2_tasks.errors import ConfigError
 
 MODES = ("square", "centre_crop", "pad")
+SMALLEST_SIDE, LARGEST_SIDE = 32, 4096
 GRID = 32  # pads grow by multiples of the coarsest stride, so that k * stride + 1 stays k * stride + 1
+
+
+def check_side(key: str, size: int) -> None:
+    """Raise a ConfigError unless a network can have a square input of this side, in pixels."""
+    if not SMALLEST_SIDE <= size <= LARGEST_SIDE:
+        raise ConfigError(f"{key}={size}: expected between {SMALLEST_SIDE} and {LARGEST_SIDE} pixels")
 
 
 class Fit:
@@ -25,6 +32,7 @@ class Fit:
     def __init__(self, *, mode: str, size: int, resize: int | None, fill: list[float]):
         if mode not in MODES:
             raise ConfigError(f"input.fit={mode}: expected one of {', '.join(MODES)}")
+        check_side("imgsz", size)
         if resize is not None and resize < size:
             raise ConfigError(f"input.resize={resize}: expected at least imgsz={size}, whose square is cut out of it")
         self.mode, self.size, self.resize = mode, size, resize
