@@ -1,6 +1,7 @@
 """The tools as a user runs them: exit codes, messages, no traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ def tool(name, *args, cwd):
         capture_output=True,
         text=True,
         cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # as in conftest
         timeout=300,
     )
 

@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 from torchvision.ops import box_iou
 
-from mnv2_tasks.boxes.anchors import ssd_anchors
+from mnv2_tasks.boxes.anchors import anchor_shapes, ssd_anchors
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data.reading.problems import Problem
@@ -185,6 +185,13 @@ def test_grids_are_those_of_the_real_network():
 def test_an_anchor_is_found_for_a_box_that_is_one():
     anchor = ssd_anchors(ssd_grids(320))[[1000]]
     assert best_overlaps(anchor.numpy(), 320)[0] == pytest.approx(1.0) and box_iou(anchor, anchor).item() == 1
+
+
+def test_recall_follows_the_anchors_that_a_detector_is_given():
+    shapes = anchor_shapes([[0.05, 1.0]], [0.1], [1.0])
+    anchor = ssd_anchors(ssd_grids(320, maps=2), shapes)[[7]]
+    assert best_overlaps(anchor.numpy(), 320, shapes)[0] == pytest.approx(1.0)
+    assert best_overlaps(anchor.numpy(), 320)[0] < 0.5  # TF's are larger
 
 
 def test_no_boxes_have_no_recall():

@@ -32,7 +32,7 @@ def suppress(boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float,
 def survivors(boxes: Tensor, ranks: Tensor, iou_threshold: float, count: int) -> Tensor:
     """(B, k, 4) boxes and (B, k) ranks, 0 of what is no candidate, else above it -> (B, k) bool, at most `count` true.
 
-    A loop over images: all pairs of a batch at once, `suppress_looped`, take 5 to 30 times as long on a CPU.
+    A loop over images: all pairs of a batch at once, `suppress_looped`, take several times as long on a CPU.
     """
     kept = torch.zeros_like(ranks, dtype=torch.bool)
     for row, of_image, rank in zip(kept, boxes, ranks):

@@ -14,7 +14,7 @@ from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.reading.file_source import FileSource, shared_images
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
-from mnv2_tasks.data_tool.anchor_recall import AnchorFit, anchor_fit
+from mnv2_tasks.data_tool.anchor_recall import AnchorFit, Shapes, anchor_fit
 from mnv2_tasks.errors import ConfigError, DataError
 
 TINY = 0.01  # of the image's side: 3 pixels of an input of 320, a fifth of the finest map's cell
@@ -58,11 +58,12 @@ class Examination:
         return not self.unread and not any(split.problems for split in self.splits)
 
 
-def examine(source: FileSource, splits: Sequence[str], image_size: int) -> Examination:
+def examine(source: FileSource, splits: Sequence[str], image_size: int, anchors: Shapes | None = None) -> Examination:
     """Read, decode and count these splits.
 
     Args:
         image_size: side of a detector's square input in pixels.
+        anchors: the detector's, see `anchor_recall.best_overlaps`.
 
     Raises:
         ConfigError, DataError: no split can be read at all; what the first of them says.
@@ -75,7 +76,7 @@ def examine(source: FileSource, splits: Sequence[str], image_size: int) -> Exami
             unread[name] = str(error)
             errors.append(error)
             continue
-        examined.append(_examine_split(source, name, records, problems, sizes, image_size))
+        examined.append(_examine_split(source, name, records, problems, sizes, image_size, anchors))
     if not examined:
         raise errors[0]
     by_name = {split.name: split for split in examined}
@@ -84,7 +85,13 @@ def examine(source: FileSource, splits: Sequence[str], image_size: int) -> Exami
 
 
 def _examine_split(
-    source: FileSource, name: str, records: Records, problems: list[Problem], sizes: np.ndarray, image_size: int
+    source: FileSource,
+    name: str,
+    records: Records,
+    problems: list[Problem],
+    sizes: np.ndarray,
+    image_size: int,
+    anchors: Shapes | None,
 ) -> Split:
     bad_boxes = [problem.box for problem in problems if problem.box is not None]
     owner = records.image_of_box()
@@ -104,7 +111,7 @@ def _examine_split(
         duplicates=_duplicates(source, records) if detection else [],
         counts=_count(source, records),
         tiny=int(tiny.sum()),
-        anchors=anchor_fit(fractions, image_size) if detection else [],
+        anchors=anchor_fit(fractions, image_size, anchors) if detection else [],
     )
 
 

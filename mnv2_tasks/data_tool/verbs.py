@@ -8,11 +8,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.filesize import decimal
 
+from mnv2_tasks.boxes.anchors import anchor_shapes
 from mnv2_tasks.build import partial_of, task_kinds
 from mnv2_tasks.data.download import published
 from mnv2_tasks.data.images.fit import check_side
 from mnv2_tasks.data.packing import pack as write_shards
 from mnv2_tasks.data.reading.file_source import FileSource
+from mnv2_tasks.data_tool.anchor_recall import Shapes
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
 from mnv2_tasks.data_tool.repaired_copy import write_repaired
@@ -44,7 +46,7 @@ def check(config: DictConfig) -> None:
         )
     verdicts, out = [], None
     for source in sources:
-        found = examine(source, config.splits, config.imgsz)
+        found = examine(source, config.splits, config.imgsz, _anchors(config))
         out = out or _out(config)
         folder = out if len(sources) == 1 else out / source.kind
         folder.mkdir(exist_ok=True)
@@ -131,6 +133,15 @@ def _check_values(config: DictConfig) -> None:
     if config.count < 1:
         raise ConfigError(f"count={config.count}: expected at least 1 picture")
     check_side("imgsz", config.imgsz)
+
+
+def _anchors(config: DictConfig) -> Shapes | None:
+    """Those of the detector that task= names."""
+    for task in config.tasks.values():
+        if "anchor_scales" in task.head:
+            head = task.head
+            return anchor_shapes(head.first_map_anchors, head.anchor_scales, head.anchor_ratios)
+    return None
 
 
 def _out(config: DictConfig) -> Path:

@@ -2,13 +2,27 @@
 
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 
 from mnv2_tasks.config.compose import launch
 
-AXES = ("tasks", "backbones", "widths", "sizes", "seeds")
-OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "debug")
+OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "debug")  # keys of the tool beside the axes
+
+
+class Axis(NamedTuple):
+    key: str  # of tools/train.py
+    in_name: str  # how a run's name shows a value
+
+
+AXES = {
+    "tasks": Axis("task", "{}"),
+    "backbones": Axis("backbone", "{}"),
+    "widths": Axis("width", "w{:g}"),
+    "sizes": Axis("imgsz", "{}px"),
+    "seeds": Axis("seed", "seed{}"),
+}
 
 
 def from_command_line(arguments: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -16,24 +16,10 @@ from mnv2_tasks.build import build_network, build_sources, class_names_of
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.studies.study.overrides import AXES, OWN
 from mnv2_tasks.wording import nearest
 
-OWN = ("ablations", "study", "jobs", "dry", "runs", "retrain")  # the tool's other keys
 REFUSED = {"resume": "a study resumes its runs by itself", "repeat": "a study repeats no single run"}
-
-
-class Axis(NamedTuple):
-    key: str  # of tools/train.py
-    in_name: str  # how a run's name shows a value
-
-
-AXES = {
-    "tasks": Axis("task", "{}"),
-    "backbones": Axis("backbone", "{}"),
-    "widths": Axis("width", "w{:g}"),
-    "sizes": Axis("imgsz", "{}px"),
-    "seeds": Axis("seed", "seed{}"),
-}
 NUMBERS = {"widths": ("numbers", (int, float)), "sizes": ("whole numbers", (int,)), "seeds": ("whole numbers", (int,))}
 
 
