@@ -28,8 +28,8 @@ def match_anchors(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: 
         return torch.full((images, len(anchors)), UNMATCHED, dtype=torch.int64, device=anchors.device)
     boxes = boxes * valid[..., None]  # padding overlaps nothing
     of_anchors, of_objects = [], []  # the best overlaps and whose they are
-    for some in anchors.split(TOGETHER):
-        iou = _overlaps(boxes, some)  # (B, N, a)
+    for chunk in anchors.split(TOGETHER):
+        iou = _overlaps(boxes, chunk)  # (B, N, a)
         of_anchors.append(iou.max(dim=1))
         of_objects.append(iou.max(dim=2))
     best, match = (torch.cat(parts, dim=1) for parts in zip(*of_anchors))  # (B, A)

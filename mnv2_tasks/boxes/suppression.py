@@ -21,9 +21,9 @@ def suppress(boxes: Tensor, labels: Tensor, alive: Tensor, iou_threshold: float,
     """
     counts = alive.float()
     span = (boxes * counts[..., None]).flatten(1).amax(dim=1)[:, None] + 1
-    apart = boxes + (labels.float() * span)[..., None]  # classes never overlap
+    by_class = boxes + (labels.float() * span)[..., None]  # classes never overlap
     rank = torch.arange(boxes.shape[1], 0, -1, dtype=torch.float32, device=boxes.device)
-    kept = survivors(apart, rank * counts, iou_threshold, count)
+    kept = survivors(by_class, rank * counts, iou_threshold, count)
     best, picks = (rank * kept).topk(count, dim=1)
     return picks, best > 0
 
