@@ -82,7 +82,7 @@ def test_sdist_holds_what_a_checkout_does(installed):
     with tarfile.open(installed.sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "pyproject.toml", "weights/predict.jpg"} <= names
-    for folder in ("mnv2_tasks", "conf", "weights", "tools", "tests"):
+    for folder in ("mnv2_tasks", "conf", "weights", "tools", "tests", "docs"):
         assert files_in(folder) <= names, folder
 
 

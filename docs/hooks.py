@@ -1,0 +1,26 @@
+"""For mkdocs: what lies beside docs/ and is shown too. Pages link it as `../<path>`, which a checkout shows as well."""
+
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+BESIDE = {  # path in the checkout -> path in the site
+    "weights/predict.jpg": "pictures/predict.jpg",
+    "weights/README.md": "shipped_weights.md",
+    "conf/recipe/README.md": "recipes.md",
+    "conf/study/README.md": "studies.md",
+    "CHANGELOG.md": "changelog.md",
+}
+ROOT = Path(__file__).parent.parent
+
+
+def on_files(files, config):
+    for path, place in BESIDE.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown, **_):
+    for path, place in BESIDE.items():
+        markdown = markdown.replace(f"](../{path}", f"]({place}")
+    return markdown
