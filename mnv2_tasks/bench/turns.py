@@ -57,7 +57,7 @@ def take_turns(
             others left there.
     """
     # fork: neither CUDA nor OpenMP survives it; spawn is all that Windows has
-    context = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
+    context: Any = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
     context.set_forkserver_preload(PRELOADED)
     pipes, processes = {}, []
     for name, contestant in contestants.items():
