@@ -50,7 +50,7 @@ def coco(images: int, rounds: int) -> Table:
         seconds = turns.percentile(50), median(turns.processor)
         ratios = turns.times_as_fast_as(first), turns.times_as_fast_as(first, processor=True)
         difference = None if isinstance(first, str) else _difference(first.answer, turns.answer)
-        return [*seconds, *ratios, turns.peak_bytes // 2**20, difference]
+        return [*seconds, *ratios, turns.peak(2**20), difference]
 
     return Table(
         f"COCO's twelve numbers of {images:,} images with {DETECTIONS} detections each",

@@ -99,7 +99,7 @@ def _table(task: str, size: int, batch: int, threads: int, found: dict[str, Turn
         p50, p95 = (turns.percentile(percent) for percent in (50, 95))
         times = turns.times_as_fast_as(first)
         share = None if name in OTHER_NETWORKS else f"{madds / p50 / peaks[fastest]:.0%}"
-        return [1e3 * p50, 1e3 * p95, times and 1 / times, turns.peak_bytes // 10**6, share]
+        return [1e3 * p50, 1e3 * p95, times and 1 / times, turns.peak(10**6), share]
 
     return Table(
         f"{task} at {size} px, batch {batch}, {threads} thread{'s' if threads > 1 else ''}",

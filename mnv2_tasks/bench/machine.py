@@ -1,12 +1,12 @@
 """What a benchmark runs on: its name, and what it can do at most."""
 
-import os
 import platform
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.network.latency import least_seconds
 
 EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_int8": "AMX"}
@@ -18,7 +18,7 @@ def machine() -> str:
     name, flags = _processor()
     extensions = [label for flag, label in EXTENSIONS.items() if flag in flags]
     parts = [f"{name} ({', '.join(extensions)})" if extensions else name]
-    parts.append(f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores")
+    parts.append(f"{num_cores()} cores")
     parts.append(f"torch with {torch.get_num_threads()} threads")
     parts.append(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
     return ", ".join([*parts, f"Python {platform.python_version()}, torch {torch.__version__}"])

@@ -80,7 +80,7 @@ def _table(contest: Contest, found: dict[str, Turns | str], precision: torch.dty
     def cells(name: str, turns: Turns) -> list[Any]:
         step = turns.percentile(50)
         share = None if name in contestants.OTHER_NETWORKS else f"{contest.batch * madds / step / peak:.1%}"
-        return [contest.batch / step, 1e3 * step, turns.times_as_fast_as(first), turns.peak_bytes // 10**6, share]
+        return [contest.batch / step, 1e3 * step, turns.times_as_fast_as(first), turns.peak(10**6), share]
 
     return Table(
         f"Training {contest.task} at {contest.size} px, batch {contest.batch}",

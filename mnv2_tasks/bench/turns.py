@@ -2,7 +2,6 @@
 
 import io
 import multiprocessing as mp
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from mnv2_tasks.network.latency import times_as_fast, wait_for_gpu
+from mnv2_tasks.network.process_memory import peak_memory
 
 # what most contestants import, once for all; nothing that asks for a GPU, which no fork survives
 PRELOADED = ["mnv2_tasks.training.assemble", "torchvision.models"]
@@ -28,11 +28,14 @@ Contestant = Callable[[Iterable[None]], Any]  # prepares itself, then does its w
 class Turns:
     rounds: list[list[float]]  # seconds of each time that the work was done, of each turn
     processor: list[float]  # seconds of all threads, of each turn
-    peak_bytes: int  # what the process took from its first turn on; on a GPU, of its memory
+    peak_bytes: int | None  # what the process took from its first turn on; on a GPU, of its memory. None on Windows
     answer: Any  # what the contestant returned
 
     def percentile(self, percent: float) -> float:
         return float(np.percentile(list(chain(*self.rounds)), percent))
+
+    def peak(self, unit: int) -> int | None:
+        return None if self.peak_bytes is None else self.peak_bytes // unit
 
     def times_as_fast_as(self, other: "Turns | str", *, processor: bool = False) -> float | None:
         """By the clock, or in the time of the processor. None if the other failed."""
@@ -53,7 +56,8 @@ def take_turns(
         calls, seconds: how often and how long a turn does the work at least. Its first calls find caches full of what
             others left there.
     """
-    context = mp.get_context("forkserver")  # fork: neither CUDA nor OpenMP survives it
+    # fork: neither CUDA nor OpenMP survives it; spawn is all that Windows has
+    context: Any = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
     context.set_forkserver_preload(PRELOADED)
     pipes, processes = {}, []
     for name, contestant in contestants.items():
@@ -110,10 +114,10 @@ class _Turn:
     pipe: Connection
     calls: int
     seconds: float
-    resident: int = 0
+    peak_before: int | None = None
 
     def __iter__(self) -> Iterator[None]:
-        self.resident = _resident()
+        self.peak_before = peak_memory()
         while self.pipe.recv():
             times, processor_began = [], time.process_time()
             while len(times) < self.calls or sum(times) < self.seconds:
@@ -123,6 +127,10 @@ class _Turn:
                 times.append(time.perf_counter() - began)
             self.pipe.send((times, time.process_time() - processor_began))
 
+    def peak_bytes(self) -> int | None:
+        peak = peak_memory()
+        return None if peak is None or self.peak_before is None else peak - self.peak_before
+
 
 def _take_part(contestant: Contestant, turn: _Turn, threads: int) -> None:
     torch.set_num_threads(threads)
@@ -130,12 +138,7 @@ def _take_part(contestant: Contestant, turn: _Turn, threads: int) -> None:
         with redirect_stdout(io.StringIO()):
             answer = contestant(turn)
         on_gpu = torch.cuda.is_initialized()
-        turn.pipe.send((torch.cuda.max_memory_reserved() if on_gpu else _resident() - turn.resident, answer))
+        turn.pipe.send((torch.cuda.max_memory_reserved() if on_gpu else turn.peak_bytes(), answer))
     except Exception as error:  # the others go on
         traceback.print_exc()
         turn.pipe.send(f"{type(error).__name__}: {error}".split("\n")[0])
-
-
-def _resident() -> int:
-    """Most bytes of memory that this process ever had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnv2_tasks.config.help_text import help_text
 from mnv2_tasks.config.stored import check_choices, check_stored, config_of_run, update
 from mnv2_tasks.config.words import (
     CONF,
@@ -38,7 +39,7 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     debug = any(arg in ("debug=true", "debug=True") for arg in argv)
     if {"-h", "--help"} & set(argv):
-        return print(_help(config_name))
+        return print(help_text(config_name, argv))
     try:
         if any(arg.startswith("-") for arg in argv):
             plain = [arg for arg in argv if not arg.startswith("-") and "=" in arg]  # not the job of --cfg job
@@ -77,16 +78,6 @@ def _own_hydra() -> Iterator[None]:
             yield
     finally:
         state.hydra = outer
-
-
-def _help(config_name: str) -> str:
-    """The tool's config file, whose comments explain each key, and what there is to choose from."""
-    text = (CONF / f"{config_name}.yaml").read_text().split("\nhydra:")[0]
-    kept = [line for line in text.splitlines() if "override hydra" not in line]
-    groups = [group for group in GROUPS if config_name in ("eval", "export") or f"\n  - {group}: " in text]
-    groups += ["recipe"] if groups else []
-    choices = [f"#   {group}={' | '.join(options_of(group))}" for group in groups]
-    return as_called_here("\n".join([*kept, "", "# Choices", *choices] if choices else kept))
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -1,6 +1,7 @@
 """Memory that a step of training, evaluation or prediction frees is kept for the next one."""
 
 import ctypes
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -12,5 +13,7 @@ def keep_freed_memory() -> bool:
     system for each, which zeroes page after page as they are first touched: a quarter of a training step, half of an
     evaluation's, and of a batch in prediction.
     """
+    if sys.platform == "win32":
+        return False  # where the C library has to be named
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,5 +1,7 @@
 """What this machine computes on, and in which precision."""
 
+import os
+
 import torch
 
 from mnv2_tasks.errors import ConfigError
@@ -20,6 +22,11 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).split("\n")[0].split(". ")[0]
         raise ConfigError(f"device={name}: not usable here ({reason}). Use device=auto or device=cpu") from None
     return torch.device(name)
+
+
+def num_cores() -> int:
+    """Cores that this process may use; those of the machine where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_precision(name: str) -> str:

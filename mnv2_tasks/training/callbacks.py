@@ -5,7 +5,6 @@ import io
 import logging
 import math
 import os
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from mnv2_tasks.network.compiled import parts_to_compile
+from mnv2_tasks.network.process_memory import peak_memory
 from mnv2_tasks.whole_files import written_whole
 from mnv2_tasks.wording import duration
 
@@ -118,6 +118,7 @@ class EpochLog(L.Callback):
             values |= {key: float(v) for key, v in trainer.callback_metrics.items() if key.startswith("val/")}
         seconds = now - self.started  # validation included
         training = (self.trained or now) - self.started
+        memory = peak_memory()
         waited = sum(self.waits) / training
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
@@ -126,7 +127,7 @@ class EpochLog(L.Callback):
             "images_per_second": round(self.images / training, 1),
             "wait_share": round(waited, 3),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "memory_mib": None if memory is None else memory // 2**20,  # an empty column on Windows
             **dict(sorted(values.items())),
         }
         hint = None if self.hinted else _feeding(trainer, sum(self.waits[1:]) / (training - sum(self.waits[:1])))

@@ -1,18 +1,24 @@
 """Runs of a study in processes of their own, side by side where there are devices."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.studies.study.run_state import LOG, Step, next_step, prepare, read_record, write_record
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # say to a process that it is one of several of a job; a run is a job of its own
 ONE_OF_SEVERAL = ("MNV2_RUN_FOLDER", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
@@ -56,7 +62,7 @@ def run_jobs(
     slots: Sequence[str | None],
     threads: int | None,
     program: Sequence[str],
-    lock: int,
+    lock: int | None,
     on_event: Callable[[Job], None],
     on_tick: Callable[[], None],
 ) -> None:
@@ -66,7 +72,8 @@ def run_jobs(
         slots: CUDA_VISIBLE_DEVICES of each place for a run; None leaves it as it is.
         threads: OMP_NUM_THREADS of a run, unless the user has set it; None leaves it as it is.
         program: mnv2, as a command of its own.
-        lock: the study's, which the processes hold too, so that one that outlives the study still counts.
+        lock: the study's, which the processes hold too, so that one that outlives the study still counts;
+            None where a process cannot hold another's.
         on_event: called when a job starts, ends or fails.
         on_tick: called a few times a second.
 
@@ -105,7 +112,7 @@ def run_jobs(
             _stop(running)
 
 
-def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int) -> None:
+def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int | None) -> None:
     prepare(step, job.run, job.folder)
     command = [*program, *step.command]
     environment = {name: value for name, value in os.environ.items() if name not in ONE_OF_SEVERAL}
@@ -127,7 +134,7 @@ def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, l
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the study alone, which then stops its runs
-            pass_fds=[lock],
+            pass_fds=() if lock is None else [lock],
         )
     job.state, job.began = "running", time.monotonic()
     write_record(job.folder, pid=job.process.pid)
@@ -186,8 +193,10 @@ def _term_as_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path, names: Sequence[str]) -> Iterator[int]:
+def locked(folder: Path, names: Sequence[str]) -> Iterator[int | None]:
     """Hold the study's folder for this process and those it starts; gives the lock's file descriptor.
+
+    On Windows, where no process inherits a lock, this process alone holds it, and there is no descriptor.
 
     Args:
         names: of runs, to say which process holds it.
@@ -196,17 +205,29 @@ def locked(folder: Path, names: Sequence[str]) -> Iterator[int]:
         ConfigError: another study works there, or a run of one that was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            descriptor = held.enter_context(_lock(folder / ".lock"))
+        except OSError:  # filelock's Timeout is one
             pids = {name: read_record(folder / name).get("pid") for name in names}
             working = ", ".join(f"{name} (process {pid})" for name, pid in pids.items() if pid)
             raise ConfigError(
                 f"{folder}: another study is at work there, or runs of one that was killed{working and ': '}{working}. "
                 f"Wait for them, or end them, and call again"
             ) from None
+        yield descriptor
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[int | None]:
+    """Raises an OSError if another process holds it."""
+    if fcntl is None:
+        with FileLock(path, timeout=0):
+            yield None
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor
     finally:
         os.close(descriptor)

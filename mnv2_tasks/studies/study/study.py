@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
@@ -55,7 +56,7 @@ def run_study(
     with locked(folder, [run.name for run in runs]) as lock:
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
         jobs = make_jobs(runs, folder)
-        threads = max(1, len(os.sched_getaffinity(0)) // len(slots)) if len(slots) > 1 else None
+        threads = max(1, num_cores() // len(slots)) if len(slots) > 1 else None
         progress = Progress(f"{name} on {data}", jobs, len(slots), console)
         with progress.live:
             try:
