@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from mnv2_tasks.bench.contestants import KIND, OTHER_NETWORKS, PEERS, SIZES, our_config, our_network, their_prediction
+from mnv2_tasks.bench.contestants import OTHER_NETWORKS, PEERS, SIZES, our_config, our_network, their_prediction
 from mnv2_tasks.bench.machine import device, matmul_peak, openvino_matmul_peak
 from mnv2_tasks.bench.turns import Turns, repeat, table_rows, take_turns
 from mnv2_tasks.contracts import Frames
@@ -145,7 +145,11 @@ def export_all(task: str, size: int, folder: Path, quick: bool) -> dict[str, Pat
     network = our_network(config).eval()
     tasks: dict[str, Any] = dict(network.tasks.items())
     passport = make_passport(config, {name: task.class_names for name, task in tasks.items()}, "bench")
-    metadata = {"passport": json.dumps(passport), "tasks": json.dumps({name: KIND[name] for name in tasks})}
+    kinds = {name: task.kind for name, task in tasks.items()}
+    metadata = {
+        "passport": json.dumps(passport),
+        "tasks": json.dumps(kinds),
+    }
     files: dict[str, Path | str] = {}
     for name, about in list(FORMATS.items())[: 1 if quick else None]:
         for precision in about.precisions[: 1 if quick else None]:

@@ -11,8 +11,18 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig
 
-from mnv2_tasks.bench import contestants
-from mnv2_tasks.bench.contestants import CLASSES, SIZES, our_network
+from mnv2_tasks.bench.contestants import (
+    CLASSES,
+    OTHER_NETWORKS,
+    PEERS,
+    SIZES,
+    noise,
+    our_batch,
+    our_config,
+    our_network,
+    train_theirs,
+    transformers_classifier,
+)
 from mnv2_tasks.bench.machine import matmul_peak
 from mnv2_tasks.bench.turns import Contestant, Turns, table_rows, take_turns
 from mnv2_tasks.contracts import Batch
@@ -61,9 +71,9 @@ def measure(config: DictConfig) -> list[Table]:
 
 def _contestants(contest: Contest, quick: bool) -> dict[str, Contestant]:
     found: dict[str, Contestant] = {
-        name: partial(contestants.train_theirs, contest.task, make, contest.size, contest.batch)
-        for name, make in contestants.PEERS[contest.task].items()
-        if make is not contestants.transformers_classifier  # which has no training script of its own
+        name: partial(train_theirs, contest.task, make, contest.size, contest.batch)
+        for name, make in PEERS[contest.task].items()
+        if make is not transformers_classifier  # which has no training script of its own
     }
     found[OURS] = partial(train_ours, contest, compiled=False)
     if not quick:
@@ -79,7 +89,7 @@ def _table(contest: Contest, found: dict[str, Turns | str], precision: torch.dty
 
     def cells(name: str, turns: Turns) -> list[Any]:
         step = turns.percentile(50)
-        share = None if name in contestants.OTHER_NETWORKS else f"{contest.batch * madds / step / peak:.1%}"
+        share = None if name in OTHER_NETWORKS else f"{contest.batch * madds / step / peak:.1%}"
         return [contest.batch / step, 1e3 * step, turns.times_as_fast_as(first), turns.peak(10**6), share]
 
     return Table(
@@ -96,7 +106,7 @@ def _table(contest: Contest, found: dict[str, Turns | str], precision: torch.dty
 
 
 def _config(contest: Contest, *, compiled: bool) -> DictConfig:
-    return contestants.our_config(
+    return our_config(
         contest.task, contest.size, f"data={contest.data}", f"batch={contest.batch}", f"trainer.compile={compiled}",
         "train_imgsz=null", "epochs=1",
     )  # fmt: skip
@@ -130,7 +140,5 @@ def train_ours(contest: Contest, turns: Iterable[None], *, compiled: bool, preci
             *([CompiledTraining()] if compiled else []),
         ]
         trainer = build_trainer(config, choose_precision(precision), Path(folder), callbacks=callbacks, logger=False)
-        batch = contestants.our_batch(
-            contest.task, contestants.noise(contest.batch, contest.size, CLASSES[contest.task])
-        )
+        batch = our_batch(contest.task, noise(contest.batch, contest.size, CLASSES[contest.task]))
         trainer.fit(module, {contest.task: _Batches(batch, turns)})

@@ -11,8 +11,9 @@ from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_wit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import summary
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
-from mnv2_tasks.evaluation.score import named, score, score_network
+from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.metrics.names import named
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.devices import choose_precision

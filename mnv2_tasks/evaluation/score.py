@@ -1,11 +1,12 @@
 """The one evaluation: of a network, while it trains and after, and of a file that one was exported to."""
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.fabric.utilities import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
@@ -19,15 +20,19 @@ from mnv2_tasks.runs.quiet import quiet_lightning
 Predict = Callable[[str, Tensor, Frames], Any]  # (task, images, frames) -> the task's `results`
 
 
-def score(predict: Predict, tasks: Mapping[str, Any], loaders: Mapping[str, DataLoader]) -> dict[str, dict[str, Any]]:
+def score(
+    predict: Predict, tasks: Mapping[str, Any], loaders: Mapping[str, DataLoader], *, bars: bool = True
+) -> dict[str, dict[str, Any]]:
     """{task: what its metric makes of the predictions}.
 
     Args:
         tasks: whose metrics collect the predictions; they are reset first.
         loaders: {task: its validation images}; of several processes, to each its own.
+        bars: of progress, in a terminal and from the first process; False within another display.
     """
     console = Console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, torch.inference_mode():
+    shown = bars and console.is_terminal and rank_zero_only.rank == 0
+    with Progress(console=console, transient=True, disable=not shown) as progress, torch.inference_mode():
         for name, loader in loaders.items():
             metric = tasks[name].metric
             metric.reset()
@@ -76,12 +81,3 @@ def computed(metric: Metric) -> dict[str, Any]:
         for part in parts:
             metric.merge(part)
     return metric.compute()
-
-
-def named(values: Mapping[str, Mapping[str, Any]], tasks: Sized) -> dict[str, Any]:
-    """{task: {key: value}} in the keys of metrics.json: with the task's name where the network has several."""
-    return {
-        key if len(tasks) == 1 else f"{task}/{key}": value
-        for task, of_task in values.items()
-        for key, value in of_task.items()
-    }

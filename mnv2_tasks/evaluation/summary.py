@@ -11,8 +11,10 @@ from rich.table import Table
 from mnv2_tasks.build import data_name
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.metrics.names import prefix_of
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.weight_files import Weights
+from mnv2_tasks.wording import first_few
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +25,9 @@ LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS
 def print_metrics(network: Network, metrics: dict[str, Any], console: Console | None = None) -> None:
     """COCO's twelve lines, a table of classes, top-1 / top-5; then one line that is easy to grep."""
     console = console or Console()
-    several = len(network.tasks) > 1
     for name, task in network.tasks.items():
-        own = {k.removeprefix(f"{name}/"): v for k, v in metrics.items() if not several or k.startswith(f"{name}/")}
+        prefix = prefix_of(name, network.tasks)
+        own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
         kind = KINDS[task.kind]
         if words := kind.scores_in_words(name, own, task.metric):
             console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -39,8 +41,7 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
 def _print_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:
     absent = [name for name in names if name not in scored]
     if absent:
-        shown = ", ".join(absent[:SHOWN]) + (f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else "")
-        console.print(f"no {what} of: {shown} (not averaged in)", highlight=False)
+        console.print(f"no {what} of: {first_few(absent, SHOWN)} (not averaged in)", highlight=False)
 
 
 def _table(title: str, column: str, values: dict[str, float]) -> Table:

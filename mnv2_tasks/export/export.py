@@ -172,7 +172,7 @@ def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
     tasks: dict[str, Any] = dict(network.tasks.items())
 
     def primary(file: Path) -> dict[str, float]:
-        values = score(Exported(file).predict_task, tasks, loaders)
+        values = score(Exported(file).predict_task, tasks, loaders, bars=False)
         return {name: values[name][tasks[name].metric.primary] or 0.0 for name in loaders}
 
     return {"budget": LOSS, "score": primary}

@@ -10,7 +10,8 @@ import torch
 
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.evaluation.score import computed, named
+from mnv2_tasks.evaluation.score import computed
+from mnv2_tasks.metrics.names import named
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing

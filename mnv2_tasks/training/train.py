@@ -15,9 +15,10 @@ from mnv2_tasks.build import build_sources, class_names_of, data_name, load_stri
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
-from mnv2_tasks.evaluation.score import named, score_network
+from mnv2_tasks.evaluation.score import score_network
 from mnv2_tasks.evaluation.summary import print_metrics
 from mnv2_tasks.loading.loaders import TasksData, training_images
+from mnv2_tasks.metrics.names import named
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler

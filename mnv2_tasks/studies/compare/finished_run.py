@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnv2_tasks.build import task_kinds
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.metrics.names import prefix_of
 from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
 
 TOLERANCE = 1e-6  # between metrics.json and per_image.npz of one validation
@@ -94,7 +95,7 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
 
     kinds, tasks = task_kinds(config), {}
     for task, kind in kinds.items():
-        prefix, score_key = f"{task}/" if len(kinds) > 1 else "", KINDS[kind].SCORE
+        prefix, score_key = prefix_of(task, kinds), KINDS[kind].SCORE
         score = metrics.get(prefix + score_key, math.nan)
         if score is None or not math.isfinite(score):
             notes.append(f"{task}: {score_key} is {'missing' if score is None else 'NaN'}; not averaged in")
