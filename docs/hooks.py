@@ -9,6 +9,7 @@ BESIDE = {  # path in the checkout -> path in the site
     "weights/README.md": "shipped_weights.md",
     "conf/recipe/README.md": "recipes.md",
     "conf/study/README.md": "studies.md",
+    "CONTRIBUTING.md": "contribute.md",
     "CHANGELOG.md": "changelog.md",
 }
 ROOT = Path(__file__).parent.parent
@@ -23,4 +24,4 @@ def on_files(files, config):
 def on_page_markdown(markdown, **_):
     for path, place in BESIDE.items():
         markdown = markdown.replace(f"](../{path}", f"]({place}")
-    return markdown
+    return markdown.replace("](docs/", "](")  # of what lies beside docs/

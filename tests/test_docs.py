@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACES = ("", "mnv2_tasks", "conf", "tests", "tools")  # what paths in the text start from
 OURS = re.compile(r"(mnv2_tasks|conf|tests|tools|docs|weights|training|network|tasks|heads|backbones|data)/[\w./-]+")
 
