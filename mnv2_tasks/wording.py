@@ -1,4 +1,4 @@
-"""What messages say alike: the word that was meant, seconds, counts, long lists and long names."""
+"""What messages say alike: the word that was meant, seconds, counts, long lists, long and unprintable names."""
 
 import difflib
 from collections.abc import Iterable
@@ -43,3 +43,11 @@ def first_few(names: Iterable[str], shown: int = 8) -> str:
 def shortened(text: str, longest: int) -> str:
     """At most so many letters, the last of them an ellipsis where some are left out."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """A stranger's text as one line for people: what a terminal would act on, or not show, is written as \\x1b.
+
+    That is control characters, line breaks, marks that turn the direction of writing, halves of surrogate pairs.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
