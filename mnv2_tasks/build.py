@@ -1,22 +1,24 @@
 """Config -> data sources, tasks, network: where the concrete parts meet."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.config.stored import check_stored
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.stored.checked_config import COMMAND_URL
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
 
@@ -50,11 +52,15 @@ def build_sources(config: DictConfig) -> dict[str, DataSource]:
     """{task name: its data set}, not read yet.
 
     Raises:
-        ConfigError: a data set was chosen for a task that there is not.
+        ConfigError: a data set was chosen for a task that there is not, or its place is a command.
     """
     for task in config.choices.get("datasets") or {}:
         if task not in config.tasks:
             raise ConfigError(f"data.{task}: this run has no task {task}; it has {', '.join(config.tasks)}")
+    for task in config.tasks:
+        root = str(data_config(config, task).get("root"))
+        if COMMAND_URL.match(root) and not config.trust:
+            raise ConfigError(f"data.root={root}: is read by a command that is run on this machine. Say trust=true too")
     return {n: partial_of(data_config(config, n).source)(kind=kind) for n, kind in task_kinds(config).items()}
 
 
@@ -116,28 +122,59 @@ def build_fit(config: DictConfig) -> Fit:
     return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
 
 
-def load_with_passport(path: Path) -> Weights:
+def load_with_passport(path: Path, *, trust: bool = False) -> Weights:
     """Weights of this project, or others' with the passport of the network that their overrides compose to.
+
+    Args:
+        trust: the file is the user's own: its passport may name any class.
 
     Raises:
         ConfigError: as `load_weights`, or their network needs what is gone.
     """
-    weights = load_weights(path)
+    weights = load_weights(path, trust=trust)
     if isinstance(weights, Weights):
-        check_stored(weights.passport["config"], weights.passport.get("version"), path)
         return weights
     config = compose("train", weights.overrides)
     passport = make_passport(config, weights.class_names, f"imported from {weights.family}")
     return Weights(weights.state, passport, weights.family, weights.left_out)
 
 
-def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
-    """The network that a file of weights describes, in evaluation mode on the CPU, and its passport."""
+def load_network(weights: str, *, trust: bool = False) -> tuple[Network, dict[str, Any]]:
+    """The network that a file of weights describes, in evaluation mode on the CPU, and its passport.
+
+    Args:
+        trust: see `load_with_passport`.
+    """
     path = find_weights(weights)
-    state, passport, *_ = load_with_passport(path)
-    network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
+    state, passport, *_ = load_with_passport(path, trust=trust)
+    with no_larger_than(state, str(path)):
+        network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport
+
+
+@contextmanager
+def no_larger_than(state: dict[str, Tensor], source: str) -> Iterator[None]:
+    """Within, a network is built for these tensors; one that is larger is refused before it fills the memory.
+
+    Raises:
+        ConfigError: its parameters outnumber those of the file.
+    """
+    left = sum(tensor.numel() for tensor in state.values())
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else max(1, parameter.numel())
+        if left < 0:
+            raise ConfigError(f"{source}: its configuration is of a larger network than its tensors")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except RuntimeError as error:  # torch cannot even reserve it
+        raise ConfigError(f"{source}: its network cannot be built ({str(error).splitlines()[0]})") from None
+    finally:
+        hook.remove()
 
 
 def load_tasks(network: Network, state: dict[str, Tensor], source: str) -> None:

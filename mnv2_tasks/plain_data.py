@@ -124,11 +124,11 @@ def _plain(load: Callable[[], Any], name: str, kind: str) -> Any:
         raise ConfigError(f"{name}: has more than {DEEPEST} lists and mappings within each other") from None
     except MemoryError:
         raise ConfigError(f"{name}: is too large for this machine's memory") from None
-    _check(value, name)
+    check_plain(value, name)
     return value
 
 
-def _check(value: Any, name: str, trail: tuple[Hashable, ...] = ()) -> None:
+def check_plain(value: Any, name: str, trail: tuple[Hashable, ...] = ()) -> None:
     """Raise a ConfigError that names the first field that is no plain data."""
     if isinstance(value, dict | list):
         if len(trail) == DEEPEST:
@@ -138,7 +138,7 @@ def _check(value: Any, name: str, trail: tuple[Hashable, ...] = ()) -> None:
                 fault := _fault(key) if isinstance(key, str) else "is no text: put it in quotes"
             ):
                 raise ConfigError(f"{name}: the key {_field((*trail, key))} {fault}")
-            _check(inner, name, (*trail, key))
+            check_plain(inner, name, (*trail, key))
     elif fault := _fault(value):
         raise ConfigError(f"{name}: {_field(trail)} {fault}")
 
@@ -168,7 +168,7 @@ def _field(trail: tuple[Hashable, ...]) -> str:
 
 
 def _integer(digits: str) -> int | float:
-    """One that is too long becomes infinite, for `_check` to name its field: Python itself refuses 4,300 digits."""
+    """One that is too long becomes infinite, for `check_plain` to name its field: Python refuses 4,300 digits."""
     return int(digits) if len(digits) <= LONGEST_NUMBER else math.inf
 
 

@@ -13,6 +13,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["__init__", "errors", "contracts", "wording", "whole_files"],
     ["plain_data"],
     ["shipped", "layers", "optim"],
+    ["stored"],
     ["backbones", "boxes", "metrics", "drawing", "data/download"],
     ["data/images"],
     ["heads", "losses", "data/reading"],

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
-from mnv2_tasks.config.stored import check_choices, check_stored, config_of_run, update
+from mnv2_tasks.config.stored import check_choices, config_of_run, update
 from mnv2_tasks.config.words import (
     CONF,
     GROUPS,
@@ -43,7 +44,9 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
     try:
         if any(arg.startswith("-") for arg in argv):
             plain = [arg for arg in argv if not arg.startswith("-") and "=" in arg]  # not the job of --cfg job
-            implied = _implied(plain, config_name)
+            if "--cfg" in argv and "job" in argv:
+                return print(OmegaConf.to_yaml(compose(config_name, plain)), end="")
+            implied = _implied(plain, config_name).lines
             if {"-m", "--multirun"} & set(argv):
                 _check(plain, config_name, implied)
             job = _job(run, config_name)
@@ -95,9 +98,10 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     if of_run is not None:
         return update(of_run, overrides)
     implied = _implied(overrides, config_name)
-    _check(overrides, config_name, implied)
+    _check(overrides, config_name, implied.lines)
     with _own_hydra():
-        config = hydra.compose(config_name, data_of_tasks([*implied, *overrides]), return_hydra_config=True)
+        config = hydra.compose(config_name, data_of_tasks([*implied.lines, *overrides]), return_hydra_config=True)
+    _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
     resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
@@ -107,17 +111,38 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     return resolved
 
 
-def _implied(overrides: list[str], config_name: str) -> list[str]:
-    """Overrides that stand before the user's: those of the weights, and the groups of the recipe."""
+class _Implied(NamedTuple):
+    """What stands before the user's overrides."""
+
+    lines: list[str]  # groups, and values of our own
+    values: dict[str, Any] = {}  # out of a file: data, never read as a line
+    source: str = ""  # the file
+
+
+def _implied(overrides: list[str], config_name: str) -> _Implied:
+    """Those of the weights, and the groups of the recipe."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override() and o.package is None}
     if config_name not in ("train", "eval", "export"):
-        return []
-    of_weights = _implied_by_weights(given, config_name)
-    chosen = {"data": "shapes", **dict(line.split("=", 1) for line in of_weights), **given}
+        return _Implied([])
+    implied = _implied_by_weights(given, config_name)
+    chosen = {"data": "shapes", **dict(line.split("=", 1) for line in implied.lines), **given}
     name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")
-    groups = _groups_of_recipe(name)
-    return [*of_weights, *(f"{group}={option}" for group, option in groups.items() if group not in given)]
+    groups = [f"{group}={option}" for group, option in _groups_of_recipe(name).items() if group not in given]
+    return implied._replace(lines=[*implied.lines, *groups])
+
+
+def _put_in(config: DictConfig, implied: _Implied, overrides: list[str]) -> None:
+    """The values that weights bring, where the user did not say otherwise."""
+    said = [o.key_or_group for o in OverridesParser.create().parse_overrides(overrides)]
+    for key, value in implied.values.items():
+        if any(key == other or other.startswith(f"{key}.") for other in said):
+            continue
+        parent, _, last = key.rpartition(".")
+        group = OmegaConf.select(config, parent) if parent else config
+        if group is None or last not in group:
+            raise ConfigError(f"{implied.source}: needs {key}={value}, which what you chose does not have")
+        OmegaConf.update(config, key, value, merge=False)
 
 
 def _groups_of_recipe(name: str) -> dict[str, str]:
@@ -130,26 +155,28 @@ def _groups_of_recipe(name: str) -> dict[str, str]:
     return {group: option for groups in (*inherited, recipe.get("groups", {})) for group, option in groups.items()}
 
 
-def _implied_by_weights(given: dict[str, str], config_name: str) -> list[str]:
+def _implied_by_weights(given: dict[str, str], config_name: str) -> _Implied:
     weights = given.get("weights", "auto")
     if weights in ("auto", "none"):
-        return []
-    from mnv2_tasks.weights.passport import evaluation_overrides, training_overrides
-    from mnv2_tasks.weights.weight_files import find_weights, read_passport  # torch, which --help can do without
+        return _Implied([])
+    from mnv2_tasks.weights import passport as passports  # torch, which --help can do without
+    from mnv2_tasks.weights.weight_files import find_weights, read_passport
 
-    backbone = given.get("backbone", "mobilenet_v2")
+    backbone, training = given.get("backbone", "mobilenet_v2"), config_name == "train"
     path = find_weights(weights, backbone)
-    passport = read_passport(path)
-    ours = isinstance(passport, dict)
-    if ours and not passport.get("exported"):  # whose network is finished: nothing has to rebuild it
-        check_stored(passport["config"], passport.get("version"), path)
-    if config_name == "train":
-        implied = training_overrides(passport, backbone)
+    passport = read_passport(path, trust=given.get("trust") == "True")
+    if not isinstance(passport, dict):
+        return _Implied(
+            passports.overrides_for_training(passport, backbone)
+            if training
+            else passports.overrides_for_evaluation(passport, given)
+        )
+    if training:
+        groups, values = passports.implied_for_training(passport, backbone)
     else:
-        implied = evaluation_overrides(passport, given)
-    if ours:
-        check_choices(dict(line.split("=", 1) for line in implied), passport.get("version"), path)
-    return implied
+        groups, values = passports.implied_for_evaluation(passport, given)
+    check_choices(groups, passport.get("version"), str(path))
+    return _Implied([f"{group}={option}" for group, option in groups.items()], values, str(path))
 
 
 def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) -> None:

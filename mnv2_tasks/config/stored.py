@@ -1,94 +1,34 @@
-"""Configs that former code wrote, those of runs and passports: what they need that is gone, and what may be changed."""
+"""The configs of runs that are gone on with, evaluated or repeated: completed, and what of them may be changed."""
 
-import importlib
-import inspect
-import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mnv2_tasks import __version__
 from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task, options_of
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.stored.checked_config import GONE, gone
+from mnv2_tasks.stored.run_files import check_run_config, read_config, read_description
+
+log = logging.getLogger(__name__)
 
 PLACE = ("workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps", "eval.backend", "debug")
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
     "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", "trainer.compile", *PLACE),
     "repeat": ("repeat", "runs", *PLACE),
 }
+OF_THE_CALL = ("run", "out", "resume", "repeat", "trust")  # never taken from a file
 
 
-class Gone(NamedTuple):
-    last: str  # the last version that has it
-    instead: str  # what replaced it
-
-
-GONE = {  # what stored configs may need, as a command line says it, or a `_target_`
-    "norm_statistics=per_task": Gone(
-        "0.1", "all tasks share the backbone's batch norms; train anew, each task apart if their data differ much"
-    ),
-}
-
-
-def check_stored(config: Mapping[str, Any], version: str | None, source: Path) -> None:
-    """Raise a ConfigError if a stored config needs what this version no longer has.
-
-    Args:
-        config: resolved, of a run or of the passport of weights.
-        version: the one that wrote it; None: it recorded none.
-        source: the file.
-    """
-    needed = [f"{key}={value}" for key, value in dotted(config).items() if f"{key}={value}" in GONE]
-    needed += _missing(config)
-    if needed:
-        raise gone(needed[0], version, source)
-
-
-def check_choices(choices: Mapping[str, Any], version: str | None, source: Path) -> None:
+def check_choices(choices: Mapping[str, Any], version: str | None, source: str) -> None:
     """Raise a ConfigError if a stored config was made of a file of conf/ that this version no longer has."""
     for group, option in choices.items():
         if group in GROUPS and option not in options_of(group):
             raise gone(f"{group}={option}", version, source)
-
-
-def gone(needed: str, version: str | None, source: Path) -> ConfigError:
-    """The error to raise where a stored config needs what there is no longer."""
-    what = f"{source}: was written by {f'version {version}' if version else 'a version before 0.2'} and needs {needed}"
-    if needed not in GONE:
-        return ConfigError(f"{what}, which version {__version__} does not have; use the version that wrote it")
-    last, instead = GONE[needed]
-    return ConfigError(f"{what}, which is gone: {instead}. Version {last} is the last that reads it")
-
-
-def _missing(config: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """Code of this package that a config names and that there is no longer, and arguments that it takes no longer."""
-    target = str(config.get("_target_"))
-    ours = target.startswith("mnv2_tasks.")
-    parameters = _parameters(target) if ours else None
-    if ours and parameters is None:
-        yield target
-        return
-    for key, value in config.items():
-        if parameters is not None and key != "_target_" and key not in parameters:
-            yield f"{where}{key}={value}"
-        elif isinstance(value, Mapping):
-            yield from _missing(value, f"{where}{key}.")
-
-
-def _parameters(target: str) -> Mapping[str, inspect.Parameter] | None:
-    """What a class or function of this package takes; None where it is no longer there."""
-    module, _, name = target.rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mnv2_tasks"):
-            return None
-        raise  # an optional package
-    return inspect.signature(getattr(found, name)).parameters if hasattr(found, name) else None
 
 
 def config_of_run(overrides: list[str]) -> DictConfig | None:
@@ -97,7 +37,9 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
     Raises:
         ConfigError: it is not a run, or needs what is gone.
     """
-    for override in OverridesParser.create().parse_overrides(overrides):
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    trust = any(override.key_or_group == "trust" and override.value() is True for override in parsed)
+    for override in parsed:
         if override.key_or_group in ("resume", "run") and override.value():
             run = Path(str(override.value()))
             path = run / "config.yaml"
@@ -106,11 +48,11 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
                     f"{override.key_or_group}={run}: not a run folder, {path} does not exist. "
                     f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
                 )
-            return _completed(OmegaConf.load(path), _version_of(run), path)
+            version = read_description(run).get("version") if (run / "run.json").is_file() else None
+            return _completed(read_config(path, version, trust=trust))
         if override.key_or_group == "repeat" and override.value():
             run = Path(str(override.value()))
-            path = run / "run.json" if run.is_dir() else run
-            return _completed(*_described_config(run, path), path)
+            return _completed(_repeated_config(run, trust=trust))
     return None
 
 
@@ -149,44 +91,29 @@ def _check_change(override: Override, overrides: list[Override]) -> None:
                 )
 
 
-def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
-    """The configuration in the run.json of a run, and the version that wrote it."""
-    try:
-        description = json.loads(path.read_text())
-        return OmegaConf.create(description["config"]), description.get("version")
-    except FileNotFoundError:
-        raise ConfigError(f"repeat={run}: not a run, {path} does not exist") from None
-    except (ValueError, KeyError, TypeError):  # bad bytes and bad JSON are both ValueErrors
-        raise ConfigError(f"repeat={run}: {path} is no run.json, or an old one, without the configuration") from None
+def _repeated_config(run: Path, *, trust: bool) -> dict[str, Any]:
+    """The configuration in the run.json of a run, which is made again where the user is."""
+    path = run / "run.json" if run.is_dir() else run
+    if not path.is_file():
+        raise ConfigError(f"repeat={run}: not a run, {path} does not exist")
+    description = read_description(run)
+    if "config" not in description:
+        raise ConfigError(f"repeat={run}: {path} is an old one, without the configuration")
+    config = check_run_config(description["config"], description.get("version"), path, trust=trust)
+    runs = Path(config.get("runs", ""))
+    if not trust and (runs.is_absolute() or ".." in runs.parts):
+        log.info("its folder is made in runs/, not in %s, which the file names; runs=<folder> says another", runs)
+        config = {key: value for key, value in config.items() if key != "runs"}
+    return config
 
 
-def _version_of(run: Path) -> str | None:
-    """The version that wrote a run folder, if its run.json says so."""
-    try:
-        return json.loads((run / "run.json").read_text()).get("version")
-    except (OSError, ValueError):
-        return None
-
-
-def _completed(stored: DictConfig, version: str | None, source: Path) -> DictConfig:
+def _completed(stored: dict[str, Any]) -> DictConfig:
     """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
-    check_stored(OmegaConf.to_container(stored), version, source)
     defaults = OmegaConf.load(CONF / "train.yaml")
     kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
     later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
     if "logger" not in stored:  # merged with another, it would be a mixture
         later["logger"] = OmegaConf.load(CONF / "logger" / "tensorboard.yaml")
-    gone_keys = {needed.partition("=")[0] for needed in GONE}
-    still = OmegaConf.masked_copy(stored, [key for key in stored if key not in gone_keys])
+    dropped = {*OF_THE_CALL, *(needed.partition("=")[0] for needed in GONE)}
+    still = OmegaConf.create({key: value for key, value in stored.items() if key not in dropped})
     return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, still)
-
-
-def dotted(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optim": {"optimizer": {"lr": 0.004}}} -> {"optim.optimizer.lr": 0.004}; lists and empty groups are values."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            flat |= dotted(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -44,7 +44,7 @@ def export(config: DictConfig) -> Path:
             file.
     """
     path = _checked(config)
-    weights = load_with_passport(path)
+    weights = load_with_passport(path, trust=config.trust)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
     fit, sources = build_fit(config), available_sources(config, names)
     network = build_network(config, names, ground_truths_of(sources))
@@ -67,7 +67,7 @@ def export(config: DictConfig) -> Path:
             ours = _judged(network, loaders) | {"qat": weights.passport.get("training", {}).get("qat", False)}
         with console.status(f"writing {config.format}, {config.precision}"):
             report = write(network, config.format, torch.from_numpy(example), metadata, part, config.precision, **ours)
-        exported = Exported(part)
+        exported = Exported(part, trust=True)
         wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
         if loaders:
             wrong += _show_scores(console, network, exported, loaders)
@@ -172,7 +172,7 @@ def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
     tasks: dict[str, Any] = dict(network.tasks.items())
 
     def primary(file: Path) -> dict[str, float]:
-        values = score(Exported(file).predict_task, tasks, loaders, bars=False)
+        values = score(Exported(file, trust=True).predict_task, tasks, loaders, bars=False)
         return {name: values[name][tasks[name].metric.primary] or 0.0 for name in loaders}
 
     return {"budget": LOSS, "score": primary}

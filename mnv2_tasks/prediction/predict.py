@@ -22,7 +22,7 @@ def predict(config: DictConfig) -> None:
     if config.batch < 1:
         raise ConfigError(f"batch={config.batch}: expected at least 1")
     inputs = find_inputs(str(config.source))
-    network, passport = load_model(str(config.weights), str(config.device), compiled=config.compile)
+    network, passport = load_model(str(config.weights), str(config.device), compiled=config.compile, trust=config.trust)
     fit = build_fit(OmegaConf.create(passport["config"]))
     predictor = Predictor(network=network, fit=fit, min_score=config.min_score, out=config.out)
     out = predictor.out

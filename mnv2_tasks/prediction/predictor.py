@@ -155,18 +155,21 @@ class Predictor:
         return free
 
 
-def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Model, dict[str, Any]]:
+def load_model(
+    weights: str, device: str, *, compiled: bool = False, trust: bool = False
+) -> tuple[Model, dict[str, Any]]:
     """What predicts, on that device, and its passport.
 
     Args:
         weights: of a network, or what tools/export.py wrote.
         compiled: takes a minute or more at the first image, and less for each.
+        trust: the file is the user's own: it may name any class, and run code as it is loaded.
     """
     path = find_weights(weights)
     if not is_exported(path):
         keep_freed_memory()
         target = choose_device(device)
-        network, passport = load_network(weights)
+        network, passport = load_network(weights, trust=trust)
         network.to(target, memory_format=torch.channels_last)
         if compiled:
             check_compiler(target.type)
@@ -176,7 +179,7 @@ def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Mo
         raise ConfigError("compile=true: an exported network is compiled already. Use compile=false")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"device={device}: an exported network runs on the CPU. Use device=cpu")
-    exported = Exported(path)
+    exported = Exported(path, trust=trust)
     return exported, exported.passport
 
 

@@ -1,7 +1,6 @@
 """Going on with a run, and repeating one: where it stands, what must be as it was, and what is said where it is not."""
 
 import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +10,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.stored.run_files import read_description
 from mnv2_tasks.weights.weight_files import read_passport
 
 log = logging.getLogger(__name__)
 
 FRESH = (0, 0)
+NEEDED = ("config", "class_names", "data_fingerprint", "started_from", "initial_weights", "versions")
 
 
 class ResumePoint(NamedTuple):
@@ -38,10 +39,14 @@ def resume_point(config: DictConfig) -> ResumePoint:
     path = run / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume={run}: has no {path.relative_to(run)}; nothing was saved yet")
-    started_from = read_passport(path)["training"]["started_from"]  # refuses a damaged or malicious file
+    passport = read_passport(path, trust=config.trust)  # refuses a damaged or malicious file
     content = torch.load(path, map_location="cpu", weights_only=True)
-    epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["processed"])
+    try:
+        started_from = passport["training"]["started_from"]
+        epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, int(progress["current"]["processed"]))
+    except (LookupError, TypeError, ValueError):
+        raise ConfigError(f"resume={run}: {path.relative_to(run)} does not say how far it has come") from None
     if done[0] > config.epochs or (done[0] == config.epochs and done[1]):
         raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
     if done[0] == config.epochs == described(run).get("result", {}).get("epochs"):  # else it is still to be evaluated
@@ -50,8 +55,11 @@ def resume_point(config: DictConfig) -> ResumePoint:
 
 
 def described(run: Path) -> dict[str, Any]:
-    """The run.json of a run, given as its folder or as that file."""
-    return json.loads((run / "run.json" if run.is_dir() else run).read_text())
+    """The run.json of a run, given as its folder or as that file, with all that going on with it takes."""
+    description = read_description(run)
+    if missing := [key for key in NEEDED if key not in description]:
+        raise ConfigError(f"{run}: its run.json has no {missing[0]}")
+    return description
 
 
 def earlier_run(config: DictConfig) -> Path | None:

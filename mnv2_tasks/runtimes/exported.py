@@ -1,6 +1,5 @@
 """A file that was exported, run in the runtime that it was written for."""
 
-import json
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,10 @@ from torch import Tensor
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.kinds.kinds import KINDS
-from mnv2_tasks.runtimes.formats import format_module, format_of, output_names
+from mnv2_tasks.plain_data import parse_json
+from mnv2_tasks.runtimes.formats import FORMATS, format_module, format_of, output_names
+from mnv2_tasks.stored.argument_types import fits
+from mnv2_tasks.stored.checked_passport import check_passport
 
 
 def is_exported(path: Path) -> bool:
@@ -28,19 +30,25 @@ class Exported:
     Args:
         path: what tools/export.py wrote.
         threads: to compute with; None: all.
+        trust: the file is the user's own: it may run code as it is loaded (torch's .pt2).
 
     Raises:
-        ConfigError: the runtime is not installed, or the file is damaged or not ours.
+        ConfigError: the runtime is not installed, or the file is damaged, not ours or not to be trusted.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, path: Path, threads: int | None = None):
+    def __init__(self, path: Path, threads: int | None = None, *, trust: bool = False):
         name = format_of(path)
         if name is None:
             raise ConfigError(f"{path}: no exported network has the suffix {path.suffix!r}")
         if not path.is_file():
             raise ConfigError(f"{path}: no such file")
+        if FORMATS[name].runs_code and not trust:
+            raise ConfigError(
+                f"{path}: torch unpickles such a file, which can run any code of its author's. "
+                f"If you wrote it, say trust=true; else ask for the weights, or for an ONNX file"
+            )
         module = format_module(name)
         try:
             self.session = module.Session(path, threads)
@@ -51,9 +59,14 @@ class Exported:
         if "passport" not in self.metadata:
             raise ConfigError(f"{path}: was not written by tools/export.py, its metadata has no passport")
         self.path, self.format = path, name
-        self.passport: dict[str, Any] = json.loads(self.metadata["passport"])
-        self.precision = self.metadata["precision"]
-        kinds, names = json.loads(self.metadata["tasks"]), self.passport["class_names"]
+        self.passport: dict[str, Any] = check_passport(self.metadata["passport"], path, trust=trust)
+        self.precision = str(self.metadata.get("precision"))
+        kinds, names = (
+            parse_json(self.metadata.get("tasks", "null"), f"{path}: its tasks"),
+            self.passport["class_names"],
+        )
+        if not fits(kinds, dict[str, str]) or set(kinds) != set(names) or not set(kinds.values()) <= set(KINDS):
+            raise ConfigError(f"{path}: its tasks: expected the kind of each of {', '.join(names)}")
         self.tasks: dict[str, Any] = {
             task: SimpleNamespace(kind=kind, class_names=names[task]) for task, kind in kinds.items()
         }

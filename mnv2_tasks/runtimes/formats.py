@@ -24,6 +24,7 @@ class Format:
     precisions: tuple[str, ...]
     packages: tuple[str, ...]  # that must be installed; the extra of pyproject.toml has the format's name
     writers: tuple[str, ...] = ()  # needed only to write
+    runs_code: bool = False  # of whoever wrote the file, as it is loaded
 
 
 FORMATS = {
@@ -31,7 +32,7 @@ FORMATS = {
     "openvino": Format("openvino", ".xml", ("fp32", "fp16", "bf16", "int8"), ("openvino", "onnx", "onnxscript")),
     "executorch": Format("executorch", ".pte", ("fp32", "int8"), ("executorch", "torchao")),
     "litert": Format("litert", ".tflite", ("fp32", "fp16", "int8"), ("ai_edge_litert",), ("litert_torch",)),
-    "torch": Format("torch_program", ".pt2", ("fp32", "bf16"), ()),
+    "torch": Format("torch_program", ".pt2", ("fp32", "bf16"), (), runs_code=True),
 }
 
 SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken

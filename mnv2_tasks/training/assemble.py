@@ -75,7 +75,7 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
     if wanted.teacher == "required":
         raise ConfigError("this recipe needs a teacher, say distillation.teacher=<name or path of weights>")
     try:
-        teacher, _ = load_network(wanted.teacher)
+        teacher, _ = load_network(wanted.teacher, trust=config.trust)
     except ConfigError as error:
         raise ConfigError(f"distillation.teacher={wanted.teacher}: {error}") from None
     return Distillation(

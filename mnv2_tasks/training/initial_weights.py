@@ -31,7 +31,7 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         if config.weights != "auto":
             raise
         return f"weights: none, training starts from scratch and will score far lower than it could. {error}"
-    weights = load_with_passport(path)
+    weights = load_with_passport(path, trust=config.trust)
     own = network.state_dict()
     _check_backbone(str(name), own, weights, config)
     fits = {k: t for k, t in weights.state.items() if k in own and own[k].shape == t.shape and k not in ("mean", "std")}

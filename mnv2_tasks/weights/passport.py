@@ -1,12 +1,12 @@
 """A passport travels with weights: a plain dict with the config that rebuilds their network, and their class names.
 
 What belongs to the weights and not to the wish of whoever uses them, such as padding, batch-norm epsilon and input
-normalisation, comes back from here as command-line overrides that stand before the user's own. Others' weights have no
-passport: their importer says such overrides.
+normalisation, comes back from here as values that stand before the user's own. Others' weights have no passport: their
+importer says such values as overrides.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +18,13 @@ from mnv2_tasks.weights.importers.family import Imported
 NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")
 FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
 TRAINED_WITH = ("backbone.padding", "backbone.norm_eps", "input.mean", "input.std")  # holds for fine-tuning too
+
+
+class Implied(NamedTuple):
+    """What weights bring to a command line: choices of groups, and values, which are never read as override text."""
+
+    groups: dict[str, str]
+    values: dict[str, Any]
 
 
 def make_passport(
@@ -44,25 +51,21 @@ def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
     return former | dict(head)
 
 
-def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str, str]) -> list[str]:
-    """The overrides that give a command the task, the network and the input of these weights.
+def implied_for_evaluation(passport: dict[str, Any], given: Mapping[str, str]) -> Implied:
+    """What gives a command the task, the network and the input of these weights.
 
     Args:
         given: {key: value} that the user set; groups among them are left to the user.
     """
-    if isinstance(passport, Imported):
-        kept = [override for override in passport.overrides if _key(override) not in given]
-        another_task = "task" in given and f"task={given['task']}" not in passport.overrides
-        return [override for override in kept if not (another_task and override.startswith("tasks."))]
     config = passport["config"]
     chosen = given.get("task", config["choices"]["task"])
     choices = dict(config["choices"])
     datasets = choices.pop("datasets", {})
     if chosen in datasets:  # one taken out of several
         choices["data"], datasets = datasets[chosen], {}
-    groups = [f"{group}={choices[group]}" for group in ("task", "data", "backbone") if group not in given]
+    groups = {group: choices[group] for group in ("task", "data", "backbone") if group not in given}
     if chosen == choices["task"] and "data" not in given:
-        groups += [f"data.{task}={data}" for task, data in datasets.items() if f"data.{task}" not in given]
+        groups |= {f"data.{task}": data for task, data in datasets.items() if f"data.{task}" not in given}
     values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
     values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
@@ -70,20 +73,30 @@ def evaluation_overrides(passport: dict[str, Any] | Imported, given: Mapping[str
             values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))
             fixed = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
             values |= {f"tasks.{name}.{key}": task[key] for key in fixed if key in task}
-    return groups + [f"{key}={_spelled(value)}" for key, value in values.items()]
+    return Implied(groups, values)
 
 
-def training_overrides(passport: dict[str, Any] | Imported, backbone: str) -> list[str]:
+def implied_for_training(passport: dict[str, Any], backbone: str) -> Implied:
     """What a network that starts from these weights must share with them."""
-    if isinstance(passport, Imported):
-        if f"backbone={backbone}" not in passport.overrides:
-            return []
-        return [override for override in passport.overrides if _key(override) in TRAINED_WITH]
     config = passport["config"]
     if config["choices"]["backbone"] != backbone:
-        return []
+        return Implied({}, {})
     values = _flat("input", config["input"]) | _flat("backbone", config["backbone"])
-    return [f"{key}={_spelled(values[key])}" for key in TRAINED_WITH if key in values]
+    return Implied({}, {key: values[key] for key in TRAINED_WITH if key in values})
+
+
+def overrides_for_evaluation(imported: Imported, given: Mapping[str, str]) -> list[str]:
+    """As `implied_for_evaluation`, of others' weights."""
+    kept = [override for override in imported.overrides if _key(override) not in given]
+    another_task = "task" in given and f"task={given['task']}" not in imported.overrides
+    return [override for override in kept if not (another_task and override.startswith("tasks."))]
+
+
+def overrides_for_training(imported: Imported, backbone: str) -> list[str]:
+    """As `implied_for_training`, of others' weights."""
+    if f"backbone={backbone}" not in imported.overrides:
+        return []
+    return [override for override in imported.overrides if _key(override) in TRAINED_WITH]
 
 
 def _key(override: str) -> str:
@@ -96,10 +109,3 @@ def _plain(task: dict[str, Any]) -> list[str]:
 
 def _flat(prefix: str, config: dict[str, Any]) -> dict[str, Any]:
     return {f"{prefix}.{key}": value for key, value in config.items() if key not in ("_target_", *FOLLOW)}
-
-
-def _spelled(value: Any) -> str:
-    """As Hydra's grammar writes it."""
-    if isinstance(value, list):
-        return f"[{','.join(_spelled(item) for item in value)}]"
-    return "null" if value is None else str(value)

@@ -24,6 +24,7 @@ from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
+from mnv2_tasks.stored.checked_passport import check_passport
 from mnv2_tasks.weights.importers.family import Imported
 
 MANIFEST = shipped("weights") / "manifest.yaml"
@@ -112,10 +113,13 @@ def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any])
     save_file(tensors, path, metadata={"passport": json.dumps(passport)})
 
 
-def load_weights(path: Path) -> Weights | Imported:
+def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
     """Weights of this project (.safetensors, .ckpt), or of another one with the overrides that build their network.
 
     Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
+
+    Args:
+        trust: see `check_passport`.
 
     Raises:
         ConfigError: the file is corrupt, holds more than weights, is of an unknown kind, or needs what is gone.
@@ -134,29 +138,34 @@ def load_weights(path: Path) -> Weights | Imported:
         return read_tensorflow(path)
     content, metadata = _read(path)
     if "passport" in metadata:
-        return Weights(content, json.loads(metadata["passport"]))
+        return Weights(content, check_passport(metadata["passport"], path, trust=trust))
     if "passport" in content:
-        prefix = "network."
-        state = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-        return Weights(state, content["passport"])
+        passport, prefix = check_passport(content["passport"], path, trust=trust), "network."
+        tensors = content.get("state_dict")
+        if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            raise ConfigError(f"{path}: state_dict: is no group of tensors")
+        return Weights({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}, passport)
     from mnv2_tasks.weights.importers.recognise import recognise
 
     return recognise(content, str(path))
 
 
-def read_passport(path: Path) -> dict[str, Any] | Imported:
+def read_passport(path: Path, *, trust: bool = False) -> dict[str, Any] | Imported:
     """The passport of weights, or of a network that was exported; others' weights, which have none, as imported.
 
     Of a .safetensors the header is read, of a .ckpt and a .pth what stands around the tensors.
+
+    Args:
+        trust: see `check_passport`.
 
     Raises:
         ConfigError: as `load_weights` and `Exported`.
     """
     if is_exported(path):
-        return Exported(path).passport
+        return Exported(path, trust=trust).passport
     if path.suffix == ".safetensors" and "passport" in (metadata := _read_metadata(path)):
-        return json.loads(metadata["passport"])
-    weights = load_weights(path)
+        return check_passport(metadata["passport"], path, trust=trust)
+    weights = load_weights(path, trust=trust)
     return weights.passport if isinstance(weights, Weights) else weights
 
 

@@ -7,12 +7,18 @@ list of files to all who only pass it on. The shard may be a URL: it is copied t
 import hashlib
 import os
 import re
+import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
+from filelock import FileLock
+from rich.console import Console
+
 from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.fetch import TIMEOUT, fetch
 from mnv2_tasks.errors import ConfigError, DataError
 
+WEB = ("http://", "https://")
 MEMBER = re.compile(r"(?P<shard>.+\.tar):(?P<start>\d+)\+(?P<size>\d+)/")
 
 
@@ -46,10 +52,13 @@ def is_remote(place: str) -> bool:
 
 def read_remote(url: str) -> bytes:
     """Raises a ConfigError if it cannot be had."""
-    _require_webdataset()
-    from webdataset.gopen import gopen
-
     try:
+        if url.startswith(WEB):
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+                return answer.read()
+        _require_webdataset()
+        from webdataset.gopen import gopen  # through a shell, see build_sources
+
         with gopen(url) as stream:
             return stream.read()
     except OSError as error:
@@ -69,14 +78,25 @@ def _local(shard: str) -> str:
     """The shard's path on this machine."""
     if not is_remote(shard):
         return shard
-    _require_webdataset()
-    from webdataset.cache import FileCache
-
     folder = cache_folder() / "shards" / hashlib.sha256(os.path.dirname(shard).encode()).hexdigest()[:16]
     try:
+        if shard.startswith(WEB):
+            return _fetched(shard, folder / os.path.basename(shard))
+        _require_webdataset()
+        from webdataset.cache import FileCache
+
         return FileCache(str(folder)).get_file(shard)
     except (OSError, ValueError) as error:
         raise DataError(f"{shard}: cannot be copied to {folder} ({error})") from None
+
+
+def _fetched(shard: str, path: Path) -> str:
+    """The copy of a shard, made by whichever of the loaders' processes comes first."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            fetch(shard, path, size=None, checksum=None, console=Console(quiet=True))
+    return str(path)
 
 
 def _require_webdataset() -> None:

@@ -25,6 +25,7 @@ def compare(
     failed: Mapping[str, str] | None = None,
     repeats: int = 30,
     images: int = 6,
+    trust: bool = False,
 ) -> Path:
     """Write `compare.html`, `compare.md` and `compare.json` into the folder `out` and return the path of the HTML.
 
@@ -38,6 +39,7 @@ def compare(
         failed: {name of a run that has no folder to show: why}; stated in the report.
         repeats: timed passes of each network; 0 measures no latency.
         images: validation images to show.
+        trust: the runs are the user's own: they may name any class.
 
     Raises:
         DataError: the runs are of different tasks or of different data, or none of them has a score.
@@ -45,7 +47,7 @@ def compare(
     folders = list({Path(folder).resolve(): Path(folder) for folder in runs}.values())
     if not folders:
         raise DataError("there are no runs to compare; say which: python tools/compare.py runs/<task>/*")
-    finished, excluded, unfinished = _read(folders)
+    finished, excluded, unfinished = _read(folders, trust=trust)
     excluded |= failed or {}
     if not finished:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in excluded.items())
@@ -56,7 +58,7 @@ def compare(
         notes.insert(0, f"The first run given has no score: {finished[0].name} is what the others are compared with.")
     groups = group_runs(finished, unfinished)
     subjects = build_subjects(groups)
-    notes += _rebuild_networks(groups)
+    notes += _rebuild_networks(groups, trust=trust)
     notes += _measure_and_draw(groups, subjects, repeats, images)
     title = title or f"{len(finished)} run{'s' if len(finished) > 1 else ''} compared"
     comparison = Comparison(title, groups, subjects, device_name(), excluded, notes)
@@ -67,13 +69,13 @@ def compare(
     return out / "compare.html"
 
 
-def _read(folders: Sequence[Path]) -> tuple[list[FinishedRun], dict[str, str], list[DictConfig]]:
+def _read(folders: Sequence[Path], *, trust: bool) -> tuple[list[FinishedRun], dict[str, str], list[DictConfig]]:
     """Runs with a score, why the others have none, and the configurations of those others."""
     finished, excluded, unfinished = [], {}, []
     for folder, name in zip(folders, names_of(folders)):
         config = None
         try:
-            config = read_config(folder)
+            config = read_config(folder, trust=trust)
             finished.append(read_run(folder, name, config))
         except DataError as error:
             excluded[name] = str(error)
@@ -83,13 +85,13 @@ def _read(folders: Sequence[Path]) -> tuple[list[FinishedRun], dict[str, str], l
     return finished, excluded, unfinished
 
 
-def _rebuild_networks(groups: Sequence[Group]) -> list[str]:
+def _rebuild_networks(groups: Sequence[Group], *, trust: bool) -> list[str]:
     """Give each group its network; notes say why one has none."""
     notes = []
     for group in groups:
         path = group.first.folder / "weights.safetensors"
         try:
-            group.network = rebuild_network(path)
+            group.network = rebuild_network(path, trust=trust)
         except Exception as error:  # whatever keeps an old run from being rebuilt belongs in the report
             notes.append(f"{group.label}: is neither counted nor timed nor drawn: {path}: {error}")
     return notes

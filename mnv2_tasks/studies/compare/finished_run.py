@@ -1,9 +1,8 @@
 """A run folder as a comparison sees it: its configuration, and each task's score with what every image came to."""
 
-import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import task_kinds
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.names import prefix_of
 from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
+from mnv2_tasks.stored import run_files
 
 TOLERANCE = 1e-6  # between metrics.json and per_image.npz of one validation
 
@@ -66,15 +65,19 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     return [path.relative_to(common).as_posix() for path in paths]
 
 
-def read_config(folder: Path) -> DictConfig:
+def read_config(folder: Path, *, trust: bool = False) -> DictConfig:
+    """
+    Args:
+        trust: the run is the user's own: it may name any class.
+
+    Raises:
+        DataError: it is not a run, or its configuration is damaged or names what it cannot.
+    """
     path = folder / "config.yaml"
     if not path.is_file():
         raise DataError("is not a run folder: it has no config.yaml")
     with _unreadable_as_data_error(path):
-        config = OmegaConf.load(path)
-    if not isinstance(config, DictConfig) or not {"tasks", "choices"} <= set(config):
-        raise DataError("config.yaml is not that of a run")
-    return config
+        return OmegaConf.create(run_files.read_config(path, trust=trust))
 
 
 def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
@@ -82,7 +85,8 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
     Raises:
         DataError: why it cannot take part, to be stated in the report; without the folder's name.
     """
-    described, metrics = _read_json(folder / "run.json"), _read_json(folder / "metrics.json")
+    described = _read(run_files.read_description, folder / "run.json")
+    metrics = _read(run_files.read_scores, folder / "metrics.json")
     if metrics is None:
         raise DataError(
             f"has no metrics: interrupted? Go on with: python tools/train.py resume={folder}"
@@ -91,6 +95,9 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
         )
     if described is None:
         raise DataError("has no run.json, so that its data cannot be told")
+    for key in ("data_fingerprint", "class_names"):
+        if set(described.get(key, ())) != set(config.tasks):
+            raise DataError(f"run.json: {key}: expected one for each of {', '.join(config.tasks)}")
     metrics, outcomes, notes = _validation(folder, metrics)
 
     kinds, tasks = task_kinds(config), {}
@@ -127,7 +134,9 @@ def _validation(folder: Path, metrics: dict[str, Any]) -> tuple[dict[str, Any], 
     if (folder / "per_image.npz").is_file():
         return metrics, _read_outcomes(folder / "per_image.npz"), []
     evaluated = folder / "eval"
-    if (evaluated / "per_image.npz").is_file() and (evaluated_metrics := _read_json(evaluated / "metrics.json")):
+    if (evaluated / "per_image.npz").is_file() and (
+        evaluated_metrics := _read(run_files.read_scores, evaluated / "metrics.json")
+    ):
         note = "its numbers are those of its eval folder: training left no per_image.npz"
         return evaluated_metrics, _read_outcomes(evaluated / "per_image.npz"), [note]
     return metrics, {}, [f"has no per_image.npz, so no intervals; make it with: python tools/eval.py run={folder}"]
@@ -137,12 +146,12 @@ def _score(outcomes: Outcomes) -> float:
     return outcomes.score(np.ones(len(outcomes.image_ids), int))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read(reader: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any] | None:
     """None if there is no such file."""
     if not path.is_file():
         return None
     with _unreadable_as_data_error(path):
-        return json.loads(path.read_text())
+        return reader(path)
 
 
 def _read_outcomes(path: Path) -> dict[str, Outcomes]:
@@ -154,5 +163,7 @@ def _read_outcomes(path: Path) -> dict[str, Outcomes]:
 def _unreadable_as_data_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except (yaml.YAMLError, ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
+    except ConfigError as error:
+        raise DataError(str(error)) from None
+    except (ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{path.name} cannot be read ({error})") from None

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import task_kinds
-from mnv2_tasks.config.stored import dotted
+from mnv2_tasks.stored.checked_config import dotted
 from mnv2_tasks.studies.compare.finished_run import FinishedRun
 from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 

@@ -28,8 +28,8 @@ class MeasuredNetwork:
     latency: Latency | None = None  # of one image, from the network's input to results in the image's pixels
 
 
-def rebuild_network(weights: Path) -> MeasuredNetwork:
-    network, passport = load_network(str(weights))
+def rebuild_network(weights: Path, *, trust: bool = False) -> MeasuredNetwork:
+    network, passport = load_network(str(weights), trust=trust)
     fit = build_fit(OmegaConf.create(passport["config"]))
     cost = model_cost(network, fit.size)
     device = "cuda" if torch.cuda.is_available() else "cpu"

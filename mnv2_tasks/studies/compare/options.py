@@ -10,6 +10,7 @@ Writes compare.html (one file, with its pictures), compare.md and compare.json.
     title=<text>      heads the page
     repeats=30        timed passes of each network; 0 measures no latency
     images=6          validation images to show
+    trust=true        the runs are yours: they may name your own classes
     debug=true        show tracebacks
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import as_called_here
 
-KEYS = {"out": str, "title": str, "repeats": int, "images": int, "debug": str}
+KEYS = {"out": str, "title": str, "repeats": int, "images": int, "trust": str, "debug": str}
 
 
 def from_command_line(arguments: Sequence[str]) -> None:
@@ -40,7 +41,8 @@ def from_command_line(arguments: Sequence[str]) -> None:
     from mnv2_tasks.studies.compare.compare import compare
 
     out = Path(options["out"]).expanduser() if "out" in options else make_folder(None, Path("runs/compare"))
-    page = compare(folders, out, **{key: options[key] for key in ("title", "repeats", "images") if key in options})
+    said = {key: options[key] for key in ("title", "repeats", "images") if key in options}
+    page = compare(folders, out, **said, trust=options.get("trust", "").lower() == "true")
     print((out / "compare.md").read_text(encoding="utf-8"))
     print(f"written: {page}, and compare.md and compare.json beside it")
 

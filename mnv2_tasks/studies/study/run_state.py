@@ -1,14 +1,15 @@
 """One run of a study on the disk: what it is, how far it is, and what comes next."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from mnv2_tasks.config.stored import dotted
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.plain_data import read_json, read_yaml
 from mnv2_tasks.runs.run_folder import next_folder
+from mnv2_tasks.stored.checked_config import dotted
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.whole_files import write_json
 
@@ -59,10 +60,12 @@ def epochs_done(folder: Path) -> int:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
+    """What is noted of a run; {} where there is nothing, or it cannot be read."""
     try:
-        return json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
+        record = read_json(folder / RECORD)
+    except ConfigError:
         return {}
+    return record if isinstance(record, dict) else {}
 
 
 def write_record(folder: Path, **changes: Any) -> None:
@@ -77,7 +80,7 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     path = folder / "config.yaml"
     if not path.is_file():
         return []  # nothing that could be reused
-    old, new = _flat(OmegaConf.load(path)), _flat(run.config)
+    old, new = _flat(read_yaml(path)), _flat(OmegaConf.to_container(run.config))
     changed = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
     before = read_record(folder).get("overrides")
     if before is not None and not changed:
@@ -88,8 +91,8 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     return changed
 
 
-def _flat(config: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in dotted(OmegaConf.to_container(config)).items() if key not in HARMLESS}
+def _flat(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in dotted(config).items() if key not in HARMLESS}
 
 
 def set_aside(folder: Path) -> Path:

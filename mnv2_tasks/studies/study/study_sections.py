@@ -1,6 +1,5 @@
 """Sections of a study's report, one for each question that an axis asks. Each is [] where its axis was not varied."""
 
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.latency import measure_alternately
+from mnv2_tasks.stored.run_files import read_scores
 from mnv2_tasks.studies.compare.measure import device_name, rebuild_network
 from mnv2_tasks.studies.study.jobs import Job
 from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
@@ -117,7 +117,7 @@ SECTIONS = {
 
 def score_of(folder: Path, task: str, kind: str) -> float:
     """A finished run's score, or NaN if its metrics.json lacks it; the keys of several tasks have their names."""
-    metrics, key = json.loads((folder / "metrics.json").read_text()), KINDS[kind].SCORE
+    metrics, key = read_scores(folder / "metrics.json"), KINDS[kind].SCORE
     value = metrics.get(key, metrics.get(f"{task}/{key}"))
     return math.nan if value is None else float(value)
 
