@@ -36,10 +36,9 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     keep_freed_memory()
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
-    exported = Exported(path, trust=config.trust) if is_exported(path) else None
-    weights = (
-        Weights({}, exported.passport, str(exported)) if exported else load_with_passport(path, trust=config.trust)
-    )
+    trust = config.trust
+    exported = Exported(path, trust=trust) if is_exported(path) else None
+    weights = Weights({}, exported.passport, str(exported)) if exported else load_with_passport(path, trust=trust)
     sources = build_sources(config)
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():

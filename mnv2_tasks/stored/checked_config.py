@@ -180,7 +180,7 @@ def _check_parts(config: Mapping[str, Any], version: str | None, source: str, *,
             known = parts_at(place)
             if name != TARGET or not known or not isinstance(target, str):
                 raise ConfigError(f"{source}: {key}.{name}={_shown(target)}: {_only_trusted('no part stands there')}")
-            if target in known or not rebuilt:
+            if target in known or (not rebuilt and target.startswith(OUR_PACKAGE)):  # gone, but nothing needs it
                 continue
             if target.startswith(OUR_PACKAGE):
                 raise gone(target, version, source)
