@@ -82,7 +82,8 @@ def export(config: DictConfig) -> Path:
         for file in _files(part):
             file.unlink(missing_ok=True)
     size = sum(file.stat().st_size for file in _files(out))
-    use = as_called_here(f"python tools/predict.py weights={out} source=<images>")
+    trust = " trust=true" if FORMATS[config.format].runs_code else ""
+    use = as_called_here(f"python tools/predict.py weights={out} source=<images>{trust}")
     console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: {use}")
     return out
 

@@ -14,7 +14,8 @@ from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.whole_files import write_json
 
 HARMLESS = (  # may differ without changing what a run is
-    "workers", "debug", "runs", "resume", "repeat", "run", "out", "trainer.save_every", "trainer.save_every_steps",
+    "workers", "debug", "trust", "runs", "resume", "repeat", "run", "out",
+    "trainer.save_every", "trainer.save_every_steps",
 )  # fmt: skip
 RECORD = "study.json"  # overrides, seconds, attempts and the reason of a failure
 LOG = "study.log"  # what the run's processes printed
@@ -38,7 +39,8 @@ def next_step(run: PlannedRun, folder: Path) -> Step | None:
         return Step("train", ["train", *run.overrides], metrics)
     for name, overrides in run.evaluations.items():
         if not (folder / name / "metrics.json").is_file():
-            command = ["eval", f"run={folder}", f"out={folder / name}", *overrides]
+            trust = ["trust=true"] if run.config.trust else []
+            command = ["eval", f"run={folder}", f"out={folder / name}", *trust, *overrides]
             return Step(name, command, folder / name / "metrics.json")
     return None
 

@@ -71,7 +71,7 @@ def _comparison(title: str, jobs: Sequence[Job], out: Path, console: Console) ->
     if not folders:
         return "No run is done."
     try:
-        page = compare(folders, out, title=title, failed=_missing(jobs))
+        page = compare(folders, out, title=title, failed=_missing(jobs), trust=jobs[0].run.config.trust)
     except (ConfigError, DataError) as error:
         console.print(f"{title}: not compared: {error}", markup=False)
         return f"Not compared: {error}"

@@ -139,7 +139,9 @@ def _conditions(job: Job) -> tuple[str, str, int]:
 
 def _pass_costs(shared: Job, singles: Sequence[Job]) -> Table:
     """Costs of one image through the shared network, and through each task's own, one after the other."""
-    networks = [rebuild_network(job.folder / "weights.safetensors") for job in (shared, *singles)]
+    networks = [
+        rebuild_network(job.folder / "weights.safetensors", trust=job.run.config.trust) for job in (shared, *singles)
+    ]
     calls = []
     for measured in networks:
         side, device = measured.fit.size, next(measured.network.parameters()).device
