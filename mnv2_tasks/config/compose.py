@@ -42,12 +42,15 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
         return print(help_text(config_name, argv))
     try:
         if any(arg.startswith("-") for arg in argv):
-            plain = [arg for arg in argv if not arg.startswith("-") and "=" in arg]  # not the job of --cfg job
+            plain = [
+                arg for arg in argv if arg.startswith("~") or ("=" in arg and not arg.startswith("-"))
+            ]  # not the job of --cfg job
             implied = _implied(plain, config_name)
             if {"-m", "--multirun"} & set(argv):
                 _check(plain, config_name, implied)
             job = _job(run, config_name)
-            sys.argv = [sys.argv[0], *data_of_tasks([*implied, *argv])]  # where Hydra looks
+            flags = [arg for arg in argv if arg not in plain]  # first: argparse takes the words beside each other alone
+            sys.argv = [sys.argv[0], *flags, *data_of_tasks([*implied, *plain])]  # where Hydra looks
             hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
         else:
             run(compose(config_name, argv))
