@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mnv2_tasks.config.words import CONF, GROUPS, options_of
+from mnv2_tasks.config.words import CONF, GROUPS, files_of, options_of
 from mnv2_tasks.shipped import as_called_here
 
 COLUMN = 34  # where meanings begin
@@ -147,7 +147,7 @@ def _of_group(group: str, chosen: str | None, default: str) -> Iterator[KeyHelp]
 
 def _of_option(group: str, option: str, *, named: bool) -> Iterator[KeyHelp]:
     """The keys of a file of a group, and of those in its defaults."""
-    text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+    text = files_of(group)[option].read_text(encoding="utf-8")
     for other in re.findall(r"^  - (\w+)$", text, re.MULTILINE) if named else ():
         if other != "_self_":
             yield from _of_option(group, other, named=named)

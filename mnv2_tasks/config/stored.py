@@ -52,14 +52,15 @@ def check_choices(choices: Mapping[str, Any], version: str | None, source: Path)
     """Raise a ConfigError if a stored config was made of a file of conf/ that this version no longer has."""
     for group, option in choices.items():
         if group in GROUPS and option not in options_of(group):
-            raise gone(f"{group}={option}", version, source)
+            remedy = "use the version that wrote it, or name the folder of your own choices: MNV2_CONF=<folder>"
+            raise gone(f"{group}={option}", version, source, remedy)
 
 
-def gone(needed: str, version: str | None, source: Path) -> ConfigError:
-    """The error to raise where a stored config needs what there is no longer."""
+def gone(needed: str, version: str | None, source: Path, remedy: str = "use the version that wrote it") -> ConfigError:
+    """The error to raise where a stored config needs what there is no longer, or not here."""
     what = f"{source}: was written by {f'version {version}' if version else 'a version before 0.2'} and needs {needed}"
     if needed not in GONE:
-        return ConfigError(f"{what}, which version {__version__} does not have; use the version that wrote it")
+        return ConfigError(f"{what}, which version {__version__} does not have; {remedy}")
     last, instead = GONE[needed]
     return ConfigError(f"{what}, which is gone: {instead}. Version {last} is the last that reads it")
 
