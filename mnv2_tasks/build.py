@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import hydra
@@ -15,6 +14,7 @@ from mnv2_tasks.config.stored import check_stored
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.importing import imported
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.passport import make_passport
@@ -29,13 +29,7 @@ def target_of(config: Any) -> Any:
     Raises:
         ConfigError: it cannot be imported.
     """
-    try:
-        return resolve_name(config["_target_"])
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"_target_={config['_target_']}: cannot be imported ({error}). Python must find its module: install it, or "
-            f"name the folder that it lies in by the environment variable PYTHONPATH"
-        ) from error
+    return imported(config["_target_"], "_target_")
 
 
 def partial_of(config: Any) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "mnv2_tasks"
 FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at the package's root is a room of its own
     ["__init__", "errors", "contracts", "wording", "whole_files"],
-    ["shipped", "layers", "optim"],
+    ["shipped", "importing", "layers", "optim"],
     ["backbones", "boxes", "metrics", "drawing", "data/download"],
     ["data/images"],
     ["heads", "losses", "data/reading"],
