@@ -82,7 +82,7 @@ def check_value(override: Override, config: DictConfig) -> None:
     key, parent = override.key_or_group, config
     *path, last = key.split(".")
     for i, part in enumerate([*path, last]):
-        if not OmegaConf.is_dict(parent) or part not in parent:
+        if not OmegaConf.is_dict(parent) or part not in parent.keys():  # `in` alone denies a key whose value is ???
             offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
             if i == 0 and "tasks" in config:  # predict's config has no groups
                 offered += set(GROUPS) - {"study"}

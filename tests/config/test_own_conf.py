@@ -13,6 +13,7 @@ def own(tmp_path, monkeypatch):
     """Its folder, with a backbone whose module is nowhere, and a recipe."""
     for group, name, text in [
         ("backbone", "plain", "_target_: nowhere.Plain\nchannels: 8   # of the first stage\n"),
+        ("data", "mine", "root: ???\nsource: {_target_: nowhere.mine, root: '${..root}'}\n"),
         ("recipe", "ssdlite_mine", "# @package _global_\nepochs: 77\ngroups: {schedule: poly}\n"),
     ]:
         (tmp_path / "mine" / group).mkdir(parents=True)
@@ -27,6 +28,11 @@ def test_own_choices_stand_beside_ours(own):
     assert config.backbone == {"_target_": "nowhere.Plain", "channels": 9}
     assert config.epochs == 77 and config.schedule.shape._target_.endswith("poly")
     assert config.choices.backbone == "plain"
+
+
+def test_own_keys_may_be_left_for_the_command_line_to_say(own):
+    config = compose("train", ["task=ssdlite", "data=mine", "data.root=birds"])
+    assert config.data.source.root == "birds"
 
 
 def test_sweep_takes_own_choices(own, monkeypatch):
