@@ -8,10 +8,12 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import TINY
 from PIL import Image
 
@@ -22,6 +24,7 @@ from mnv2_tasks.studies.study.overrides import sort_arguments
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "conf").glob("*/README.md"))]
+STUDIES = ROOT / "conf" / "study" / "README.md"
 FOLDER_RUN, SHAPES_RUN = "runs/ssdlite/folder-mobilenet_v2-1", "runs/ssdlite/shapes-mobilenet_v2-1"
 OWN_TRAINING = ["task=ssdlite", "data=folder", "data.root=photos"]
 STAND_INS = {
@@ -104,6 +107,25 @@ def test_own_data_of_the_readme_goes_from_check_to_export(workplace):
     lines = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
     assert [line[0] for line in lines] == [f"tools/{verb}.py" for verb in ("data", "train", "predict", "export")]
     assert lines[1][1:] == OWN_TRAINING and (workplace / FOLDER_RUN).is_dir()  # the others are run below
+
+
+def test_extras_that_are_installed_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        name for page in PAGES for name in re.findall(r"install [^`\n]*(?:\.|mnv2-tasks)\[(\w+)\]", page.read_text())
+    }
+    assert {"onnx", "test"} <= named <= extras.keys()
+
+
+def test_example_of_a_study_can_be_planned_from_a_folder_of_ones_own(own_workplace, monkeypatch, capsys):
+    (example,) = re.findall(r"^```yaml\n# conf/(study/\w+\.yaml)\n(.*?)^```", STUDIES.read_text(), re.M | re.S)
+    path = own_workplace / "own" / example[0]
+    path.parent.mkdir(parents=True)
+    path.write_text(example[1].replace("/data/mine", "photos"))
+    monkeypatch.setenv("MNV2_CONF", "own")
+    main(["study", f"study={path.stem}", "dry=true"])
+    told = capsys.readouterr().out
+    assert all(run in told for run in yaml.safe_load(example[1])["ablations"])
 
 
 def compose_only(verb, arguments):
