@@ -17,7 +17,7 @@ KEY = re.compile(r"( *)([\w<>]+):(?: +([^# ].*?))?(?: +(#.*))?")
 NOTE = (
     "_target_ is the class or function that the keys beside it go to. Values are those of conf/, before a recipe's: "
     "--cfg job prints them as they are used. With a choice beside --help, such as data=coco, keys are those of that "
-    "choice alone."
+    "choice alone. MNV2_CONF=<folder> names choices of your own, see docs/extend.md."
 )
 CHOICE = re.compile(r"  - (\w+): (\S+)(?: +# (.*))?")
 
