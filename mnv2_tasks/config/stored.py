@@ -28,7 +28,8 @@ def check_choices(choices: Mapping[str, Any], version: str | None, source: str) 
     """Raise a ConfigError if a stored config was made of a file of conf/ that this version no longer has."""
     for group, option in choices.items():
         if group in GROUPS and option not in options_of(group):
-            raise gone(f"{group}={option}", version, source)
+            remedy = "use the version that wrote it, or name the folder of your own choices: MNV2_CONF=<folder>"
+            raise gone(f"{group}={option}", version, source, remedy)
 
 
 def config_of_run(overrides: list[str]) -> DictConfig | None:

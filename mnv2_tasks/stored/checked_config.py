@@ -97,6 +97,7 @@ def check_config(
         raise gone(needed[0], version, source)
     if not trust:
         _check_parts(config, version, source, rebuilt=rebuilt)
+        _check_presets(config, source)
     _check_kinds(config, source)
     for key, value in dotted({"data": config.get("data", {})}).items():
         if isinstance(value, str) and COMMAND_URL.match(value):
@@ -107,11 +108,11 @@ def check_config(
     return config
 
 
-def gone(needed: str, version: str | None, source: str) -> ConfigError:
-    """The error to raise where a stored config needs what there is no longer."""
+def gone(needed: str, version: str | None, source: str, remedy: str = "use the version that wrote it") -> ConfigError:
+    """The error to raise where a stored config needs what there is no longer, or not here."""
     what = f"{source}: was written by {f'version {version}' if version else 'a version before 0.2'} and needs {needed}"
     if needed not in GONE:
-        return ConfigError(f"{what}, which version {__version__} does not have; use the version that wrote it")
+        return ConfigError(f"{what}, which version {__version__} does not have; {remedy}")
     last, instead = GONE[needed]
     return ConfigError(f"{what}, which is gone: {instead}. Version {last} is the last that reads it")
 
@@ -191,6 +192,13 @@ def _check_parts(config: Mapping[str, Any], version: str | None, source: str, *,
 
 def _only_trusted(why: str) -> str:
     return f"{why}, and what a file names is not called. If you wrote the file, and the class is yours, say trust=true"
+
+
+def _check_presets(config: Mapping[str, Any], source: str) -> None:
+    """Augmentation is the name of a preset, or the path of a user's function."""
+    for key, value in dotted({"data": config.get("data", {})}).items():
+        if ".augmentation." in key and isinstance(value, str) and not WORD.fullmatch(value):
+            raise ConfigError(f"{source}: {key}={_shown(value)}: {_only_trusted('is no preset')}")
 
 
 def _check_arguments(key: str, part: Mapping[str, Any], version: str | None, source: str) -> None:

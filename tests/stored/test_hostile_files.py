@@ -136,6 +136,7 @@ def test_config_of_a_run_is_refused_by_every_verb(attack, composed, tmp_path):
         ("data.root", "pipe:touch canary", "a command that is run on this machine"),
         ("data.root", "s3://x'; touch canary; '", "a command that is run on this machine"),
         ("data", {"ssdlite": {"root": "pipe:touch canary"}}, "a command that is run on this machine"),
+        ("data.augmentation.detection", "os.system", "augmentation.detection='os.system': is no preset"),
         ("workers", 10**6, "workers=1000000: expected at most"),
         ("epochs", "many", "epochs='many': expected"),
         ("trainer", None, "has no trainer"),
