@@ -144,7 +144,7 @@ def loss_of_batch(task: str, model: nn.Module, samples: Sequence[Sample]) -> Cal
         targets = [{"boxes": torch.tensor(s.boxes), "labels": torch.tensor(s.box_labels) + 1} for s in samples]
         return lambda: torch.stack(list(model(moved(list(images)), moved(targets)).values())).sum()
     if task == "mobile_deeplabv3":
-        masks = torch.from_numpy(np.stack([sample.mask for sample in samples])).long()
+        masks = torch.from_numpy(np.stack([s.mask for s in samples if s.mask is not None])).long()
         return lambda: F.cross_entropy(model(moved(images))["out"], moved(masks), ignore_index=IGNORE)
     labels = torch.tensor([sample.label for sample in samples])
     return lambda: F.cross_entropy(model(moved(images)), moved(labels), label_smoothing=0.1)

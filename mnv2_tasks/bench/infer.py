@@ -115,7 +115,7 @@ def _table(task: str, size: int, batch: int, threads: int, found: dict[str, Turn
 def predicting(task: str, size: int, batch: int, how: str) -> Callable[[], Any]:
     if how != "eager":  # the mark for the others: a network as PyTorch runs it
         keep_freed_memory()  # as tools/predict.py and tools/eval.py do
-    network = our_network(our_config(task, size)).eval().to(device(), memory_format=torch.channels_last)
+    network = our_network(our_config(task, size)).eval().to(device()).to(memory_format=torch.channels_last)
     if how == "folded":
         network = fold_batch_norms(network)
     elif how in ("compiled", "bf16"):

@@ -1,7 +1,9 @@
 """What a benchmark runs on: its name, and what it can do at most."""
 
 import platform
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +49,8 @@ def matmul_peak(dtype: torch.dtype = torch.float32) -> float:
 def openvino_matmul_peak(threads: int) -> float | None:
     """The same in OpenVINO, whose kernels suit some CPUs better; None where it is not installed."""
     try:
-        import openvino  # pyright: ignore[reportMissingImports]
-        from openvino import opset13 as ops
+        openvino: Any = import_module("openvino")
+        ops: Any = import_module("openvino.opset13")
     except ImportError:
         return None
     sides = [ops.parameter([SIDE, SIDE], np.float32) for _ in range(2)]

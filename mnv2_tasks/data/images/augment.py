@@ -5,7 +5,7 @@ Functions rather than YAML, because albumentations only warns about an argument 
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from mnv2_tasks.data.images.ssd_crop import SSDCrop  # noqa: E402
 from mnv2_tasks.errors import ConfigError  # noqa: E402
 
 Fill = tuple[int, int, int]
-Preset = Callable[[int, Fill], list[A.BasicTransform]]
+Preset = Callable[[int, Fill], Sequence[A.BasicTransform]]
 
 
 class RandomResizedCrop(A.RandomResizedCrop):
@@ -152,7 +152,7 @@ class Augment:
         self.least = None if preset in IN_PIXELS else 2 * size
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
         red, green, blue = (round(value) for value in fill)
-        self.compose = A.Compose(PRESETS[preset](size, (red, green, blue)), bbox_params=boxes, mask_interpolation=0)
+        self.compose = A.Compose([*PRESETS[preset](size, (red, green, blue))], bbox_params=boxes, mask_interpolation=0)
 
     def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
         rng = np.random.default_rng(key)
