@@ -37,10 +37,7 @@ def our_config(task: str, size: int, *overrides: str, width: float = 1.0) -> Dic
 
 
 def our_network(config: DictConfig, classes: Mapping[str, int] = CLASSES) -> Network:
-    """
-    Args:
-        classes: {task: how many}.
-    """
+    """Of so many classes, {task: number}; its weights are random, and always the same."""
     torch.manual_seed(0)
     return build_network(config, {task: [f"class {i}" for i in range(classes[task])] for task in config.tasks})
 
@@ -71,8 +68,8 @@ def our_batch(task: str, samples: Sequence[Sample]) -> Any:
 
 
 def our_loss(network: Network, task: str, batch: Batch) -> Tensor:
-    batches = {task: batch}
-    return torch.stack(list(network.loss(network.outputs(batches), batches)[task].values())).sum()
+    terms = network.loss(network.outputs({task: batch}), {task: batch})[task]
+    return torch.stack(list(terms.values())).sum()
 
 
 def timm_classifier() -> nn.Module:

@@ -19,11 +19,10 @@ def machine() -> str:
     """Processor, what it computes with, threads, accelerator and versions, in one line."""
     name, flags = _processor()
     extensions = [label for flag, label in EXTENSIONS.items() if flag in flags]
-    parts = [f"{name} ({', '.join(extensions)})" if extensions else name]
-    parts.append(f"{num_cores()} cores")
-    parts.append(f"torch with {torch.get_num_threads()} threads")
-    parts.append(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
-    return ", ".join([*parts, f"Python {platform.python_version()}, torch {torch.__version__}"])
+    name = f"{name} ({', '.join(extensions)})" if extensions else name
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{name}, {num_cores()} cores, torch with {torch.get_num_threads()} threads, {gpu}, {versions}"
 
 
 def _processor() -> tuple[str, set[str]]:
