@@ -1,4 +1,7 @@
-"""Runs of a study in processes of their own, side by side where there are devices."""
+"""Runs of a study in processes of their own, side by side where there are devices.
+
+No pool of the standard library: each run has a slot with its device, its own number of threads, and the study's lock.
+"""
 
 import os
 import signal
