@@ -3,9 +3,9 @@
 import importlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -107,7 +107,7 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
                     f"{override.key_or_group}={run}: not a run folder, {path} does not exist. "
                     f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
                 )
-            return _completed(OmegaConf.load(path), _version_of(run), path)
+            return _completed(load_config(path), _version_of(run), path)
         if override.key_or_group == "repeat" and override.value():
             run = Path(str(override.value()))
             path = run / "run.json" if run.is_dir() else run
@@ -154,7 +154,7 @@ def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
     """The configuration in the run.json of a run, and the version that wrote it."""
     try:
         description = json.loads(path.read_text())
-        return OmegaConf.create(description["config"]), description.get("version")
+        return DictConfig(description["config"]), description.get("version")
     except FileNotFoundError:
         raise ConfigError(f"repeat={run}: not a run, {path} does not exist") from None
     except (ValueError, KeyError, TypeError):  # bad bytes and bad JSON are both ValueErrors
@@ -171,15 +171,34 @@ def _version_of(run: Path) -> str | None:
 
 def _completed(stored: DictConfig, version: str | None, source: Path) -> DictConfig:
     """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
-    check_stored(OmegaConf.to_container(stored), version, source)
-    defaults = OmegaConf.load(CONF / "train.yaml")
-    kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
-    later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
+    content: Any = OmegaConf.to_container(stored)
+    check_stored(content, version, source)
+    defaults = load_config(CONF / "train.yaml")
+    later: dict[str, Any] = {
+        "trainer": load_config(CONF / "trainer" / "default.yaml"),
+        "optim": {"decay_depthwise": True},
+    }
     if "logger" not in stored:  # merged with another, it would be a mixture
-        later["logger"] = OmegaConf.load(CONF / "logger" / "tensorboard.yaml")
+        later["logger"] = load_config(CONF / "logger" / "tensorboard.yaml")
     gone_keys = {needed.partition("=")[0] for needed in GONE}
-    still = OmegaConf.masked_copy(stored, [key for key in stored if key not in gone_keys])
-    return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, still)
+    merged = OmegaConf.merge(without(defaults, {"defaults", "choices", "hydra"}), later, without(stored, gone_keys))
+    return cast(DictConfig, merged)
+
+
+def without(config: DictConfig, keys: Container[str]) -> DictConfig:
+    """A copy that lacks these keys."""
+    return OmegaConf.masked_copy(config, [key for key in map(str, config) if key not in keys])
+
+
+def load_config(path: Path) -> DictConfig:
+    """
+    Raises:
+        ConfigError: the file holds no configuration.
+    """
+    config = OmegaConf.load(path)
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, as tools/train.py writes it")
+    return config
 
 
 def dotted(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnv2_tasks.config.stored import dotted
+from mnv2_tasks.config.stored import dotted, load_config
 from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.whole_files import write_json
@@ -77,7 +77,7 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     path = folder / "config.yaml"
     if not path.is_file():
         return []  # nothing that could be reused
-    old, new = _flat(OmegaConf.load(path)), _flat(run.config)
+    old, new = _flat(load_config(path)), _flat(run.config)
     changed = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
     before = read_record(folder).get("overrides")
     if before is not None and not changed:
@@ -89,7 +89,8 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in dotted(OmegaConf.to_container(config)).items() if key not in HARMLESS}
+    content: Any = OmegaConf.to_container(config)
+    return {key: value for key, value in dotted(content).items() if key not in HARMLESS}
 
 
 def set_aside(folder: Path) -> Path:
