@@ -113,7 +113,7 @@ def build_network(
     mend_convolutions(backbone)
     tasks = {}
     for name, task in config.tasks.items():
-        parts = OmegaConf.to_container(task, resolve=True)
+        parts: Any = OmegaConf.to_container(task, resolve=True)
         names = class_names[name]
         head = partial_of(parts.pop("head"))(features=backbone.features, num_classes=len(names))
         extra = {"loss": partial_of(parts.pop("loss"))()} if "loss" in parts else {}  # some had none before 0.2
@@ -158,7 +158,7 @@ def load_network(weights: str, *, trust: bool = False) -> tuple[Network, dict[st
     path = find_weights(weights)
     state, passport, *_ = load_with_passport(path, trust=trust)
     with no_larger_than(state, str(path)):
-        network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
+        network = build_network(DictConfig(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport
 

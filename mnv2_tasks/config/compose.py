@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
-from mnv2_tasks.config.stored import check_choices, config_of_run, update
+from mnv2_tasks.config.stored import check_choices, config_of_run, load_config, update, without
 from mnv2_tasks.config.words import (
     CONF,
     GROUPS,
@@ -116,7 +116,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
-    resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    resolved = without(config, {"hydra"})
     OmegaConf.resolve(resolved)
     HydraConfig.instance().cfg = outer
     OmegaConf.set_struct(resolved, True)
@@ -162,7 +162,7 @@ def _groups_of_recipe(name: str) -> dict[str, str]:
     path = files_of("recipe").get(name)
     if path is None:
         return {}
-    recipe = OmegaConf.load(path)
+    recipe = load_config(path)
     inherited = [_groups_of_recipe(other) for other in recipe.get("defaults", ()) if other != "_self_"]
     return {group: option for groups in (*inherited, recipe.get("groups", {})) for group, option in groups.items()}
 
@@ -215,7 +215,7 @@ def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) 
     with _own_hydra():
         groups = [line for line in implied if line.split("=")[0] in GROUPS or is_data_of_task(line.split("=")[0])]
         groups = data_of_tasks(groups)
-        config = hydra.compose(config_name, [*_searched(), *groups, *(o.input_line for o in choices)])
+        config = hydra.compose(config_name, [*_searched(), *groups, *(str(o.input_line) for o in choices)])
     for override in parsed:
         if override not in choices and not override.is_add() and not override.is_sweep_override():
             if not override.key_or_group.startswith("hydra"):

@@ -1,9 +1,9 @@
 """The configs of runs that are gone on with, evaluated or repeated: completed, and what of them may be changed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -110,11 +110,30 @@ def _repeated_config(run: Path, *, trust: bool) -> dict[str, Any]:
 
 def _completed(stored: dict[str, Any]) -> DictConfig:
     """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
-    defaults = OmegaConf.load(CONF / "train.yaml")
-    kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
-    later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
+    defaults = load_config(CONF / "train.yaml")
+    later: dict[str, Any] = {
+        "trainer": load_config(CONF / "trainer" / "default.yaml"),
+        "optim": {"decay_depthwise": True},
+    }
     if "logger" not in stored:  # merged with another, it would be a mixture
-        later["logger"] = OmegaConf.load(CONF / "logger" / "tensorboard.yaml")
+        later["logger"] = load_config(CONF / "logger" / "tensorboard.yaml")
     dropped = {*OF_THE_CALL, *(needed.partition("=")[0] for needed in GONE)}
-    still = OmegaConf.create({key: value for key, value in stored.items() if key not in dropped})
-    return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, still)
+    still = {key: value for key, value in stored.items() if key not in dropped}
+    return cast(DictConfig, OmegaConf.merge(without(defaults, {"defaults", "choices", "hydra"}), later, still))
+
+
+def without(config: DictConfig, keys: Container[str]) -> DictConfig:
+    """A copy that lacks these keys."""
+    return OmegaConf.masked_copy(config, [key for key in map(str, config) if key not in keys])
+
+
+def load_config(path: Path) -> DictConfig:
+    """A file of conf/.
+
+    Raises:
+        ConfigError: it holds no configuration.
+    """
+    config = OmegaConf.load(path)
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path}: expected a mapping of keys to values")
+    return config

@@ -170,7 +170,7 @@ def load_model(
         keep_freed_memory()
         target = choose_device(device)
         network, passport = load_network(weights, trust=trust)
-        network.to(target, memory_format=torch.channels_last)
+        network.to(target).to(memory_format=torch.channels_last)
         if compiled:
             check_compiler(target.type)
             network = CompiledNetwork(network)

@@ -54,7 +54,8 @@ def _by_slurm() -> bool:
 
 def _through_store(what: Callable[[], str], key: str, patience: float) -> str:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=patience))
+    wait = timedelta(seconds=patience)
+    store = dist.TCPStore(address, port, is_master=False, timeout=wait)  # pyright: ignore[reportPrivateImportUsage]
     if int(os.environ["RANK"]) == 0:
         store.set(key, what())
     try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.stored.run_files import read_description
-from mnv2_tasks.weights.weight_files import read_passport
+from mnv2_tasks.weights.weight_files import Imported, read_passport
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ def resume_point(config: DictConfig) -> ResumePoint:
     if not path.is_file():
         raise ConfigError(f"resume={run}: has no {path.relative_to(run)}; nothing was saved yet")
     passport = read_passport(path, trust=config.trust)  # refuses a damaged or malicious file
+    if isinstance(passport, Imported):
+        raise ConfigError(f"resume={run}: tools/train.py did not write its {path.relative_to(run)}")
     content = torch.load(path, map_location="cpu", weights_only=True)
     try:
         started_from = passport["training"]["started_from"]

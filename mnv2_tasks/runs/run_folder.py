@@ -105,7 +105,8 @@ def check_writable(folder: Path) -> None:
 
 def config_to_keep(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
-    stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    stored = {**content, "resume": None, "repeat": None}
     return {key: value for key, value in stored.items() if key not in ("run", "out", "trust")}  # of the call
 
 

@@ -167,7 +167,8 @@ def _check_numbers(config: Mapping[str, Any], source: str) -> None:
     for key, value in dotted(config).items():
         largest = LARGEST.get(key.rpartition(".")[2], 2**31)
         for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not -(2**31) <= number <= largest and not key.endswith("seed"):
+            inside = not isinstance(number, int | float) or -(2**31) <= number <= largest
+            if not inside and not key.endswith("seed"):
                 raise ConfigError(f"{source}: {key}={value}: expected at most {largest:,}")
 
 

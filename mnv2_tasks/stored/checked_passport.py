@@ -36,7 +36,7 @@ def check_passport(passport: Any, source: Path, *, trust: bool = False) -> dict[
     exported = passport.get("exported", False)
     check_config(passport.get("config"), passport.get("version"), str(source), trust=trust, rebuilt=not exported)
     tasks, names = list(passport["config"]["tasks"]), passport.get("class_names")
-    if not fits(names, dict[str, list[str]]) or set(names) != set(tasks):
+    if not isinstance(names, dict) or not fits(names, dict[str, list[str]]) or set(names) != set(tasks):
         raise ConfigError(f"{name}: class_names: expected a list of names for each of {', '.join(tasks)}")
     for task, of_task in names.items():
         if not 0 < len(of_task) <= MOST_CLASSES:

@@ -5,7 +5,7 @@ Functions rather than YAML, because albumentations only warns about an argument 
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from mnv2_tasks.errors import ConfigError  # noqa: E402
 from mnv2_tasks.importing import imported  # noqa: E402
 
 Fill = tuple[int, int, int]
-Preset = Callable[[int, Fill], list[A.BasicTransform]]
+Preset = Callable[[int, Fill], Sequence[A.BasicTransform]]
 
 
 class RandomResizedCrop(A.RandomResizedCrop):
@@ -165,7 +165,8 @@ class Augment:
         self.least = None if preset in IN_PIXELS or preset not in PRESETS else 2 * size
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
         red, green, blue = (round(value) for value in fill)
-        self.compose = A.Compose(find_preset(preset)(size, (red, green, blue)), bbox_params=boxes, mask_interpolation=0)
+        make = find_preset(preset)
+        self.compose = A.Compose([*make(size, (red, green, blue))], bbox_params=boxes, mask_interpolation=0)
 
     def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
         rng = np.random.default_rng(key)

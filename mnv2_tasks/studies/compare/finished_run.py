@@ -10,7 +10,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mnv2_tasks.build import task_kinds
 from mnv2_tasks.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ def read_config(folder: Path, *, trust: bool = False) -> DictConfig:
     if not path.is_file():
         raise DataError("is not a run folder: it has no config.yaml")
     with _unreadable_as_data_error(path):
-        return OmegaConf.create(run_files.read_config(path, trust=trust))
+        return DictConfig(run_files.read_config(path, trust=trust))
 
 
 def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:

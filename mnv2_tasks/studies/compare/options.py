@@ -34,7 +34,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     if {"-h", "--help"} & set(arguments):
-        return print(as_called_here(__doc__))
+        return print(as_called_here(str(__doc__)))
     folders, options = _sorted(arguments)
 
     from mnv2_tasks.runs.run_folder import make_folder  # after the command line was found to be right
