@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from mnv2_tasks.wording import visible
+
 
 @dataclass
 class Table:
@@ -20,10 +22,10 @@ class Table:
         for index, column in enumerate(self.columns):
             table.add_column(column, justify="left" if index < self.text_columns else "right")
         for row in self.rows:
-            table.add_row(*map(_as_text, row))
+            table.add_row(*(visible(_as_text(value)) for value in row))
         console.print(table)
         for note in self.notes:
-            console.print(note, highlight=False)
+            console.print(note, highlight=False, markup=False)
 
     def to_markdown(self) -> str:
         """Headed by the title, if there is one; ends in a newline."""
@@ -40,8 +42,13 @@ class Table:
         }
 
 
+def markdown_text(text: str) -> str:
+    """Text as a reader of the Markdown sees it, whatever tags and links are in it."""
+    return visible(text).replace("<", "&lt;").replace("[", "\\[")
+
+
 def _line(row: list[Any]) -> str:
-    cells = [_as_text(value).replace("|", "\\|").replace("<", "&lt;") for value in row]
+    cells = [markdown_text(_as_text(value)).replace("|", "\\|") for value in row]
     return f"| {' | '.join(cells)} |"
 
 

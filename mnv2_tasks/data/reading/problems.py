@@ -8,6 +8,7 @@ import numpy as np
 
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import visible
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Problem(NamedTuple):
     box: int | None = None  # index in the split's boxes
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}. {self.remedy}"
+        return visible(f"{self.file}: {self.what}. {self.remedy}")
 
 
 def check_policy(on_bad: str) -> None:
