@@ -3,8 +3,10 @@
 import difflib
 import logging
 import re
+import reprlib
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -61,6 +63,13 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """The same of a message that has lines of its own."""
     return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def brief(value: Any) -> str:
+    """What a file holds where something else belongs: its beginning, however large or deep it is."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxdict, shown.maxlist, shown.maxstring, shown.maxlong = 2, 8, 6, 60, 40
+    return shortened(visible(value if isinstance(value, str) else shown.repr(value)), 160)
 
 
 class VisibleFormatter(logging.Formatter):

@@ -48,6 +48,7 @@ def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[
     with np.errstate(invalid="ignore"):
         faults = [
             (~np.isfinite(boxes).all(axis=1), "is not a number"),
+            (~np.isfinite(records.areas), "has an area that is no number"),
             ((x1 < x0) | (y1 < y0), "has its corners reversed"),
             ((x1 == x0) | (y1 == y0), "has no area"),
             (known & ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)), "lies outside its image"),
