@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,7 +145,7 @@ class FileSource:
             ):
                 digest.update(array.tobytes())
             for file in (*records.files, *records.masks):
-                digest.update(f"{Path(file).name} {size_of(file)}\n".encode())
+                digest.update(os.fsencode(f"{Path(file).name} {size_of(file)}\n"))
         return digest.hexdigest()
 
     def coco_ground_truth(self) -> dict[str, Any]:
@@ -182,7 +183,8 @@ class FileSource:
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
         if self.packed is not None:
-            return records, found, self.packed(split).sizes
+            sizes = self.packed(split).sizes
+            return records, [*found, *box_problems(records, len(self.class_names), sizes)], sizes
         in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
         found = [*found, *in_files]
         if self.kind == "detection":

@@ -41,7 +41,10 @@ def compressed_outline(segmentation: Any, size: tuple[int, int]) -> str:
 
 def outline_mask(outline: str, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: the pixels inside what `compressed_outline` returned. (pycocotools' own warns on NumPy 2.)"""
-    return hotcoco.mask.decode({"size": list(size), "counts": outline}).astype(bool)
+    try:
+        return hotcoco.mask.decode({"size": list(size), "counts": outline}).astype(bool)
+    except ValueError as error:  # in a shard, whose outlines are not looked at beforehand
+        raise DataError(f"an outline cannot be drawn ({error})") from None
 
 
 def outline_box(outline: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
