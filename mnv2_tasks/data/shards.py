@@ -18,6 +18,7 @@ import numpy as np
 
 from mnv2_tasks.data.images.file_bytes import is_remote, read_remote
 from mnv2_tasks.data.images.limits import MOST_PIXELS
+from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.file_source import FileSource, Packed
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.reading.root import data_root, listing
@@ -27,7 +28,7 @@ from mnv2_tasks.wording import brief, counted
 
 INDEX = "index.json"
 FORMAT = "mnv2_tasks shards 1"
-SHARD_NAME = re.compile(r"\w[\w.-]*\.tar")
+SHARD_NAME = re.compile(r"\w[\w.-]{0,99}\.tar", re.ASCII)
 SEPARATORS = np.frombuffer(b"/\\\0\n", np.uint8)
 PLACES = ("shard", "start", "size", "mask_start", "mask_size")  # of each file in its shard, in bytes
 
@@ -99,6 +100,7 @@ def _index(place: str) -> dict[str, Any]:
             raise ConfigError(
                 f"data=shards: {place}/{INDEX} is damaged, {name} is {brief(index.get(name))}. Copy it again"
             )
+    check_class_names(index["class_names"], f"data=shards: {place}/{INDEX}")
     return index
 
 
@@ -172,7 +174,10 @@ def _arrays(file: str, content: bytes) -> dict[str, np.ndarray]:
             if sum(member.file_size for member in packed.infolist()) > len(content):
                 raise ValueError("it would unpack to more than it holds")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
+            found = dict(arrays)
+            if not all(isinstance(array, np.ndarray) for array in found.values()):
+                raise ValueError("it holds more than arrays")
+            return found
     except Exception as error:  # zipfile and numpy raise nearly anything on a damaged file
         raise ConfigError(f"data=shards: {file} is damaged ({error}). Copy it again") from None
 

@@ -17,6 +17,7 @@ DEEPEST = 16  # matrices within each other
 COMPRESSED, MATRIX, UTF8 = 15, 14, 16  # kinds of element
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1"}
 CELL, STRUCT, CHARACTERS = 1, 2, 4  # classes of matrix
+OTHERS = (3, 5, 16, 17)  # objects, sparse, functions, opaque: not read
 NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 
 
@@ -43,12 +44,15 @@ def _variables(content: bytes, order: str) -> Iterator[tuple[str, Any]]:
     for kind, data in _elements(content, order):
         if kind == COMPRESSED:
             try:
-                data = zlib.decompressobj().decompress(data, room + 1)
+                unpacker = zlib.decompressobj()
+                data = unpacker.decompress(data, room + 1)
             except zlib.error as error:
                 raise ValueError(f"it cannot be unpacked, {error}") from None
             room -= len(data)
             if room < 0:
                 raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+            if not unpacker.eof:
+                raise ValueError("it is cut short")
             kind, data = next(_elements(data, order), (0, b""))
         if kind == MATRIX:
             yield _matrix(data, order, 1)
@@ -57,7 +61,9 @@ def _variables(content: bytes, order: str) -> Iterator[tuple[str, Any]]:
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     """(kind, content) one after the other; the last may lack the bytes that fill it up to a multiple of 8."""
     place = 0
-    while place + 8 <= len(data):
+    while place < len(data):
+        if place + 8 > len(data):
+            raise ValueError("it is cut short")
         kind, size = struct.unpack_from(f"{order}II", data, place)
         start = place + 8
         if kind >> 16:  # small: size and content within the first 8 bytes
@@ -86,14 +92,14 @@ def _matrix(data: bytes, order: str, depth: int) -> tuple[str, Any]:
 
 def _value(kind: int, shape: tuple[int, ...], rest: list[tuple[int, bytes]], order: str, depth: int) -> Any:
     if kind == CELL:
-        return [_matrix(data, order, depth + 1)[1] for element, data in rest if element == MATRIX]
+        return _matrices(rest, order, depth)
     if kind == STRUCT:
         (_, width), (_, names), *values = _at_least(2, rest)
         longest = struct.unpack_from(f"{order}i", width)[0]
         if longest <= 0 or len(names) % longest:
             raise ValueError("the names of a struct's fields contradict themselves")
         fields = [names[i : i + longest].split(b"\0")[0].decode("latin-1") for i in range(0, len(names), longest)]
-        content = [_matrix(data, order, depth + 1)[1] for element, data in values if element == MATRIX]
+        content = _matrices(values, order, depth)
         if len(content) != len(fields) * math.prod(shape):
             raise ValueError("a struct lacks fields")
         return [dict(zip(fields, content[i : i + len(fields)])) for i in range(0, len(content), len(fields) or 1)]
@@ -105,7 +111,15 @@ def _value(kind: int, shape: tuple[int, ...], rest: list[tuple[int, bytes]], ord
         if stored not in STORED:
             raise ValueError("an array holds no numbers")
         return np.frombuffer(data, order + STORED[stored]).astype(NUMBERS[kind]).reshape(shape, order="F")
+    if kind not in OTHERS:
+        raise ValueError(f"there is no class {kind} of arrays")
     return None
+
+
+def _matrices(elements: list[tuple[int, bytes]], order: str, depth: int) -> list[Any]:
+    if any(kind != MATRIX for kind, _ in elements):
+        raise ValueError("what lies within an array is no array")
+    return [_matrix(data, order, depth + 1)[1] for _, data in elements]
 
 
 def _at_least(number: int, elements: Any) -> list[tuple[int, bytes]]:
