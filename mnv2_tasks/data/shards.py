@@ -8,7 +8,6 @@ picture's bytes; that they are members of the shards too serves other readers of
 import io
 import os
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from mnv2_tasks.data.images.file_bytes import is_remote, read_remote
 from mnv2_tasks.data.images.limits import MOST_PIXELS
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.file_source import FileSource, Packed
+from mnv2_tasks.data.reading.npz_files import read_arrays
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
@@ -141,7 +141,7 @@ def _check(place: str, files: dict[str, int]) -> None:
 
 
 def _unpacked(place: str, names: list[str], content: bytes, file: str, num_classes: int) -> tuple[Records, Packed]:
-    arrays = _arrays(file, content)
+    arrays = read_arrays(io.BytesIO(content), f"data=shards: {file}", most_bytes=len(content))  # `pack` stores them
     try:
         at = {name: arrays.pop(name) for name in PLACES}
         sizes = arrays.pop("verified_sizes")
@@ -166,20 +166,6 @@ def _unpacked(place: str, names: list[str], content: bytes, file: str, num_class
     )
     order = np.lexsort((at["start"], at["shard"]))
     return records, Packed(sizes, np.split(order, np.searchsorted(at["shard"][order], range(1, len(names)))))
-
-
-def _arrays(file: str, content: bytes) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            if sum(member.file_size for member in packed.infolist()) > len(content):
-                raise ValueError("it would unpack to more than it holds")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = dict(arrays)
-            if not all(isinstance(array, np.ndarray) for array in found.values()):
-                raise ValueError("it holds more than arrays")
-            return found
-    except Exception as error:  # zipfile and numpy raise nearly anything on a damaged file
-        raise ConfigError(f"data=shards: {file} is damaged ({error}). Copy it again") from None
 
 
 def _fault(
