@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.shipped import as_called_here, broken_installation
+from mnv2_tasks.wording import visible_lines
 
 VERBS = {
     "train": "a network on a task and a data set; go on with a run, or repeat one",
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         if isinstance(error, ModuleNotFoundError):  # of a package that is not optional
             error = broken_installation(str(error))
-        sys.exit(as_called_here(f"\nerror: {error}\n(debug=true shows where in the code)"))
+        sys.exit(as_called_here(f"\nerror: {visible_lines(str(error))}\n(debug=true shows where in the code)"))
 
 
 def _usage() -> str:

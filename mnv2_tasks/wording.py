@@ -1,7 +1,14 @@
 """What messages say alike: the word that was meant, seconds, counts, long lists, long and unprintable names."""
 
 import difflib
+import logging
+import re
+import reprlib
+import sys
 from collections.abc import Iterable
+from typing import Any
+
+ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
@@ -46,8 +53,34 @@ def shortened(text: str, longest: int) -> str:
 
 
 def visible(text: str) -> str:
-    """A stranger's text as one line for people: what a terminal would act on, or not show, is written as \\x1b.
+    """A stranger's text on one line, as it may be shown: what a terminal would act on is written as \\x1b or \\u202e.
 
     That is control characters, line breaks, marks that turn the direction of writing, halves of surrogate pairs.
     """
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return ACTING.sub(lambda sign: repr(sign[0])[1:-1], text)
+
+
+def visible_lines(text: str) -> str:
+    """The same of a message that has lines of its own."""
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def brief(value: Any) -> str:
+    """What a file holds where something else belongs: its beginning, however large or deep it is."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxdict, shown.maxlist, shown.maxstring, shown.maxlong = 2, 8, 6, 60, 40
+    return shortened(visible(value if isinstance(value, str) else shown.repr(value)), 160)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Log lines in which no name acts on the terminal that shows them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().formatMessage(record))
+
+
+def log_to_screen() -> None:
+    """Show what is logged, unless the program around us has chosen how already."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -46,7 +46,7 @@ def bench(config: DictConfig) -> list[Table]:
         torch.set_num_threads(config.threads)
     out = make_folder(config.out, Path("runs/bench"))
     heading = f"{machine()}; {'quick: shows that it runs, not how fast' if config.quick else PARTS[config.what]}"
-    console = Console()
+    console = Console(markup=False)
     console.print(heading, highlight=False)
     tables = import_module(f"mnv2_tasks.bench.{config.what}").measure(config)
     for table in tables:

@@ -1,6 +1,5 @@
 """The command line -> one resolved config, with errors that name the nearest right word."""
 
-import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +29,7 @@ from mnv2_tasks.config.words import (
 )
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.shipped import as_called_here
-from mnv2_tasks.wording import nearest
+from mnv2_tasks.wording import log_to_screen, nearest, visible_lines
 
 
 def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +39,7 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
         arguments: of the command line; None takes all that Python was called with.
     """
     argv = [quoted(arg) for arg in (sys.argv[1:] if arguments is None else arguments)]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    log_to_screen()
     debug = any(arg in ("debug=true", "debug=True") for arg in argv)
     if {"-h", "--help"} & set(argv):
         return print(help_text(config_name, argv))
@@ -62,7 +61,7 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
     except (ConfigError, DataError, HydraException, OmegaConfBaseException, OSError) as error:
         if debug:
             raise
-        sys.exit(as_called_here(f"\nerror: {_reason(error)}\n(debug=true shows where in the code)"))
+        sys.exit(as_called_here(f"\nerror: {visible_lines(_reason(error))}\n(debug=true shows where in the code)"))
 
 
 def _job(run: Callable[[DictConfig], None], config_name: str) -> Callable[[DictConfig], None]:

@@ -91,7 +91,7 @@ def _read(folder: Path, split: str, labels: dict[int, int], *, outlines: bool) -
     pictures = next((place for place in places if place.is_dir()), None)
     if pictures is None:
         raise not_found("coco", folder, f"{split}2017", TREE)
-    content = read_coco_json(path, pictures, outlines=outlines, labels=labels)
+    content = read_coco_json(path, pictures, root=folder, outlines=outlines, labels=labels)
     _check_categories(path, content.categories)
     return content
 

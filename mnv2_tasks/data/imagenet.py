@@ -1,6 +1,7 @@
 """ImageNet-1k (ILSVRC 2012): folders named by WordNet id, or the validation images as they were published."""
 
 import csv
+import io
 import os
 from functools import cache
 from pathlib import Path
@@ -8,14 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
+from mnv2_tasks.data.images.mat_files import read_mat
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import PICTURES
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, labelled
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.wording import counted, first_few
+from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.wording import brief, counted, first_few
 
+MOST_BYTES = 16 << 20  # of a list of the 50,000 validation images, or of the devkit's table of classes
 PLACES = (".", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # the second and third as Kaggle packs it
 DEVKITS = (".", "devkit", "devkit/data", "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12/data")
 TREE = """
@@ -128,36 +132,49 @@ def _validation_labels(root: Path, folder: Path) -> dict[str, int]:
 
 def _from_devkit(truth: Path, meta: Path) -> dict[str, int]:
     """Line i is image i's ILSVRC2012 id, which follows another order than the WordNet ids; meta.mat links the two."""
-    from scipy.io import loadmat  # a tenth of a second that others need not wait for
-
     try:
-        synsets = loadmat(meta, squeeze_me=True)["synsets"]
-        wnid_of = {str(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
-    except Exception as error:  # scipy raises nearly anything on a damaged file
+        synsets = read_mat(read_bytes(meta, most_bytes=MOST_BYTES))["synsets"]
+        wnid_of = {str(int(synset["ILSVRC2012_ID"].item())): str(synset["WNID"]) for synset in synsets}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{meta}: is not the devkit's table of classes, `synsets` is missing ({error})") from None
-    rows = ((f"ILSVRC2012_val_{i:08d}", number) for i, number in enumerate(truth.read_text().split(), start=1))
+    rows = ((f"ILSVRC2012_val_{i:08d}", number) for i, number in enumerate(_text(truth).split(), start=1))
     return {name: _label(truth, name, wnid_of.get(number, number)) for name, number in rows}
 
 
 def _from_kaggle(solution: Path) -> dict[str, int]:
     """ImageId,PredictionString: the latter begins with the WordNet id, a box follows."""
-    with solution.open(newline="") as file:
-        rows = [(row["ImageId"], row["PredictionString"].split()[0]) for row in csv.DictReader(file)]
+    try:
+        table = csv.DictReader(io.StringIO(_text(solution), newline=""), strict=True)
+        rows = [(row["ImageId"], row["PredictionString"].split()[0]) for row in table]
+    except (csv.Error, KeyError, IndexError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{solution}: is not Kaggle's table of ImageId,PredictionString ({what})") from None
     return {name: _label(solution, name, wnid) for name, wnid in rows}
 
 
 def _from_list(listed: Path) -> dict[str, int]:
     """`ILSVRC2012_val_00000001.JPEG 65` or `... n01751748`: labels as here, or WordNet ids."""
-    rows = [line.split() for line in listed.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in _text(listed).splitlines() if line.strip()]
     strange = [row for row in rows if len(row) != 2]
     if strange:
-        raise ConfigError(f"{listed}: expected an image and its class in each line, not {' '.join(strange[0])!r}")
+        raise ConfigError(
+            f"{listed}: expected an image and its class in each line, not {brief(' '.join(strange[0]))!r}"
+        )
     wnid_of = {str(label): wnid for wnid, label in label_of_wnid().items()}
     return {Path(name).stem: _label(listed, name, wnid_of.get(word, word)) for name, word in rows}
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason})") from None
 
 
 def _label(file: Path, name: str, wnid: str) -> int:
     try:
         return label_of_wnid()[wnid]
     except KeyError:
-        raise ConfigError(f"{file}: {name} has the class {wnid!r}, which is none of ImageNet's 1000") from None
+        raise ConfigError(
+            f"{file}: {brief(name)} has the class {brief(wnid)!r}, which is none of ImageNet's 1000"
+        ) from None

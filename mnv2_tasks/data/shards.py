@@ -6,8 +6,9 @@ picture's bytes; that they are members of the shards too serves other readers of
 """
 
 import io
-import json
 import os
+import re
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,20 @@ from typing import Any
 import numpy as np
 
 from mnv2_tasks.data.images.file_bytes import is_remote, read_remote
+from mnv2_tasks.data.images.limits import MOST_PIXELS
+from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.file_source import FileSource, Packed
+from mnv2_tasks.data.reading.npz_files import read_arrays
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.wording import counted
+from mnv2_tasks.plain_data import parse_json
+from mnv2_tasks.wording import brief, counted
 
 INDEX = "index.json"
 FORMAT = "mnv2_tasks shards 1"
+SHARD_NAME = re.compile(r"\w[\w.-]{0,99}\.tar", re.ASCII)
+SEPARATORS = np.frombuffer(b"/\\\0\n", np.uint8)
 PLACES = ("shard", "start", "size", "mask_start", "mask_size")  # of each file in its shard, in bytes
 
 
@@ -48,7 +55,8 @@ def shards(*, root: str | None, kind: str) -> FileSource:
             files = index["splits"][split]
             if not is_remote(place):
                 _check(place, files)
-            loaded[split] = _unpacked(place, list(files), _content(f"{place}/{split}.npz"))
+            file = f"{place}/{split}.npz"
+            loaded[split] = _unpacked(place, list(files), _content(file), file, len(index["class_names"]))
         return loaded[split]
 
     number = sum(len(files) for files in index["splits"].values())
@@ -78,17 +86,44 @@ def to_arrays(records: Records) -> dict[str, np.ndarray]:
 
 def _index(place: str) -> dict[str, Any]:
     try:
-        index = json.loads(_content(f"{place}/{INDEX}"))
+        content = _content(f"{place}/{INDEX}")
     except FileNotFoundError:
         raise ConfigError(
             f"data=shards: {place} holds no {INDEX}. Shards are made by "
             f"`python tools/data.py pack data=<data> data.root=<folder> out={place}`\n  found: {listing(Path(place))}"
         ) from None
-    except ValueError as error:
-        raise ConfigError(f"data=shards: {place}/{INDEX} is damaged ({error}). Copy it again") from None
+    index = parse_json(content, f"data=shards: {place}/{INDEX}")
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ConfigError(f"data=shards: {place}/{INDEX} was not written by this version's `pack`; pack again")
+    for name, is_right in FIELDS.items():
+        if not is_right(index.get(name)):
+            raise ConfigError(
+                f"data=shards: {place}/{INDEX} is damaged, {name} is {brief(index.get(name))}. Copy it again"
+            )
+    check_class_names(index["class_names"], f"data=shards: {place}/{INDEX}")
     return index
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _are_splits(value: Any) -> bool:
+    """{split: {name of the shard: bytes}}; a name is that of a file beside the index."""
+    return isinstance(value, dict) and all(
+        isinstance(files, dict)
+        and all(SHARD_NAME.fullmatch(name) and type(size) is int and size >= 0 for name, size in files.items())
+        for files in value.values()
+    )
+
+
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda value: isinstance(value, str),
+    "class_names": _is_list_of(str),
+    "category_ids": _is_list_of(int),
+    "found": lambda value: isinstance(value, str),
+    "splits": _are_splits,
+}
 
 
 def _content(file: str) -> bytes:
@@ -105,16 +140,20 @@ def _check(place: str, files: dict[str, int]) -> None:
             raise ConfigError(f"data=shards: {path} {state}. Copy it again, or pack again")
 
 
-def _unpacked(place: str, names: list[str], content: bytes) -> tuple[Records, Packed]:
-    with np.load(io.BytesIO(content)) as file:
-        arrays = dict(file)
-    at = {name: arrays.pop(name) for name in PLACES}
-    sizes = arrays.pop("verified_sizes")
-    values: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
-    for name in (field.name for field in fields(Records) if field.name not in values):
-        values[name] = Texts()
-        values[name].content, values[name].ends = arrays[f"{name}.content"], arrays[f"{name}.ends"]
-    records = Records(**values)
+def _unpacked(place: str, names: list[str], content: bytes, file: str, num_classes: int) -> tuple[Records, Packed]:
+    arrays = read_arrays(io.BytesIO(content), f"data=shards: {file}", most_bytes=len(content))  # `pack` stores them
+    try:
+        at = {name: arrays.pop(name) for name in PLACES}
+        sizes = arrays.pop("verified_sizes")
+        values: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
+        for name in (field.name for field in fields(Records) if field.name not in values):
+            values[name] = Texts()
+            values[name].content, values[name].ends = arrays[f"{name}.content"], arrays[f"{name}.ends"]
+        records = Records(**values)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"data=shards: {file} is damaged, it lacks or adds {error}. Copy it again") from None
+    if fault := _fault(records, at, sizes, len(names), num_classes):
+        raise ConfigError(f"data=shards: {file} is damaged: {fault}. Copy it again, or pack again")
 
     def members(texts: Texts, start: np.ndarray, size: np.ndarray) -> Texts:
         rows = zip(at["shard"].tolist(), start.tolist(), size.tolist(), texts)
@@ -127,3 +166,45 @@ def _unpacked(place: str, names: list[str], content: bytes) -> tuple[Records, Pa
     )
     order = np.lexsort((at["start"], at["shard"]))
     return records, Packed(sizes, np.split(order, np.searchsorted(at["shard"][order], range(1, len(names)))))
+
+
+def _fault(
+    records: Records, at: dict[str, np.ndarray], sizes: np.ndarray, num_shards: int, num_classes: int
+) -> str | None:
+    """What no packing writes. (Names of files have no folders; whatever they say, a sample is read from its shard.)"""
+    n, boxes = len(records.ids), len(records.boxes)
+    shapes: dict[str, tuple[np.ndarray, type, list[tuple[int, ...]]]] = {
+        "ids": (records.ids, np.int64, [(n,)]),
+        "sizes": (records.sizes, np.int32, [(n, 2)]),
+        "labels": (records.labels, np.int64, [(n,), (0,)]),
+        "starts": (records.starts, np.int64, [(n + 1,)]),
+        "boxes": (records.boxes, np.float64, [(boxes, 4)]),
+        "box_labels": (records.box_labels, np.int64, [(boxes,)]),
+        "box_ids": (records.box_ids, np.int64, [(boxes,)]),
+        "areas": (records.areas, np.float64, [(boxes,)]),
+        "crowd": (records.crowd, np.bool_, [(boxes,)]),
+        "verified_sizes": (sizes, np.int32, [(n, 2)]),
+        "files": (records.files.ends, np.int64, [(n,)]),
+        "masks": (records.masks.ends, np.int64, [(n,), (0,)]),
+        "outlines": (records.outlines.ends, np.int64, [(boxes,), (0,)]),
+        **{name: (array, np.int64, [(n,)]) for name, array in at.items()},
+    }
+    for name, (array, kind, expected) in shapes.items():
+        if array.dtype != kind or array.shape not in expected:
+            return f"{name} is {array.dtype} of {array.shape}, expected {np.dtype(kind)} of {expected[0]}"
+    for name, texts in (("files", records.files), ("masks", records.masks), ("outlines", records.outlines)):
+        ends = np.concatenate([[0], texts.ends])
+        if texts.content.dtype != np.uint8 or (np.diff(ends) < 0).any() or ends[-1] != len(texts.content):
+            return f"{name} do not fill their text"
+    if np.isin(np.concatenate([records.files.content, records.masks.content]), SEPARATORS).any():
+        return "the name of a file leads into a folder"
+    wrong = {
+        "starts": records.starts[0] != 0 or (np.diff(records.starts) < 0).any() or records.starts[-1] != boxes,
+        "labels": ((records.labels < 0) | (records.labels >= num_classes)).any(),
+        "box_labels": ((records.box_labels < 0) | (records.box_labels >= num_classes)).any(),
+        "ids": len(np.unique(records.ids)) != n,
+        "shard": ((at["shard"] < 0) | (at["shard"] >= num_shards)).any(),
+        "verified_sizes": (sizes < 1).any() or (sizes.astype(np.int64).prod(axis=1) > MOST_PIXELS).any(),
+        **{name: (array < 0).any() for name, array in at.items() if name != "shard"},
+    }
+    return next((f"{name} hold what they cannot" for name, is_wrong in wrong.items() if is_wrong), None)

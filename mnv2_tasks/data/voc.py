@@ -8,9 +8,10 @@ from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.root import data_root, not_found
+from mnv2_tasks.data.reading.text_files import listed_names
 from mnv2_tasks.data.reading.voc_xml import pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import did_you_mean, first_few
+from mnv2_tasks.wording import brief, did_you_mean, first_few
 
 TREE = """
 VOCdevkit/VOC2012/JPEGImages/2007_000027.jpg ...
@@ -157,7 +158,7 @@ def _read_boxes(folder: Path, name: str) -> tuple[Records, list[Problem]]:
 
 def _unknown(path: Path, number: int, name: str) -> Problem:
     hint = did_you_mean(name, VOC_OBJECTS).strip() or "For classes of your own: data=folder"
-    return Problem(str(path), f"object {number} is a {name!r}, none of VOC's 20 classes", hint, None)
+    return Problem(str(path), f"object {number} is a {brief(name)!r}, none of VOC's 20 classes", hint, None)
 
 
 def _names(path: Path) -> list[str]:
@@ -165,12 +166,14 @@ def _names(path: Path) -> list[str]:
     if not path.is_file():
         there = first_few(sorted(file.stem for file in path.parent.glob("[!.]*.txt"))) or "none"
         raise ConfigError(f"data=voc: the image list {path} does not exist; lists there: {there}")
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in listed_names(path)]
     for number, words in enumerate(rows, start=1):
         if len(words) > 1:
-            raise DataError(f"{path}: entry {number} is {' '.join(words)!r}, expected the name of an image and no more")
+            raise DataError(
+                f"{path}: entry {number} is {brief(' '.join(words))!r}, expected the name of an image and no more"
+            )
     names = [name for (name,) in rows]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise DataError(f"{path}: lists images more than once, delete the repetitions: {first_few(twice)}")
+        raise DataError(f"{path}: lists images more than once, delete the repetitions: {brief(first_few(twice))}")
     return names

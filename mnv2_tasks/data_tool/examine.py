@@ -16,6 +16,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.anchor_recall import AnchorFit, Shapes, anchor_fit
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import visible
 
 TINY = 0.01  # of the image's side: 3 pixels of an input of 320, a fifth of the finest map's cell
 
@@ -205,7 +206,7 @@ def sample_of(source: FileSource, records: Records, index: int) -> Sample:
 
 def kind_of(problem: Problem) -> str:
     """What a problem has in common with others: its text without names, numbers and particulars."""
-    text = re.sub(r"\s*\((?:[^()]|\([^()]*\))*\)|\s*\[[^\]]*\]", "", problem.what)
+    text = re.sub(r"\s*\((?:[^()]|\([^()]*\))*\)|\s*\[[^\]]*\]", "", visible(problem.what))
     text = re.split(r":\s|; ", text)[0]
     text = re.sub(r"'[^']*'|\"[^\"]*\"|\S+\.[A-Za-z]\w{1,4}\b", "…", text)
     return re.sub(r"-?\d[\d.,]*", "N", text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -13,7 +14,7 @@ from mnv2_tasks.contracts import DataSource, Sample
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Split, read_records, sample_of
-from mnv2_tasks.drawing.canvas import MAX_SIDE, scaled_size
+from mnv2_tasks.drawing.canvas import AS_WRITTEN, MAX_SIDE, scaled_size
 from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import DataError
@@ -77,6 +78,7 @@ def _reduced(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, scaled_size(picture, scale), interpolation=cv2.INTER_AREA)
 
 
+@rc_context(AS_WRITTEN)
 def plot_classes(splits: Sequence[Split], class_names: list[str], what: str, path: Path) -> None:
     """A bar for each class and split, most frequent first: the share of all `what`, so that splits can be compared.
 

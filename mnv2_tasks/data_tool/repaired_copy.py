@@ -110,11 +110,16 @@ def _write_masks(source: FileSource, split: str, records: Records, sizes: np.nda
 def _write_folders(source: FileSource, split: str, records: Records, sizes: np.ndarray, folder: Path) -> None:
     # ImageNet's own folder names: their order is that of the labels, and data=imagenet reads them too
     imagenet = source.class_names == imagenet_names()
-    folders = imagenet_wnids() if imagenet else [name.replace("/", "-") for name in source.class_names]
+    folders = imagenet_wnids() if imagenet else [_folder_name(name) for name in source.class_names]
     for name in folders:  # classes without images too: the folders are the class list
         (folder / split / name).mkdir(parents=True, exist_ok=True)
     for file, label, name in zip(records.files, records.labels.tolist(), _names(records)):
         _link(file, folder / split / folders[label] / name)
+
+
+def _folder_name(name: str) -> str:
+    """That of a class; `.` and `..` are folders already."""
+    return name.replace("/", "-") if name.strip(".") else f"class {name}"
 
 
 def _names(records: Records) -> list[str]:

@@ -13,7 +13,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data_tool.anchor_recall import MATCHED
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
 from mnv2_tasks.kinds.kinds import KINDS
-from mnv2_tasks.wording import counted, first_few
+from mnv2_tasks.wording import counted, first_few, visible, visible_lines
 
 LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS, as in report.py
 EXAMPLES = 3  # problems of a kind that are shown
@@ -23,7 +23,7 @@ def print_examination(found: Examination, image_size: int, console: Console) -> 
     """Everything but the verdict."""
     console.print(_overview(found))
     for split, reason in found.unread.items():
-        console.print(Text(f"{split} cannot be read: {reason}", "red"))
+        console.print(Text(f"{split} cannot be read: {visible_lines(reason)}", "red"))
     for split in found.splits:
         _print_problems(f"{split.name}: problems, which training refuses", split.problems, console)
         _print_problems(f"{split.name}: hints, which training goes on with", split.duplicates, console)
@@ -69,11 +69,16 @@ def write_classes(found: Examination, path: Path) -> None:
         writer.writerow(["label", "class", *columns])
         for label, name in enumerate(found.source.class_names):
             numbers = [int(n[label]) for split in found.splits for n in (split.counts.amount, split.counts.images)]
-            writer.writerow([label, name, *numbers])
+            writer.writerow([label, _inert(name), *numbers])
+
+
+def _inert(cell: str) -> str:
+    """Spreadsheets compute what begins like this; a quote before it makes it text."""
+    return f"'{cell}" if cell.lstrip()[:1] in ("=", "+", "-", "@", "＝", "＋", "－", "＠") else cell
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def _lists(splits: Sequence[Split]) -> tuple[list[list[Problem]], list[list[Problem]]]:

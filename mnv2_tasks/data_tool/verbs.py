@@ -22,7 +22,7 @@ from mnv2_tasks.data_tool.tables import print_examination, verdict, write_bad_fi
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.runs.run_folder import make_folder
-from mnv2_tasks.wording import counted
+from mnv2_tasks.wording import counted, visible, visible_lines
 
 
 def download(config: DictConfig) -> None:
@@ -58,7 +58,7 @@ def check(config: DictConfig) -> None:
             try:
                 write_samples(source, split.name, config.count, folder / _page(config, split.name), split.records)
             except DataError as error:
-                console.print(f"no page of {split.name}: {error}")
+                console.print(f"no page of {split.name}: {visible_lines(str(error))}")
         console.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
         if config.repair:
             copy = folder / "repaired"
@@ -123,7 +123,7 @@ def _sources(config: DictConfig, console: Console) -> list[Any]:
     if not sources:
         raise ConfigError("\n\n".join(dict.fromkeys(refused.values())))
     for kind, reason in refused.items():
-        console.print(f"not {kind}: {reason.splitlines()[0]}", style="dim")
+        console.print(f"not {kind}: {visible(reason.splitlines()[0])}", style="dim")
     return sources
 
 

@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mnv2_tasks.wording import shortened, visible
+
 MIN_SIDE = 480  # pixels of a picture: smaller images are enlarged, so that text is legible on them
 MAX_SIDE = 1280  # larger ones are reduced: pictures are for looking at, results.json is exact
 DARK, PANEL, TRACK, GREY, LIGHT = (18, 18, 20), (34, 34, 38), (58, 58, 64), (150, 150, 156), (240, 240, 240)
+
+AS_WRITTEN = {"text.parse_math": False}  # for matplotlib, to which a `$` in a name begins a formula
 
 Colour = tuple[int, int, int]
 GOLDEN = 0.618033988749895
@@ -87,7 +91,7 @@ class Canvas:
 
     def elide(self, text: str, width: int, bold: bool = False) -> str:
         """One line of text, or as much of its beginning as fits into `width` pixels, and an ellipsis."""
-        text = " ".join(text.split())
+        text = shortened(visible(" ".join(text.split())), 400)  # no line of a picture holds more
         if self.text_width(text, bold) <= width:
             return text
         keep = len(text)

@@ -4,16 +4,19 @@ import csv
 import math
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mnv2_tasks.drawing.canvas import AS_WRITTEN
 from mnv2_tasks.errors import DataError
 
 # of the many numbers of a validation, those that are plotted; all are fractions
 SCORES = ("top1", "top5", "AP", "AP50", "AP75", "mIoU", "pixel_accuracy")
 
 
+@rc_context(AS_WRITTEN)
 def plot_curves(metrics_csv: Path, out: Path) -> None:
     """Write a PNG with the loss terms, the validation scores and the learning rate of every epoch.
 
@@ -23,12 +26,16 @@ def plot_curves(metrics_csv: Path, out: Path) -> None:
     Raises:
         DataError: there is no epoch to plot.
     """
-    with metrics_csv.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with metrics_csv.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        columns = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+        epochs = [int(row["epoch"]) + 1 for row in rows]  # the log counts from 1
+        rates = columns["lr"] if rows else []
+    except (OSError, csv.Error, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{metrics_csv}: is not the table of a run's epochs, or damaged ({error})") from None
     if not rows:
         raise DataError(f"{metrics_csv}: has no epochs, so there is nothing to plot")
-    columns = {name: [_number(row[name]) for row in rows] for name in rows[0]}
-    epochs = [int(row["epoch"]) + 1 for row in rows]  # the log counts from 1
     losses = {name.removeprefix("train/"): v for name, v in columns.items() if name.startswith("train/")}
     if len(losses) == 2:
         losses.pop("loss", None)  # the only term is the total
@@ -40,7 +47,7 @@ def plot_curves(metrics_csv: Path, out: Path) -> None:
     _draw(above, epochs, losses, "training loss")
     _draw(middle, epochs, scores, "validation score (fraction)")
     middle.set_ylim(-0.02, 1.02)
-    _draw(below, epochs, {"": columns["lr"]}, "learning rate")
+    _draw(below, epochs, {"": rates}, "learning rate")
     below.set_xlabel("epoch")
     below.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))

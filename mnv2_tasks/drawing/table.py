@@ -7,6 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from mnv2_tasks.wording import visible
+
 WIDEST = 14  # characters of a column of numbers, which may hold an error instead
 
 
@@ -27,7 +29,7 @@ class Table:
             pad_edge=False,
             collapse_padding=True,
         )
-        rows = [[_as_text(value) for value in row] for row in self.rows]
+        rows = [[visible(_as_text(value)) for value in row] for row in self.rows]
         for index, column in enumerate(self.columns):
             if index < self.text_columns:
                 table.add_column(column, overflow="fold")
@@ -40,7 +42,7 @@ class Table:
             table.add_row(*row)
         console.print(table)
         for note in self.notes:
-            console.print(note, highlight=False)
+            console.print(note, highlight=False, markup=False)
 
     def to_markdown(self) -> str:
         """Headed by the title, if there is one; ends in a newline."""
@@ -57,8 +59,13 @@ class Table:
         }
 
 
+def markdown_text(text: str) -> str:
+    """Text as a reader of the Markdown sees it, whatever tags and links are in it."""
+    return visible(text).replace("<", "&lt;").replace("[", "\\[")
+
+
 def _line(row: list[Any]) -> str:
-    cells = [_as_text(value).replace("|", "\\|").replace("<", "&lt;") for value in row]
+    cells = [markdown_text(_as_text(value)).replace("|", "\\|") for value in row]
     return f"| {' | '.join(cells)} |"
 
 

@@ -30,7 +30,7 @@ def score(
         loaders: {task: its validation images}; of several processes, to each its own.
         bars: of progress, in a terminal and from the first process; False within another display.
     """
-    console = Console()
+    console = Console(markup=False)
     shown = bars and console.is_terminal and rank_zero_only.rank == 0
     with Progress(console=console, transient=True, disable=not shown) as progress, torch.inference_mode():
         for name, loader in loaders.items():

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mnv2_tasks.build import data_name
 from mnv2_tasks.contracts import DataSource
@@ -14,7 +15,7 @@ from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.names import prefix_of
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.weight_files import Weights
-from mnv2_tasks.wording import first_few
+from mnv2_tasks.wording import first_few, visible, visible_lines
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,13 @@ LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS
 
 def print_metrics(network: Network, metrics: dict[str, Any], console: Console | None = None) -> None:
     """COCO's twelve lines, a table of classes, top-1 / top-5; then one line that is easy to grep."""
-    console = console or Console()
+    console = console or Console(markup=False)
     for name, task in network.tasks.items():
         prefix = prefix_of(name, network.tasks)
         own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
         kind = KINDS[task.kind]
         if words := kind.scores_in_words(name, own, task.metric):
-            console.print(words, markup=False, highlight=False, soft_wrap=True)
+            console.print(visible_lines(words), markup=False, highlight=False, soft_wrap=True)
         of_classes = own[kind.CLASS_SCORES]
         console.print(_table(f"{name}: {kind.CLASS_SCORE_TITLE} by class", kind.CLASS_SCORE_TITLE, of_classes))
         _print_absent(console, kind.COUNTED, task.class_names, of_classes)
@@ -41,7 +42,8 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
 def _print_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:
     absent = [name for name in names if name not in scored]
     if absent:
-        console.print(f"no {what} of: {first_few(absent, SHOWN)} (not averaged in)", highlight=False)
+        names = visible(first_few(absent, SHOWN))
+        console.print(f"no {what} of: {names} (not averaged in)", highlight=False, markup=False)
 
 
 def _table(title: str, column: str, values: dict[str, float]) -> Table:
@@ -55,7 +57,7 @@ def _table(title: str, column: str, values: dict[str, float]) -> Table:
         if hidden and index == ENDS:
             table.add_row(f"... {hidden} more in metrics.json ...", "")
         if not hidden or not ENDS <= index < len(rows) - ENDS:
-            table.add_row(name, f"{value:.4f}")
+            table.add_row(Text(visible(name)), f"{value:.4f}")
     return table
 
 

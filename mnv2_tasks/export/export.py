@@ -59,7 +59,7 @@ def export(config: DictConfig) -> Path:
 
     out = _place(config)
     part = out.with_name(f"unproven-{out.name}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
         loaders = _loaders(config, sources) if sources else {}
         ours: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.prediction.predictor import DEMO, Predictor, find_inputs, load_model
 from mnv2_tasks.prediction.results import write_entries
+from mnv2_tasks.wording import visible
 
 
 def predict(config: DictConfig) -> None:
@@ -35,7 +36,7 @@ def predict(config: DictConfig) -> None:
             for start in range(0, len(inputs), config.batch):
                 for outcome in predictor(inputs[start : start + config.batch]):
                     outcomes.append(outcome if config.source == DEMO else outcome._replace(picture=None))
-                    console.print(f"{len(outcomes)}/{len(inputs)} {outcome.line}")
+                    console.print(f"{len(outcomes)}/{len(inputs)} {visible(outcome.line)}")
                 progress.update(bar, completed=len(outcomes))
     finally:  # what was done stays usable when Ctrl-C ends the rest
         done = [outcome for outcome in outcomes if outcome.entry]

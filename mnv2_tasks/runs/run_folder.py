@@ -18,6 +18,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs import processes as ranks
 from mnv2_tasks.shipped import CHECKOUT
 from mnv2_tasks.whole_files import written_whole
+from mnv2_tasks.wording import VisibleFormatter
 
 NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
 PACKAGES = ["torch", "torchvision", "lightning", "hydra-core", "albumentations", "pycocotools", "numpy"]
@@ -169,7 +170,7 @@ def _git_commit() -> str | None:
 
 def start_log(path: Path) -> None:
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s"))
     root = logging.getLogger("mnv2_tasks")
     root.setLevel(logging.INFO)
     for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:

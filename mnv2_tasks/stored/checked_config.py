@@ -43,7 +43,7 @@ OPTIONAL = {  # what conf/ leaves empty, where its own value shows no type
     "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],
     "trainer.devices": int | str, "data.root": str | None, "data.train": str | None, "data.val": str | None,
 }  # fmt: skip
-LARGEST = {  # by the last part of a key; without these a short file could fill the memory of a machine
+LARGEST: dict[str, int] = {  # by the last part of a key; else a short file could fill the memory of a machine
     "imgsz": 8192, "train_imgsz": 8192, "image_size": 8192, "resize": 16384, "width": 16, "scales": 16,
     "workers": 1024, "devices": 1024, "nodes": 65536,
 }  # fmt: skip

@@ -7,6 +7,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import check_plain, parse_json
 from mnv2_tasks.stored.argument_types import fits
 from mnv2_tasks.stored.checked_config import check_config
+from mnv2_tasks.wording import shortened, visible
 
 MOST_BYTES = 4 << 20  # ImageNet's 21,841 classes need half of one
 MOST_CLASSES, LONGEST_NAME = 100_000, 1_000
@@ -42,8 +43,9 @@ def check_passport(passport: Any, source: Path, *, trust: bool = False) -> dict[
         if not 0 < len(of_task) <= MOST_CLASSES:
             raise ConfigError(f"{name}: class_names.{task}: {len(of_task):,} names, expected 1 to {MOST_CLASSES:,}")
         for class_name in of_task:
-            if len(class_name) > LONGEST_NAME or not class_name.isprintable():
-                raise ConfigError(f"{name}: class_names.{task}: {class_name[:40]!r} is no printable name")
+            if len(class_name) > LONGEST_NAME or visible(class_name) != class_name:
+                shown = shortened(visible(class_name), 60)
+                raise ConfigError(f"{name}: class_names.{task}: {shown!r} is no name that can be shown")
     training = passport.get("training", {})
     if not isinstance(training, dict) or not isinstance(training.get("started_from", ""), str):
         raise ConfigError(f"{name}: training: expected what the run started from")

@@ -91,7 +91,7 @@ def _of_run(run: Path) -> Path:
 def _downloaded(name: str, entry: dict[str, Any]) -> Path:
     """The published file in the cache, from where it is taken offline once it is there."""
     path = cache_folder() / "weights" / entry["url"].rsplit("/", 1)[1]
-    checksum, console = f"sha256:{entry['sha256']}", Console(stderr=True)
+    checksum, console = f"sha256:{entry['sha256']}", Console(stderr=True, markup=False)
     try:
         if path.is_file():
             require_published(path, "Delete it and run this again", size=None, checksum=checksum, console=console)

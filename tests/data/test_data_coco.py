@@ -114,7 +114,7 @@ def test_ground_truth_as_detections_scores_one(tmp_path, capsys):
 def test_categories_of_any_number_become_labels_in_the_order_of_their_ids(tmp_path):
     categories = [{"id": 70, "name": "cog"}, {"id": 0, "name": "axle"}]
     path = write(tmp_path, "val", {**content([image(1)], [thing(1, 1, 70), thing(2, 1, 0)]), "categories": categories})
-    found = read_coco_json(path, tmp_path / "val2017", outlines=False)
+    found = read_coco_json(path, tmp_path / "val2017", root=tmp_path, outlines=False)
     assert found.categories == {0: "axle", 70: "cog"}
     assert found.records.box_labels.tolist() == [1, 0] and not found.problems
 
@@ -263,7 +263,7 @@ def test_records_hold_arrays_only_so_that_workers_share_them(tmp_path):
     annotations = [thing(i, i % 50, bbox=(i % 30, 1, 9, 9)) for i in range(5000)]
     path = write(tmp_path, "val", content([image(i) for i in range(50)], annotations), pictures=False)
     picture(tmp_path / "val2017" / "000000000000.jpg", 0)
-    records = read_coco_json(path, tmp_path / "val2017", outlines=False).records
+    records = read_coco_json(path, tmp_path / "val2017", root=tmp_path, outlines=False).records
     for name, field in vars(records).items():
         arrays = vars(field).values() if isinstance(field, Texts) else [field]
         assert all(isinstance(array, np.ndarray) and array.dtype != object for array in arrays), name

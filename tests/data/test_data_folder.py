@@ -282,7 +282,7 @@ def test_class_list_may_be_yaml_text_or_json(tmp_path, file, text, names):
         ("data.yaml", "path: x", r"no class list\. Write .*classes\.txt with one class name a line"),
         ("data.yaml", "nc: 3\nnames: [cat, dog]", "nc is 3, but 2 names are given"),
         ("data.yaml", "names: {1: cat, 2: dog}", "by number from 0 without gaps"),
-        ("data.yaml", "names: [cat", "cannot be read as a class list"),
+        ("data.yaml", "names: [cat", "data.yaml, line 2, column 1: is not valid YAML"),
         ("classes.txt", "cat\n\ndog\n", "line 2 is empty"),
         ("classes.txt", "cat\ncat\n", "names cat twice"),
         ("classes.txt", "", "names no classes"),

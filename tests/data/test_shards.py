@@ -1,5 +1,7 @@
 """Tar shards give the samples of the data set that was packed into them."""
 
+import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -125,7 +127,7 @@ def test_packing_leaves_nothing_half_written(tmp_path, monkeypatch):
             r"train-000000\.tar has 1 bytes, it was written",
         ),
         (lambda place: (place / "index.json").unlink(), r"holds no index\.json.*data\.py pack"),
-        (lambda place: (place / "index.json").write_text("{"), r"index\.json is damaged"),
+        (lambda place: (place / "index.json").write_text("{"), r"index\.json.* is not valid JSON"),
         (lambda place: (place / "index.json").write_text("{}"), "not written by this version"),
     ],
 )
@@ -165,3 +167,68 @@ def test_names_of_files_that_look_like_members_of_none_are_files(tmp_path):
     path = Path(tmp_path, "a.tar")
     path.write_bytes(b"content")
     assert content_of(path) == b"content"
+
+
+def spoilt(place, **changes):
+    """The shards with other arrays in train.npz."""
+    with np.load(place / "train.npz") as file:
+        arrays = dict(file) | changes
+    np.savez(place / "train.npz", **arrays)
+
+
+def set_index(place, **changes):
+    index = json.loads((place / "index.json").read_text()) | changes
+    (place / "index.json").write_text(json.dumps(index))
+
+
+HOSTILE = {
+    "a shard outside": (lambda p: set_index(p, splits={"train": {"../evil.tar": 9}}), "index.json is damaged, splits"),
+    "an absolute shard": (lambda p: set_index(p, splits={"train": {"/evil.tar": 9}}), "index.json is damaged, splits"),
+    "a size of text": (lambda p: set_index(p, splits={"train": {"a.tar": "9"}}), "index.json is damaged, splits"),
+    "classes of numbers": (lambda p: set_index(p, class_names=[1, 2]), "index.json is damaged, class_names"),
+    "a class that acts": (lambda p: set_index(p, class_names=["\x1b[2J"] * 3), "holds a character that cannot"),
+    "deep": (lambda p: (p / "index.json").write_text("[" * 100_000), "index.json: .*within each other"),
+    "huge": (lambda p: (p / "index.json").write_text('{"a": 1' + "0" * 400 + "}"), "index.json: a is no finite number"),
+    "no zip": (lambda p: (p / "train.npz").write_bytes(b"x" * 99), "train.npz: cannot be read"),
+    "cut short": (lambda p: os.truncate(p / "train.npz", 2000), "train.npz: cannot be read"),
+    "a bomb": (lambda p: np.savez_compressed(p / "train.npz", x=np.zeros(10**7)), "train.npz: cannot be read .*unpa"),
+    "pickles": (lambda p: spoilt(p, ids=np.array([{}])), "train.npz: cannot be read"),
+    "fewer ids": (lambda p: spoilt(p, ids=np.arange(3)), "train.npz is damaged: labels|sizes"),
+    "a label too large": (lambda p: spoilt(p, labels=np.full(12, 3)), "train.npz is damaged: labels hold"),
+    "a place before": (lambda p: spoilt(p, start=np.full(12, -1)), "train.npz is damaged: start hold"),
+    "another shard": (lambda p: spoilt(p, shard=np.full(12, 999)), "train.npz is damaged: shard hold"),
+    "no pixels": (lambda p: spoilt(p, verified_sizes=np.zeros((12, 2), np.int32)), "train.npz is damaged: verified"),
+    "a folder": (
+        lambda p: spoilt(p, **{"files.content": np.frombuffer(b"../a.jpg" * 12, np.uint8),
+                               "files.ends": np.arange(1, 13) * 8}), "leads into a folder",
+    ),
+    "ends": (lambda p: spoilt(p, **{"files.ends": np.arange(12)}), "files do not fill"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil, message", HOSTILE.values(), ids=HOSTILE)
+def test_shards_that_no_packing_writes_are_refused_by_name(packed, tmp_path, spoil, message):
+    packed("classification")
+    place = tmp_path / "shards" / "classification"
+    spoil(place)
+    with pytest.raises(ConfigError, match=message):
+        shards(root=str(place), kind="classification").prepare(["train"])
+
+
+def test_boxes_in_shards_are_checked_as_those_in_files(packed, tmp_path):
+    packed("detection")
+    place = tmp_path / "shards" / "detection"
+    with np.load(place / "train.npz") as file:
+        spoilt(place, boxes=np.full_like(file["boxes"], np.inf))
+    with pytest.raises(DataError, match="is not a number"):
+        shards(root=str(place), kind="detection").prepare(["train"])
+
+
+def test_a_place_beyond_the_shard_is_cut_short_and_takes_no_memory(packed, tmp_path):
+    packed("classification")
+    place = tmp_path / "shards" / "classification"
+    spoilt(place, size=np.full(12, 10**15))
+    with pytest.raises((ConfigError, DataError), match="beyond its end|memory"):
+        source = shards(root=str(place), kind="classification")
+        source.prepare(["train"])
+        source.sample("train", 0, 0)

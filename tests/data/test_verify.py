@@ -106,3 +106,16 @@ def test_nothing_usable_is_an_error_under_either_policy(pictures):
     (pictures / "0.jpg").write_text("text")
     with pytest.raises(DataError, match="no image of the train split is usable"):
         source(pictures, {"train": [("0.jpg", [GOOD])]}, "skip").prepare(["train"])
+
+
+@pytest.mark.parametrize("damage", [b"", b"[", b"[[[1, 2], []]]", b"[1, 2, 3, 4, 5]", b"\xff", b"[" * 100_000])
+def test_what_was_remembered_and_is_damaged_is_looked_at_anew(pictures, damage, tmp_path_factory, monkeypatch):
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MNV2_CACHE", str(cache))
+    data = {"train": [(f"{i}.jpg", [GOOD]) for i in range(5)]}
+    source(pictures, data).prepare(["train"])
+    (memory,) = (cache / "verified").glob("*.json")
+    good = memory.read_bytes()
+    memory.write_bytes(damage)
+    source(pictures, data).prepare(["train"])
+    assert memory.read_bytes() == good

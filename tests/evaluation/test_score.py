@@ -23,7 +23,7 @@ class Count:
 def test_bars_are_drawn_by_the_first_process_alone_and_not_within_another_display(bars, rank, shown, monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(
-        "mnv2_tasks.evaluation.score.Console", lambda: Console(file=terminal, force_terminal=True, width=80)
+        "mnv2_tasks.evaluation.score.Console", lambda **_: Console(file=terminal, force_terminal=True, width=80)
     )
     monkeypatch.setattr(rank_zero_only, "rank", rank)
     batches = [SimpleNamespace(images=None, frames=None)] * 3

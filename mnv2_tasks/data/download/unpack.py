@@ -6,7 +6,6 @@ The standard library's own filter of tar files refuses a member at its turn, whe
 import contextlib
 import copy
 import gzip
-import re
 import shutil
 import stat
 import tarfile
@@ -19,6 +18,7 @@ from typing import IO, NamedTuple
 from rich.console import Console
 
 from mnv2_tasks.data.download.fetch import byte_bar, require_space
+from mnv2_tasks.data.download.safe_names import name_fault
 from mnv2_tasks.errors import ConfigError
 
 CHUNK = 1 << 20
@@ -192,7 +192,7 @@ def _checked(members: Iterable[Member], where: str, below: PurePosixPath = HERE)
     folders: dict[str, bool] = {}  # path in lower case -> is it a folder; on some disks case does not count
     seen: set[PurePosixPath] = set()
     for member in members:
-        fault = _name_fault(member.name) or member.fault
+        fault = name_fault(member.name) or member.fault
         if fault:
             raise _refused(where, member.name, fault)
         path = below / member.name
@@ -208,20 +208,6 @@ def _checked(members: Iterable[Member], where: str, below: PurePosixPath = HERE)
             seen.add(path)
             files.append(_File(member, path))
     return files
-
-
-def _name_fault(name: str) -> str | None:
-    if name.startswith("/"):
-        return "is an absolute path"
-    if ".." in name.split("/"):
-        return "leads out of the folder"
-    if "\\" in name:
-        return "has a backslash, which is a folder on some systems"
-    if re.match("[A-Za-z]:", name):
-        return "names a drive"
-    if any(ord(sign) < 32 for sign in name):
-        return "has a control character"
-    return None
 
 
 def _refused(where: str, name: str, fault: str) -> ConfigError:

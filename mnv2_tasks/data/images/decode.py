@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +12,14 @@ import numpy as np
 from PIL import Image
 
 from mnv2_tasks.data.images.file_bytes import content_of
+from mnv2_tasks.data.images.limits import MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.images.mat_files import read_mat
 from mnv2_tasks.errors import DataError
 
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that swap height and width
 JPEG = b"\xff\xd8"
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # others' readers may start programs, as that of EPS
 # the names say grey, but beside IMREAD_COLOR_RGB they are the scale alone: IMREAD_REDUCED_COLOR_* ask for BGR
 REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
@@ -54,7 +59,10 @@ def read_image(path: str | Path, annotated: tuple[int, int] | None = None, *, le
             flags |= cv2.IMREAD_IGNORE_ORIENTATION
         if jpeg and least:
             flags |= next((flag for factor, flag in REDUCED.items() if min(annotated) >= factor * least), 0)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(f"{path}: OpenCV cannot decode it ({error.err})") from None
     if image is None:
         raise DataError(f"{path}: OpenCV cannot decode this kind of image; convert it to PNG or JPEG")
     return image
@@ -66,19 +74,35 @@ def check_image(path: str | Path) -> Header:
     Raises:
         DataError: it cannot be opened, is empty, no image, damaged or cut short.
     """
-    content = content_of(path)
+    with _opened(io.BytesIO(content_of(path)), path) as image:
+        header = Header((image.height, image.width), _turned(image), image.mode)
+        image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
+        image.load()
+    return header
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image]:
+    """A picture whose header was read, and is of a picture of a size that can be decoded.
+
+    Raises:
+        DataError: it is not, or what stands inside fails.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about size, palettes and tags: the pixels are OpenCV's affair
-            with Image.open(io.BytesIO(content)) as image:
-                header = Header((image.height, image.width), _turned(image), image.mode)
-                image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
-                image.load()
+            with Image.open(source, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise DataError(f"{path}: has {too_many_pixels((image.height, image.width))}")
+                yield image
+    except DataError:
+        raise
     except Image.UnidentifiedImageError:
         raise DataError(f"{path}: is not an image, whatever its name says") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: has more than {MOST_PIXELS:,} pixels; make smaller pictures of it") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise DataError(f"{path}: is damaged or cut short ({error})") from None
-    return header
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -89,33 +113,41 @@ def read_mask(path: str | Path) -> np.ndarray:
     Raises:
         DataError: it is not an image of indices, or cannot be read.
     """
-    content = io.BytesIO(content_of(path))
+    content = content_of(path)
     if str(path).endswith(".mat"):
         return _read_sbd(path, content)
-    try:
-        with Image.open(content) as image:
-            if image.mode not in ("P", "L", "1", "I", "I;16"):
-                raise DataError(
-                    f"{path}: has colours (mode {image.mode}) where a mask needs one class index per pixel; "
-                    f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class"
-                )
-            values = np.array(image)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: the mask cannot be read ({error})") from None
-    if values.max(initial=0) > 255:
-        raise DataError(f"{path}: holds values up to {values.max()}; class indices go to 254, 255 is no class")
+    with _opened(io.BytesIO(content), path) as image:
+        if image.mode not in ("P", "L", "1", "I", "I;16"):
+            raise DataError(
+                f"{path}: has colours (mode {image.mode}) where a mask needs one class index per pixel; "
+                f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class"
+            )
+        values = np.array(image)
+    if values.max(initial=0) > 255 or values.min(initial=0) < 0:
+        raise DataError(
+            f"{path}: holds values from {values.min()} up to {values.max()}; class indices go to 254, 255 is no class"
+        )
     return values.astype(np.uint8, copy=False)
 
 
-def _read_sbd(path: str | Path, content: io.BytesIO) -> np.ndarray:
-    from scipy.io import loadmat  # a tenth of a second that others need not wait for
-
+def _read_sbd(path: str | Path, content: bytes) -> np.ndarray:
     try:
-        return loadmat(content, mat_dtype=False)["GTcls"][0]["Segmentation"][0].astype(np.uint8)
-    except Exception as error:
+        values = read_mat(content)["GTcls"][0]["Segmentation"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(f"{path}: is no class annotation of SBD, GTcls.Segmentation is missing ({error})") from None
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != 2:
+        raise DataError(f"{path}: is no class annotation of SBD, its GTcls.Segmentation is no picture of 8 bits")
+    return values
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of a file's picture (of no member of a shard) as it is looked at, from its header alone.
+
+    Raises:
+        DataError: it has none.
+    """
+    with _opened(Path(path), path) as image:
+        return (image.width, image.height) if _turned(image) else (image.height, image.width)
 
 
 def _turned(image: Image.Image) -> bool:
@@ -123,10 +155,5 @@ def _turned(image: Image.Image) -> bool:
 
 
 def _stored_size(content: bytes, path: str | Path) -> tuple[int, int]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content)) as image:
-                return image.height, image.width
-    except Exception as error:
-        raise DataError(f"{path}: is not an image, or damaged ({error})") from None
+    with _opened(io.BytesIO(content), path) as image:
+        return image.height, image.width

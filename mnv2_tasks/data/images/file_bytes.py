@@ -7,6 +7,7 @@ list of files to all who only pass it on. The shard may be a URL: it is copied t
 import hashlib
 import os
 import re
+import stat
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ from mnv2_tasks.data.download.fetch import TIMEOUT, fetch
 from mnv2_tasks.errors import ConfigError, DataError
 
 WEB = ("http://", "https://")
-MEMBER = re.compile(r"(?P<shard>.+\.tar):(?P<start>\d+)\+(?P<size>\d+)/")
+MEMBER = re.compile(r"(?P<shard>.+\.tar):(?P<start>\d{1,18})\+(?P<size>\d{1,18})/")
 
 
 def content_of(file: str | Path) -> bytes:
@@ -30,11 +31,12 @@ def content_of(file: str | Path) -> bytes:
     """
     member = MEMBER.match(str(file))
     try:
-        content = Path(file).read_bytes() if member is None else _read(member)
-    except OSError as error:
-        raise DataError(
-            f"{member['shard'] if member else file}: cannot be opened ({error.strerror or error})"
-        ) from None
+        content = _whole(file) if member is None else _read(member)
+    except (ConfigError, DataError):
+        raise
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in its name
+        reason = getattr(error, "strerror", None) or str(error) or "it is too large for this machine's memory"
+        raise DataError(f"{member['shard'] if member else file}: cannot be opened ({reason})") from None
     if not content:
         raise DataError(f"{file}: is empty (0 bytes)")
     return content
@@ -63,6 +65,19 @@ def read_remote(url: str) -> bytes:
             return stream.read()
     except OSError as error:
         raise ConfigError(f"{url}: cannot be read ({error})") from None
+
+
+def _whole(file: str | Path) -> bytes:
+    with open(file, "rb", opener=_open_at_once, buffering=0) as opened:
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a file")
+        return opened.read()
+
+
+def _open_at_once(file: str, flags: int) -> int:
+    """A named pipe would be waited for."""
+    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _read(member: re.Match[str]) -> bytes:

@@ -1,13 +1,14 @@
 """The class list that lies beside YOLO labels and masks."""
 
-import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.plain_data import MOST_BYTES, read_bytes, read_json, read_yaml
+from mnv2_tasks.wording import brief, first_few
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels.txt", "obj.names", "classes.json")
 
@@ -20,9 +21,10 @@ def class_list(places: Iterable[Path]) -> list[str] | None:
     """
     for path in (folder / name for folder in places for name in NAMES):
         if path.is_file() and (names := _read(path)) is not None:
-            twice = sorted({name for name in names if names.count(name) > 1})
+            check_class_names(names, str(path))
+            twice = sorted(name for name, times in Counter(names).items() if times > 1)
             if twice:
-                raise ConfigError(f"{path}: names {', '.join(twice)} twice; each line or entry is one class")
+                raise ConfigError(f"{path}: names {first_few(twice)} twice; each line or entry is one class")
             if not names:
                 raise ConfigError(f"{path}: names no classes")
             return names
@@ -30,14 +32,14 @@ def class_list(places: Iterable[Path]) -> list[str] | None:
 
 
 def _read(path: Path) -> list[str] | None:
+    if path.suffix == ".json":
+        return _ordered(path, read_json(path))
+    if path.suffix in (".yaml", ".yml"):
+        return _from_yaml(path, read_yaml(path, as_written=True))  # a class may be called `no`
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".json":
-            return _ordered(path, json.loads(text))
-        if path.suffix in (".yaml", ".yml"):
-            return _from_yaml(path, yaml.load(text, yaml.BaseLoader))  # strings only: a class may be called `no`
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as a class list ({error})") from None
+        text = read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read as a class list, it is not UTF-8 text ({error.reason})") from None
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
         raise ConfigError(f"{path}: line {lines.index('') + 1} is empty; line i names class i, counted from 0")
@@ -49,14 +51,14 @@ def _from_yaml(path: Path, content: Any) -> list[str] | None:
         return None
     names = _ordered(path, content["names"])
     if "nc" in content and content["nc"] != str(len(names)):
-        raise ConfigError(f"{path}: nc is {content['nc']}, but {len(names)} names are given")
+        raise ConfigError(f"{path}: nc is {brief(content['nc'])}, but {len(names)} names are given")
     return names
 
 
 def _ordered(path: Path, names: Any) -> list[str]:
-    if isinstance(names, list):
+    if isinstance(names, list) and all(isinstance(name, str | int | float) for name in names):
         return [str(name) for name in names]
-    if isinstance(names, dict):
+    if isinstance(names, dict) and all(isinstance(name, str | int | float) for name in names.values()):
         numbers = [str(i) for i in range(len(names))]
         if set(names) == set(numbers):
             return [str(names[number]) for number in numbers]

@@ -3,14 +3,16 @@
 import itertools
 import json
 import mmap
+import os
 import re
 from pathlib import Path
 
+from mnv2_tasks.data.download.safe_names import path_within
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE
 from mnv2_tasks.data.reading.coco_json import CocoJson, read_coco_json
 from mnv2_tasks.data.reading.folders import folders
-from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted, first_few
 
 SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
@@ -49,7 +51,7 @@ def _split_name(file: Path, root: Path) -> str:
 
 def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     splits = {
-        name: read_coco_json(part.labels, _pictures(part.labels, root, name), outlines=False)
+        name: read_coco_json(part.labels, _pictures(part.labels, root, name), root=root, outlines=False)
         for name, part in parts.items()
     }
     first, *rest = splits
@@ -70,9 +72,11 @@ def _pictures(file: Path, root: Path, split: str) -> Path:
     usual = [beside, beside / "images", images / split, root / split, root / split / "images", images, root]
     others = folders(root) + (folders(images) if images.is_dir() else [])
     places = [place for place in dict.fromkeys((*usual, *others)) if place.is_dir()]
-    hits = {place: sum((place / name).is_file() for name in names) for place in places}
+    hits = {place: sum(_lies_there(root, place, name) for name in names) for place in places}
     best = max(places, key=lambda place: hits[place])  # the first of equals
     if not hits[best]:
+        for name in names:
+            path_within(root, beside, name, str(file))  # rather than lying nowhere, it may lead out of the root
         raise ConfigError(
             f"data=folder: {file}: its pictures, such as {first_few(names, 2)}, are in none of "
             + ", ".join(str(place) for place in places)
@@ -81,8 +85,23 @@ def _pictures(file: Path, root: Path, split: str) -> Path:
 
 
 def _file_names(content: mmap.mmap) -> list[str]:
-    found = re.finditer(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', content)
-    return [json.loads(match[1]) for match in itertools.islice(found, PROBED)]
+    found = re.finditer(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.){0,4096}+")', content)
+    return [name for match in itertools.islice(found, PROBED) if (name := _file_name(match[1])) is not None]
+
+
+def _file_name(quoted: bytes) -> str | None:
+    """None where it is broken, which the reader refuses by name."""
+    try:
+        return json.loads(quoted)
+    except ValueError:
+        return None
+
+
+def _lies_there(root: Path, place: Path, name: str) -> bool:
+    try:
+        return os.path.isfile(path_within(root, place, name, ""))
+    except DataError:
+        return False
 
 
 def _check_categories(train: Path, ours: dict[int, str], val: Path, theirs: dict[int, str]) -> None:

@@ -63,9 +63,3 @@ def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]
         for folder in folders(root)
         if is_split(folder.name, wanted) and (inside := child(folder, images)) and (beside := child(folder, labels))
     }
-
-
-def listed_names(file: Path) -> list[str]:
-    """The lines of a text file, without empty ones. A name in another encoding than UTF-8 will be missed as a file."""
-    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [line.strip() for line in lines if line.strip()]

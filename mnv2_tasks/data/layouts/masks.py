@@ -8,11 +8,12 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.images.decode import read_mask
 from mnv2_tasks.data.layouts.class_file import class_list
-from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, listed_names, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, child, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
+from mnv2_tasks.data.reading.text_files import listed_names
 from mnv2_tasks.errors import ConfigError, DataError
 
 IMAGES = ("images", "imgs", "img", "image")

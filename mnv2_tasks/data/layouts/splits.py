@@ -59,7 +59,7 @@ def hold_out(records: Records, problems: list[Problem], split: str, root: Path) 
     An image's side depends on nothing else: more data, or another order, move none from val to train.
     """
     names = [Path(os.path.relpath(file, root)).as_posix() for file in records.files]
-    hashes = np.array([int.from_bytes(hashlib.sha256(n.encode()).digest()[:7]) for n in names], np.int64)
+    hashes = np.array([int.from_bytes(hashlib.sha256(os.fsencode(n)).digest()[:7]) for n in names], np.int64)
     images = hashes % HELD_OUT == 0
     if len(images) and not images.any():
         images[hashes.argmin()] = True  # a handful of images: one must validate

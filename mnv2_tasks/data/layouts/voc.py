@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, listed_names, paired_folders
+from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import files_below, folders, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
+from mnv2_tasks.data.reading.text_files import listed_names
 from mnv2_tasks.data.reading.voc_xml import corners_are_one_based, pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted

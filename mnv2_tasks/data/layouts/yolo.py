@@ -1,19 +1,19 @@
 """YOLO: a text file for each image, `class x y width height` a line, in fractions of the upright image."""
 
 import os
-import warnings
 from pathlib import Path
 
-from PIL import Image
-
-from mnv2_tasks.data.images.decode import ORIENTATION, TURNED
+from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.layouts.class_file import NAMES, class_list
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.reading.folders import files_below, has, pictures_below, stem
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
+from mnv2_tasks.data.reading.text_files import read_text
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import brief
 
+MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 ROUNDING = 1e-3  # fractions may leave [0, 1] by so much
 
 Box = tuple[float, float, float, float]
@@ -28,16 +28,13 @@ def read_labels(path: Path, num_classes: int) -> tuple[list[tuple[int, int, Box]
         (line, class, xyxy fractions of the image) of each good line, lines counted from 1.
 
     Raises:
-        DataError: the file cannot be read as text.
+        DataError: the file cannot be read as text, or has more than `MOST_LINES`.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not a text file") from None
+    text = read_text(path, most_bytes=MOST_BYTES)
+    if (lines := text.count("\n")) > MOST_LINES:
+        raise DataError(f"{path}: has {lines:,} lines, one image has {MOST_LINES:,} objects at most")
     objects, faults = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -52,14 +49,15 @@ def _object(line: str, num_classes: int) -> tuple[int, Box]:
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:
-        raise ValueError(f"is not made of numbers: {line.strip()[:60]!r}") from None
+        raise ValueError(f"is not made of numbers: {brief(line.strip())!r}") from None
     if not label.is_integer() or not 0 <= label < num_classes:
         raise ValueError(f"has class {label:g}; there are {num_classes} classes, 0 to {num_classes - 1}")
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(f"has {len(values)} numbers after the class: a box has 4, an outline two for each point")
     if not all(-ROUNDING <= value <= 1 + ROUNDING for value in values):  # False for NaN too
         raise ValueError(
-            f"has numbers outside [0, 1]; fractions of the image's sides belong here, not pixels: {line.strip()[:60]!r}"
+            f"has numbers outside [0, 1]; fractions of the image's sides belong here, not pixels: "
+            f"{brief(line.strip())!r}"
         )
     if len(values) > 4:
         xs, ys = values[::2], values[1::2]
@@ -113,13 +111,10 @@ def _is_class_file(file: str) -> bool:
 def _upright_size(file: str) -> tuple[int, int]:
     """(width, height) from the file's header; 0 if it cannot be read, which verification reports."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                width, height = image.size
-                return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
-    except Exception:  # Pillow raises nearly anything on a damaged file
+        height, width = upright_size(file)
+    except DataError:
         return 0, 0
+    return width, height
 
 
 YOLO = Layout(

@@ -1,6 +1,7 @@
 """An annotation file in COCO's format -> records."""
 
 import json
+import os
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -9,10 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnv2_tasks.data.download.safe_names import path_within
+from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
 from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import brief
 
 SECTIONS = ("images", "annotations", "categories")
 OTHER_FILE = "Is this the file of another split or release?"
@@ -24,7 +28,9 @@ class CocoJson(NamedTuple):
     categories: dict[int, str]  # {id: name} as the file lists them, in the order of ids
 
 
-def read_coco_json(path: Path, pictures: Path, *, outlines: bool, labels: Mapping[int, int] | None = None) -> CocoJson:
+def read_coco_json(
+    path: Path, pictures: Path, *, root: Path, outlines: bool, labels: Mapping[int, int] | None = None
+) -> CocoJson:
     """Images, boxes and, if asked for, outlines. Images without objects are kept.
 
     A missing `iscrowd` is 0, a missing `area` is that of the box. An annotation that cannot become a box of an image is
@@ -34,21 +40,23 @@ def read_coco_json(path: Path, pictures: Path, *, outlines: bool, labels: Mappin
     Args:
         path: such as instances_val2017.json.
         pictures: the folder that `file_name` starts from.
+        root: of the data set, which no `file_name` leaves.
         outlines: read `segmentation`, which takes most of the file; the records' sizes are those of their pixels.
         labels: {category id: label}; objects of other categories are left out. By default the file's categories are
             numbered in the order of their ids.
 
     Raises:
-        DataError: the file is not in COCO's format, is cut short, lists an image or a category twice, or has no
-            annotations or, where they are asked for, outlines.
+        DataError: the file is not in COCO's format, is cut short, lists an image or a category twice, names a picture
+            outside of `root`, or has no annotations or, where they are asked for, outlines.
         ConfigError: none of its pictures is there.
     """
     content = _parse(path, outlines=outlines, labels=labels)
     categories = _categories(path, content["categories"])
     label_of = labels if labels is not None else {number: label for label, number in enumerate(categories)}
-    files, ids, sizes, problems = _images(path, content["images"])
-    if not any((pictures / file).is_file() for file in files):  # ends with the first that is
-        raise ConfigError(f"{path}: none of its {len(files):,} pictures lies in {pictures}; the first is {files[0]}")
+    files, ids, sizes, problems = _images(path, content["images"], pictures, root)
+    if not any(os.path.isfile(file) for file in files):  # ends with the first that is
+        first = content["images"][0]["file_name"]
+        raise ConfigError(f"{path}: none of its {len(files):,} pictures lies in {pictures}; the first is {first}")
     boxes = _Boxes(path, ids, sizes, set(categories), label_of, outlines=outlines)
     for number, annotation in enumerate(content["annotations"], start=1):
         boxes.add(number, annotation)
@@ -57,7 +65,7 @@ def read_coco_json(path: Path, pictures: Path, *, outlines: bool, labels: Mappin
             f"{path}: none of its {boxes.without_outline:,} objects has an outline ('segmentation'): "
             f"it was made for boxes, segmentation cannot be learned from it"
         )
-    records = boxes.records(Texts(str(pictures / file) for file in files))
+    records = boxes.records(Texts(files))
     return CocoJson(records, [*problems, *boxes.problems], categories)
 
 
@@ -75,15 +83,23 @@ def _parse(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> d
             content = json.load(file, object_hook=lean)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    except ValueError as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason})") from None
+    except ValueError as error:  # of a number with more than 4,300 digits too
         raise DataError(f"{path}: is not valid JSON ({error}); was it cut short?") from None
+    except RecursionError:
+        raise DataError(f"{path}: has lists and objects within each other, deeper than any annotation") from None
+    except MemoryError:
+        raise DataError(f"{path}: is too large for this machine's memory") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: is a {type(content).__name__}, COCO's format is an object with {list(SECTIONS)}")
     missing = [section for section in SECTIONS if not isinstance(content.get(section), list)]
     if missing == ["annotations"]:
         raise DataError(f"{path}: has images but no 'annotations'; a test split is published without labels")
     if missing:
-        raise DataError(f"{path}: is not in COCO's format, it lacks the lists {missing}; it has {sorted(content)[:10]}")
+        raise DataError(
+            f"{path}: is not in COCO's format, it lacks the lists {missing}; it has {brief(sorted(content))}"
+        )
     for section in SECTIONS:
         if not content[section]:
             raise DataError(f"{path}: its list of {section} is empty, there is nothing to learn or to evaluate")
@@ -92,32 +108,46 @@ def _parse(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> d
 
 def _categories(path: Path, rows: list) -> dict[int, str]:
     names: dict[int, str] = {}
+    known: set[str] = set()
     for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("id"), int) or not isinstance(row.get("name"), str):
-            raise DataError(f"{path}: a category needs an id, a whole number, and a name: {str(row)[:80]}")
-        if row["id"] in names or row["name"] in names.values():
-            raise DataError(f"{path}: category {row['id']} ({row['name']}) is listed twice, by its id or its name")
+        if not isinstance(row, dict) or not _fits(row.get("id")) or not isinstance(row.get("name"), str):
+            raise DataError(f"{path}: a category needs an id, a whole number, and a name: {brief(row)}")
+        if row["id"] in names or row["name"] in known:
+            raise DataError(
+                f"{path}: category {row['id']} ({brief(row['name'])}) is listed twice, by its id or its name"
+            )
         names[row["id"]] = row["name"]
+        known.add(row["name"])
     return dict(sorted(names.items()))
 
 
-def _images(path: Path, rows: list) -> tuple[list[str], list[int], list[tuple[int, int]], list[Problem]]:
-    """File names, ids, (height, width), and a problem for each file that is listed again."""
+def _fits(number: Any, least: int = -(2**63), most: int = 2**63 - 1) -> bool:
+    """Whether it is a whole number that an array of int64 holds."""
+    return isinstance(number, int) and least <= number <= most
+
+
+def _images(
+    path: Path, rows: list, pictures: Path, root: Path
+) -> tuple[list[str], list[int], list[tuple[int, int]], list[Problem]]:
+    """Files, ids, (height, width), and a problem for each file that is listed again."""
     files, ids, sizes, problems = [], [], [], []
     place_of_file: dict[str, int] = {}
     for place, row in enumerate(rows):
         try:
             file, number, size = row["file_name"], row["id"], (row.get("height") or 0, row.get("width") or 0)
         except (TypeError, KeyError, AttributeError):
-            raise DataError(f"{path}: image number {place + 1} needs an id and a file_name: {str(row)[:120]}") from None
-        if not isinstance(file, str) or not all(isinstance(value, int) for value in (number, *size)):
+            raise DataError(f"{path}: image number {place + 1} needs an id and a file_name: {brief(row)}") from None
+        if not isinstance(file, str) or not _fits(number) or not all(_fits(side, 0, LONGEST_SIDE) for side in size):
             raise DataError(
-                f"{path}: image number {place + 1} needs a text as file_name and "
-                f"whole numbers as id, height and width: {str(row)[:120]}"
+                f"{path}: image number {place + 1} needs a text as file_name, a whole number as id, and as height and "
+                f"width whole numbers up to {LONGEST_SIDE:,}: {brief(row)}"
             )
+        if size[0] * size[1] > MOST_PIXELS:
+            raise DataError(f"{path}: image number {place + 1} has {too_many_pixels(size)}: {brief(row)}")
+        file = path_within(root, pictures, file, f"{path}: image number {place + 1}")
         first = place_of_file.setdefault(file, place)
         if first != place:
-            what = f"images {ids[first]} and {number} are the same file, {file}"
+            what = f"images {ids[first]} and {number} are the same file, {os.path.relpath(file, pictures)}"
             problems.append(Problem(str(path), what, "Give all its annotations to one of them", place))
         files.append(file)
         ids.append(number)
@@ -167,9 +197,11 @@ class _Boxes:
             area, crowd = annotation.get("area"), int(annotation.get("iscrowd") or 0)
             area = width * height if area is None else float(area)
             box_id = int(annotation.get("id", number))
+            if not -(2**63) <= box_id < 2**63:
+                raise OverflowError(box_id)
         except DataError as error:
             self._report(number, annotation, str(error), "Correct or delete it")
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self._report(number, annotation, *self._fault(annotation))
         else:
             self.owner.append(place)
@@ -193,23 +225,24 @@ class _Boxes:
         name = annotation.get("id", f"number {number}") if known else f"number {number}"
         image = annotation.get("image_id") if self.with_outlines and known else None
         place = self.place_of.get(image) if isinstance(image, int) else None
-        self.problems.append(Problem(str(self.path), f"annotation {name} {what}", remedy, place))
+        title = name if isinstance(name, int | str) and len(str(name)) < 40 else brief(name)
+        self.problems.append(Problem(str(self.path), f"annotation {title} {what}", remedy, place))
 
     def _fault(self, annotation: Any) -> tuple[str, str]:
         """(what, remedy) of an annotation that could not be read."""
         correct = "Correct or delete it"
         if not isinstance(annotation, dict):
-            return f"is {str(annotation)[:40]}", correct
+            return f"is {brief(annotation)}", correct
         for key in ("image_id", "category_id", "bbox"):
             if annotation.get(key) is None:
                 return f"has no {key}", correct
         image, category = annotation["image_id"], annotation["category_id"]
         if not isinstance(image, int) or image not in self.place_of:
-            return f"belongs to image {image}, absent from 'images'", OTHER_FILE
+            return f"belongs to image {brief(image)}, absent from 'images'", OTHER_FILE
         if not isinstance(category, int) or category not in self.categories:
-            return f"has category {category}, absent from 'categories'", OTHER_FILE
+            return f"has category {brief(category)}, absent from 'categories'", OTHER_FILE
         shown = {key: annotation.get(key) for key in ("id", "bbox", "area", "iscrowd")}
-        return f"needs numbers, and as bbox x, y, width, height: {shown}", correct
+        return f"needs numbers, and as bbox x, y, width, height: {brief(shown)}", correct
 
     def records(self, files: Texts) -> Records:
         """Boxes in the order of their images."""

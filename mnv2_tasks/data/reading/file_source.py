@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,13 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image, read_mask
 from mnv2_tasks.data.images.file_bytes import content_of, size_of
+from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.outlines import outline_mask
 from mnv2_tasks.data.reading.problems import Problem, apply_policy, box_problems, check_policy, clip_boxes
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import visible
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +53,10 @@ class FileSource:
         packed: Callable[[str], Packed] | None = None,
     ):
         check_policy(on_bad)
+        check_class_names(class_names, found)
         self.kind, self.class_names = kind, list(class_names)
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
-        self.found, self.on_bad = found, on_bad
+        self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
@@ -141,7 +145,7 @@ class FileSource:
             ):
                 digest.update(array.tobytes())
             for file in (*records.files, *records.masks):
-                digest.update(f"{Path(file).name} {size_of(file)}\n".encode())
+                digest.update(os.fsencode(f"{Path(file).name} {size_of(file)}\n"))
         return digest.hexdigest()
 
     def coco_ground_truth(self) -> dict[str, Any]:
@@ -179,7 +183,8 @@ class FileSource:
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
         if self.packed is not None:
-            return records, found, self.packed(split).sizes
+            sizes = self.packed(split).sizes
+            return records, [*found, *box_problems(records, len(self.class_names), sizes)], sizes
         in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
         found = [*found, *in_files]
         if self.kind == "detection":

@@ -8,6 +8,9 @@ import numpy as np
 from pycocotools import mask as run_length
 
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.wording import brief
+
+LONGEST_OUTLINE = 2_000_000  # pixels along a polygon, to which pycocotools needs 200 bytes each
 
 
 def compressed_outline(segmentation: Any, size: tuple[int, int]) -> str:
@@ -38,7 +41,10 @@ def compressed_outline(segmentation: Any, size: tuple[int, int]) -> str:
 
 def outline_mask(outline: str, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: the pixels inside what `compressed_outline` returned. (pycocotools' own warns on NumPy 2.)"""
-    return hotcoco.mask.decode({"size": list(size), "counts": outline}).astype(bool)
+    try:
+        return hotcoco.mask.decode({"size": list(size), "counts": outline}).astype(bool)
+    except ValueError as error:  # in a shard, whose outlines are not looked at beforehand
+        raise DataError(f"an outline cannot be drawn ({error})") from None
 
 
 def outline_box(outline: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -51,15 +57,20 @@ def _check_polygon(polygon: Any, size: tuple[int, int]) -> None:
     """pycocotools checks nothing: it would draw a line to infinity, or crash."""
     try:
         paired = len(polygon) % 2 == 0 and math.isfinite(sum(polygon))
-    except TypeError:
+    except (TypeError, OverflowError):
         paired = False
     if not paired:
-        raise DataError(f"has an outline that is no list of x and y: {str(polygon)[:60]}")
+        raise DataError(f"has an outline that is no list of x and y: {brief(polygon)}")
     if min(polygon) < -max(size) or max(polygon) > 2 * max(size):
         raise DataError(
             f"has an outline from {min(polygon):g} to {max(polygon):g}, "
             f"far out of its image of {size[1]} x {size[0]} pixels"
         )
+    if (
+        len(polygon) * max(size) > LONGEST_OUTLINE
+        and np.abs(np.diff(np.reshape(polygon, (-1, 2)), axis=0)).sum() > LONGEST_OUTLINE
+    ):
+        raise DataError(f"has an outline longer than {LONGEST_OUTLINE:,} pixels")
 
 
 def _from_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> str:
@@ -70,13 +81,13 @@ def _from_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> str:
             counts = _text(run_length.frPyObjects(uncompressed, *size))
         lengths = _runs(counts)
     except (TypeError, ValueError, AttributeError, OverflowError):
-        raise DataError(f"has run lengths that cannot be read: {str(counts)[:60]}") from None
+        raise DataError(f"has run lengths that cannot be read: {brief(counts)}") from None
     pixels = sum(lengths)  # pycocotools does not check it, and draws whatever lies in memory instead
     if min(lengths, default=0) < 0:
         raise DataError("has negative run lengths")
-    if list(segmentation.get("size", size)) != list(size) or pixels != size[0] * size[1]:
+    if segmentation.get("size", [*size]) not in ([*size], size) or pixels != size[0] * size[1]:
         raise DataError(
-            f"has run lengths of {pixels} pixels and size {segmentation.get('size')}, "
+            f"has run lengths of {pixels} pixels and size {brief(segmentation.get('size'))}, "
             f"its image has {size[0]} rows of {size[1]}"
         )
     return counts
@@ -96,6 +107,8 @@ def _runs(counts: str) -> list[int]:
         chunk = byte - 48
         value |= (chunk & 0x1F) << shift
         shift += 5
+        if shift > 64:
+            raise ValueError("a run of more pixels than 64 bits count")
         if not chunk & 0x20:  # the run's last character, which holds the sign
             value -= (chunk & 0x10) << (shift - 4)
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))

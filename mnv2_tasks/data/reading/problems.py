@@ -8,6 +8,7 @@ import numpy as np
 
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import visible
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Problem(NamedTuple):
     box: int | None = None  # index in the split's boxes
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}. {self.remedy}"
+        return visible(f"{self.file}: {self.what}. {self.remedy}")
 
 
 def check_policy(on_bad: str) -> None:
@@ -47,6 +48,7 @@ def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[
     with np.errstate(invalid="ignore"):
         faults = [
             (~np.isfinite(boxes).all(axis=1), "is not a number"),
+            (~np.isfinite(records.areas), "has an area that is no number"),
             ((x1 < x0) | (y1 < y0), "has its corners reversed"),
             ((x1 == x0) | (y1 == y0), "has no area"),
             (known & ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)), "lies outside its image"),

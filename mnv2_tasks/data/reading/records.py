@@ -14,7 +14,7 @@ class Texts:
     """Strings in one array of bytes."""
 
     def __init__(self, strings: Iterable[str] = ()):
-        encoded = [s.encode() for s in strings]
+        encoded = [s.encode(errors="surrogateescape") for s in strings]  # a file's name may be any bytes
         self.content = np.frombuffer(b"".join(encoded), np.uint8)
         self.ends = np.cumsum([len(e) for e in encoded], dtype=np.int64)
 
@@ -23,7 +23,7 @@ class Texts:
 
     def __getitem__(self, index: int) -> str:
         start = self.ends[index - 1] if index > 0 else 0
-        return self.content[start : self.ends[index]].tobytes().decode()
+        return self.content[start : self.ends[index]].tobytes().decode(errors="surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
         return (self[i] for i in range(len(self)))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -13,10 +14,13 @@ from rich.progress import track
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.download.cache import cache_folder
 from mnv2_tasks.data.images.decode import check_image, read_mask
+from mnv2_tasks.data.images.limits import LONGEST_SIDE
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.plain_data import parse_json
 
+MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
 VERSION = 1  # of what is checked: another number forgets what was remembered
 
 
@@ -27,9 +31,8 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
         The problems, and (n, 2) int32 height and width; rows of 0 for pictures that cannot be read.
     """
     memory = cache_folder() / "verified" / f"{_state(records, class_names)}.json"
-    if memory.is_file():
-        found = json.loads(memory.read_text())
-    else:
+    found = _remembered(memory, len(records))
+    if found is None:
         check = _checker(records, class_names)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
             rows = pool.map(check, range(len(records)))
@@ -43,6 +46,27 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
         Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
     ]
     return problems, np.array([size for size, _ in found], np.int32).reshape(-1, 2)
+
+
+def _remembered(memory: Path, images: int) -> list | None:
+    """What an earlier run found; None if nothing is remembered, or what is there is damaged."""
+    try:
+        found = parse_json(memory.read_bytes(), str(memory), most_bytes=MOST_REMEMBERED)
+    except (OSError, ConfigError):
+        return None
+    return found if isinstance(found, list) and len(found) == images and all(map(_is_finding, found)) else None
+
+
+def _is_finding(row: Any) -> bool:
+    """((height, width), [(file, what, remedy)]), as JSON has it."""
+    if not isinstance(row, list) or len(row) != 2 or not all(isinstance(part, list) for part in row):
+        return False
+    size, faults = row
+    return (
+        len(size) == 2
+        and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
+        and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
+    )
 
 
 def _terminal() -> bool:
@@ -97,7 +121,7 @@ def _state(records: Records, class_names: list[str]) -> str:
         for name in texts:
             try:
                 status = os.stat(name)
-                digest.update(f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}\n".encode())
+                digest.update(os.fsencode(f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}\n"))
             except OSError:
-                digest.update(f"{name} is missing\n".encode())
+                digest.update(os.fsencode(f"{name} is missing\n"))
     return digest.hexdigest()[:32]

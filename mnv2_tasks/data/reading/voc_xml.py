@@ -6,8 +6,13 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.wording import brief
 
+MOST_BYTES, MOST_TAGS = 4 << 20, 300_000  # of one picture: ten thousand objects
+DOCTYPES = ["<!DOCTYPE".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")]
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
@@ -33,16 +38,24 @@ def read_voc_xml(path: Path) -> VocAnnotation:
             with "<path>: " and says which object. Corners that are NaN or reversed are returned as they are.
     """
     try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
-    except (ElementTree.ParseError, ValueError) as error:  # ValueError: an encoding that does not exist
+        content = read_bytes(path, most_bytes=MOST_BYTES)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
+    if any(mark in content for mark in DOCTYPES):
+        raise DataError(f"{path}: has a <!DOCTYPE>, whose entities can unpack without end; no annotation needs it")
+    if content.count(b"<") > MOST_TAGS:
+        raise DataError(f"{path}: has more than {MOST_TAGS:,} tags, which no picture needs")
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter: an encoding that does not exist
         raise DataError(f"{path}: is not valid XML ({error}); was it cut short?") from None
     if root.tag != "annotation":
-        raise DataError(f"{path}: begins with <{root.tag}>, a VOC annotation begins with <annotation>")
+        raise DataError(f"{path}: begins with <{brief(root.tag)}>, a VOC annotation begins with <annotation>")
     size = root.find("size")
     sides = (0, 0) if size is None else (_pixels(path, size, "height"), _pixels(path, size, "width"))
     objects = [_object(path, number, element) for number, element in enumerate(root.findall("object"), start=1)]
+    if sides[0] * sides[1] > MOST_PIXELS:
+        raise DataError(f"{path}: <size> has {too_many_pixels(sides)}")
     return VocAnnotation((root.findtext("filename") or "").strip(), sides, objects)
 
 
@@ -64,7 +77,7 @@ def _object(path: Path, number: int, element: Element) -> VocObject:
     name = (element.findtext("name") or "").strip()
     if not name:
         raise DataError(f"{path}: object {number} has no <name>")
-    title = f"object {number} ({name})"
+    title = f"object {number} ({brief(name)})"
     box = element.find("bndbox")
     if box is None:
         raise DataError(f"{path}: {title} has no <bndbox>")
@@ -75,8 +88,8 @@ def _object(path: Path, number: int, element: Element) -> VocObject:
 
 def _pixels(path: Path, size: Element, side: str) -> int:
     number = _number(path, "<size>", size, side)
-    if number < 0 or not number.is_integer():
-        raise DataError(f"{path}: <size> has a {side} of {number:g}, expected whole pixels")
+    if not 0 <= number <= LONGEST_SIDE or not number.is_integer():
+        raise DataError(f"{path}: <size> has a {side} of {number:g}, expected whole pixels up to {LONGEST_SIDE:,}")
     return int(number)
 
 
@@ -87,4 +100,4 @@ def _number(path: Path, title: str, parent: Element, tag: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{path}: {title} has <{tag}>{text}</{tag}>, which is not a number") from None
+        raise DataError(f"{path}: {title} has <{tag}>{brief(text)}</{tag}>, which is not a number") from None

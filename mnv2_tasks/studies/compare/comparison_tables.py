@@ -2,7 +2,7 @@
 
 import math
 
-from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.drawing.table import Table, markdown_text
 from mnv2_tasks.studies.compare.bootstrap import Interval
 from mnv2_tasks.studies.compare.comparison import Comparison, OnePass
 from mnv2_tasks.studies.compare.groups import ABSENT
@@ -68,10 +68,13 @@ def one_pass_line(found: OnePass) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    excluded = [f"- **{name}**: {reason}" for name, reason in comparison.excluded.items()]
-    parts = [f"# {comparison.title}", "\n".join([*excluded, *(f"- {note}" for note in comparison.notes)])]
+    excluded = [f"- **{markdown_text(name)}**: {markdown_text(reason)}" for name, reason in comparison.excluded.items()]
+    parts = [
+        f"# {markdown_text(comparison.title)}",
+        "\n".join([*excluded, *(f"- {markdown_text(note)}" for note in comparison.notes)]),
+    ]
     parts += [score_table(subject).to_markdown() for subject in comparison.subjects]
-    parts += [one_pass_line(found) for found in comparison.one_pass]
+    parts += [markdown_text(one_pass_line(found)) for found in comparison.one_pass]
     parts += [f"Latency: one image, from the network's input to results, on {comparison.device}.", *HOW_TO_READ]
     if comparison.differing:
         parts.append(configuration_table(comparison).to_markdown())

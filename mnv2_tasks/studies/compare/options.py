@@ -14,14 +14,13 @@ Writes compare.html (one file, with its pictures), compare.md and compare.json.
     debug=true        show tracebacks
 """
 
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import as_called_here
+from mnv2_tasks.wording import log_to_screen
 
 KEYS = {"out": str, "title": str, "repeats": int, "images": int, "trust": str, "debug": str}
 
@@ -32,7 +31,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError, DataError: an argument is wrong, or the runs cannot be compared.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    log_to_screen()
     if {"-h", "--help"} & set(arguments):
         return print(as_called_here(str(__doc__)))
     folders, options = _sorted(arguments)

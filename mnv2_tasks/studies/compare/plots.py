@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from mnv2_tasks.drawing.canvas import AS_WRITTEN
 from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 from mnv2_tasks.studies.compare.subjects import ClassDifference, Entry
 from mnv2_tasks.wording import shortened
@@ -25,6 +27,7 @@ ANGLES = [math.radians(a) for a in (0, 180, 45, -45, 135, -135, 90, -90)]
 POINT = 6  # pixels around a point that names keep off
 
 
+@rc_context(AS_WRITTEN)
 def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> bytes:
     """A row for each entry: mean, interval, and a dot for each seed."""
     figure = Figure(figsize=(7.6, 1.0 + 0.36 * len(entries)), dpi=DPI, layout="constrained")
@@ -44,6 +47,7 @@ def plot_scores(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
     return _png(figure)
 
 
+@rc_context(AS_WRITTEN)
 def plot_pareto(entries: Sequence[Entry], names: Sequence[str], metric: str) -> bytes:
     """Score against each cost; a dashed line joins the entries that nobody beats in both.
 
@@ -97,6 +101,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return found
 
 
+@rc_context(AS_WRITTEN)
 def plot_classes(differences: Sequence[ClassDifference], title: str, metric: str) -> bytes:
     """A bar for each class, the greatest win at the top; pale where the interval holds zero."""
     hidden = len(differences) - 2 * ENDS

@@ -44,7 +44,7 @@ def run_study(
         ConfigError: before anything runs: the study cannot work, or finished runs were trained with other settings.
         SystemExit: interrupted; the runs have been stopped and can be gone on with.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console(highlight=False, markup=False, soft_wrap=True)
     content: Any = OmegaConf.to_container(config.study)
     study = study_from(content, narrowed=narrowed, ablations=config.ablations)
     runs = plan_runs(study, passed)

@@ -4,8 +4,6 @@
 """
 
 import math
-import zipfile
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnv2_tasks.data.reading.npz_files import read_arrays
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.complete import complete_family
 from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, Imported, in_network_order
 from mnv2_tasks.weights.importers.huggingface import CLASSIFICATION, SEGMENTATION
+from mnv2_tasks.wording import brief
 
+MOST_BYTES = 1 << 30  # a hundred times the largest of these networks
 BACKBONE_EPS, HEAD_EPS = 1e-3, 1e-5  # what TF_LAYERS and DeepLabV3Head say
 BRANCHES = [f"{DEEPLAB}.{part}.0" for part in ("pointwise", "pool", "project")]
 
@@ -52,13 +53,8 @@ def read_npz(path: Path) -> Imported:
     Raises:
         ConfigError: the file is damaged, or of another network.
     """
-    try:
-        with path.open("rb") as file, np.load(file) as content:  # np.load leaves a damaged file open
-            arrays = {name: torch.from_numpy(content[name].astype(np.float32)) for name in content.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ConfigError(
-            f"{path}: cannot be read as .npz of arrays, it is damaged or something else ({error})"
-        ) from None
+    found = read_arrays(path, str(path), most_bytes=MOST_BYTES)
+    arrays = {name: torch.from_numpy(_numbers(array, name, path)) for name, array in found.items()}
     family, convolutions, head = _layout(arrays.keys(), path)
     state: dict[str, Tensor] = {}
     for n, convolution in enumerate(convolutions):
@@ -70,6 +66,14 @@ def read_npz(path: Path) -> Imported:
     return complete_family(family, state, len(bias), str(path), left_out={})
 
 
+def _numbers(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+    """float32."""
+    with np.errstate(all="ignore"):
+        if array.dtype.kind not in "fiu" or not np.isfinite(numbers := array.astype(np.float32)).all():
+            raise ConfigError(f"{path}: {name} holds what are no numbers of 32 bits")
+    return numbers
+
+
 def _layout(names: Collection[str], path: Path) -> FoldedLayout:
     for layout in LAYOUTS:
         if set(names) == {f"{n:03d}_{kind}" for n in range(len(layout.convolutions) + 1) for kind in "wb"}:
@@ -77,7 +81,7 @@ def _layout(names: Collection[str], path: Path) -> FoldedLayout:
     counts = " or ".join(f"{len(layout.convolutions) + 1} ({layout.family.name})" for layout in LAYOUTS)
     raise ConfigError(
         f"{path}: expected the arrays 000_w, 000_b, 001_w ... of {counts} convolutions; it holds {len(names)} arrays, "
-        f"such as {', '.join(list(names)[:3])}"
+        f"such as {brief(', '.join(list(names)[:3]))}"
     )
 
 

@@ -1,0 +1,28 @@
+"""What a class may be called."""
+
+from collections.abc import Sequence
+
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import shortened, visible
+
+LONGEST = 200  # characters
+
+
+def check_class_names(names: Sequence[str], where: str) -> None:
+    """Refuse a name that no table or terminal can show as it is.
+
+    Args:
+        where: the names come from, for the error.
+
+    Raises:
+        ConfigError: it is longer than `LONGEST`, or holds a control character, a line break, half of a surrogate pair
+            or a mark that turns the direction of writing.
+    """
+    for label, name in enumerate(names):
+        if len(name) > LONGEST:
+            fault = f"has {len(name):,} characters, a name has {LONGEST} at most"
+        elif visible(name) != name:
+            fault = "holds a character that cannot be shown, such as a control character. Rename the class"
+        else:
+            continue
+        raise ConfigError(f"{visible(where)}: class {label}, {shortened(visible(name), 60)!r}, {fault}")

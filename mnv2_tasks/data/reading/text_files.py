@@ -1,0 +1,38 @@
+"""Text files of strangers: lists of images, labels."""
+
+from pathlib import Path
+
+from mnv2_tasks.data.download.safe_names import name_fault
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.wording import brief
+
+MOST_BYTES = 64 << 20  # of a list: two million names
+
+
+def read_text(path: Path, *, most_bytes: int) -> str:
+    """Whole, with line ends as `\\n`.
+
+    Raises:
+        DataError: it cannot be opened, is larger, or is no UTF-8.
+    """
+    try:
+        text = read_bytes(path, most_bytes=most_bytes).decode("utf-8-sig")  # some tools begin it with this mark
+    except ConfigError as error:
+        raise DataError(str(error)) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not a text file in UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def listed_names(path: Path) -> list[str]:
+    """The lines of an image list, without empty ones.
+
+    Raises:
+        DataError: it cannot be read, or a name leads out of the folder that it is looked for in.
+    """
+    names = [line.strip() for line in read_text(path, most_bytes=MOST_BYTES).split("\n")]
+    for number, name in enumerate(names, start=1):
+        if fault := name_fault(name):
+            raise DataError(f"{path}: line {number} names {brief(name)!r}, which {fault}")
+    return [name for name in names if name]
