@@ -165,8 +165,8 @@ class Augment:
         self.least = None if preset in IN_PIXELS or preset not in PRESETS else 2 * size
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
         red, green, blue = (round(value) for value in fill)
-        transforms = [*find_preset(preset)(size, (red, green, blue))]
-        self.compose = A.Compose(transforms, bbox_params=boxes, mask_interpolation=0)
+        make = find_preset(preset)
+        self.compose = A.Compose([*make(size, (red, green, blue))], bbox_params=boxes, mask_interpolation=0)
 
     def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
         rng = np.random.default_rng(key)
