@@ -87,7 +87,8 @@ def workplace(tmp_path_factory):
 
 
 def test_own_data_of_the_readme_goes_from_check_to_export(workplace, monkeypatch, capsys):
-    block = next(b for b in re.findall(r"^```\n(.*?)^```", PAGES[0].read_text(), re.M | re.S) if "data.py check" in b)
+    blocks = re.findall(r"^```\n(.*?)^```", PAGES[0].read_text(encoding="utf-8"), re.M | re.S)
+    block = next(b for b in blocks if "data.py check" in b)
     lines = [shlex.split(line, comments=True) for line in block.splitlines()]
     assert [line[1] for line in lines] == [f"tools/{verb}.py" for verb in ("data", "train", "predict", "export")]
     check, train, predict, export = (line[2:] for line in lines)
@@ -97,7 +98,7 @@ def test_own_data_of_the_readme_goes_from_check_to_export(workplace, monkeypatch
     (workplace / "photos" / "val").rename(workplace / "new_photos")
     try:
         main(["predict", *predict, "device=cpu"])
-        assert len(json.loads(Path("runs/predict/1/results.json").read_text())) == 2
+        assert len(json.loads(Path("runs/predict/1/results.json").read_text(encoding="utf-8"))) == 2
     finally:
         (workplace / "new_photos").rename(workplace / "photos" / "val")
     pytest.importorskip("onnxruntime")
