@@ -153,7 +153,7 @@ def _check_change(override: Override, overrides: list[Override]) -> None:
 def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
     """The configuration in the run.json of a run, and the version that wrote it."""
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
         return DictConfig(description["config"]), description.get("version")
     except FileNotFoundError:
         raise ConfigError(f"repeat={run}: not a run, {path} does not exist") from None
@@ -164,7 +164,7 @@ def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
 def _version_of(run: Path) -> str | None:
     """The version that wrote a run folder, if its run.json says so."""
     try:
-        return json.loads((run / "run.json").read_text()).get("version")
+        return json.loads((run / "run.json").read_text(encoding="utf-8")).get("version")
     except (OSError, ValueError):
         return None
 

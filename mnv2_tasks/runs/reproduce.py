@@ -54,7 +54,7 @@ def resume_point(config: DictConfig) -> ResumePoint:
 
 def described(run: Path) -> dict[str, Any]:
     """The run.json of a run, given as its folder or as that file."""
-    return json.loads((run / "run.json" if run.is_dir() else run).read_text())
+    return json.loads((run / "run.json" if run.is_dir() else run).read_text(encoding="utf-8"))
 
 
 def earlier_run(config: DictConfig) -> Path | None:

@@ -28,7 +28,7 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
     """
     memory = cache_folder() / "verified" / f"{_state(records, class_names)}.json"
     if memory.is_file():
-        found = json.loads(memory.read_text())
+        found = json.loads(memory.read_text(encoding="utf-8"))
     else:
         check = _checker(records, class_names)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
@@ -37,7 +37,7 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
             found = list(shown)
         memory.parent.mkdir(parents=True, exist_ok=True)
         partial = memory.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(found))
+        partial.write_text(json.dumps(found), encoding="utf-8")
         partial.replace(memory)  # another process may be checking the same data
     problems = [
         Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
