@@ -27,7 +27,7 @@ def machine() -> str:
 
 def _processor() -> tuple[str, set[str]]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:  # not Linux
         return platform.processor() or platform.machine(), set()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

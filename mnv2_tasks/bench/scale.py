@@ -123,7 +123,7 @@ def _step(network: Network, task: str, batch: Any) -> int:
 def _annotations(quick: bool, folder: Path) -> Iterator[Growth]:
     def reading(count: int) -> Callable[[], Any]:
         truth, file = coco_like(round(count / OBJECTS))[0], folder / f"{count}.json"
-        file.write_text(json.dumps(truth))
+        file.write_text(json.dumps(truth), encoding="utf-8")
         (folder / truth["images"][0]["file_name"]).touch()  # one picture that is there is enough
         return partial(read_coco_json, file, folder, outlines=False)
 

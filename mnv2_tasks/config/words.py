@@ -1,6 +1,7 @@
 """The words of a command line: which there are, and of which type."""
 
 import os
+import re
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
@@ -49,7 +50,8 @@ def quoted(argument: str) -> str:
     path = key in PATHS or (key.startswith("data.") and key.endswith(".root"))
     if not sign or not path or value[:1] in ("", "'", '"') or value == "null":
         return argument
-    escaped = value.replace("'", "\\'")
+    # Hydra reads a backslash as one, but before a quote: that of C:\photos\ would take the closing one with it
+    escaped = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", "\\'")
     return f"{key}='{escaped}'"
 
 

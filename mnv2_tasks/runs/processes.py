@@ -76,7 +76,7 @@ def _through_file(what: Callable[[], str], file: Path, patience: float) -> str:
         if time.monotonic() > deadline:
             raise _undecided(patience)
         time.sleep(0.1)
-    return file.read_text()
+    return file.read_text(encoding="utf-8")
 
 
 def _undecided(patience: float) -> ConfigError:

@@ -163,13 +163,13 @@ def _git_commit() -> str | None:
         return None
     try:
         run = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(run, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # without git
         return None
 
 
 def start_log(path: Path) -> None:
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s"))
     root = logging.getLogger("mnv2_tasks")
     root.setLevel(logging.INFO)

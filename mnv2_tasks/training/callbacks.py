@@ -153,7 +153,7 @@ class EpochLog(L.Callback):
     def _append(self, row: dict[str, Any]) -> None:
         before = []
         if self.path.exists():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 before = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
         columns = list(dict.fromkeys([*row, *(key for old in before for key in old)]))
         text = io.StringIO(newline="")

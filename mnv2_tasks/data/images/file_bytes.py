@@ -83,7 +83,8 @@ def _open_at_once(file: str, flags: int) -> int:
 def _read(member: re.Match[str]) -> bytes:
     size = int(member["size"])
     with open(_local(member["shard"]), "rb", buffering=0) as opened:
-        content = os.pread(opened.fileno(), size, int(member["start"]))
+        opened.seek(int(member["start"]))
+        content = opened.read(size)
     if len(content) < size:
         raise DataError(f"{member['shard']}: is cut short, {member.string} lies beyond its end. Copy the shard again")
     return content

@@ -40,7 +40,7 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
             found = list(shown)
         memory.parent.mkdir(parents=True, exist_ok=True)
         partial = memory.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(found))
+        partial.write_text(json.dumps(found), encoding="utf-8")
         partial.replace(memory)  # another process may be checking the same data
     problems = [
         Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults

@@ -42,7 +42,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     out = Path(options["out"]).expanduser() if "out" in options else make_folder(None, Path("runs/compare"))
     said = {key: options[key] for key in ("title", "repeats", "images") if key in options}
     page = compare(folders, out, **said, trust=options.get("trust", "").lower() == "true")
-    print((out / "compare.md").read_text(encoding="utf-8"))
+    print((out / "compare.md").read_text(encoding="utf-8").replace("−", "-"))  # few consoles have it
     print(f"written: {page}, and compare.md and compare.json beside it")
 
 
@@ -55,7 +55,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:
             folders.append(Path(argument))
         elif sign and key in KEYS:
             options[key] = _value(key, value)
-        elif sign and "/" not in key:
+        elif sign and Path(key).name == key:
             raise ConfigError(f"{argument}: there is no key {key!r}; there are {', '.join(KEYS)}")
         else:
             raise ConfigError(f"{argument}: no such folder")

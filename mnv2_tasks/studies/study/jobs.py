@@ -117,7 +117,7 @@ def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, l
     prepare(step, job.run, job.folder)
     command = [*program, *step.command]
     environment = {name: value for name, value in os.environ.items() if name not in ONE_OF_SEVERAL}
-    environment["PYTHONUNBUFFERED"] = "1"
+    environment |= {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}  # of the log
     if step.kind == "train":
         environment["MNV2_RUN_FOLDER"] = str(job.folder)  # train.py's own name for the folder would not be stable
     if job.devices is not None:

@@ -49,13 +49,13 @@ def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
     """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside."""
     folder.mkdir(parents=True, exist_ok=True)
     if step.kind == "train" and (folder / "checkpoints").is_dir():
-        (folder / "checkpoints").rename(next_folder(folder, "failed_checkpoints"))
+        _moved(folder / "checkpoints", folder, "failed_checkpoints")
     write_record(folder, overrides=list(run.overrides), last=step.kind)
 
 
 def epochs_done(folder: Path) -> int:
     try:
-        with (folder / "metrics.csv").open(newline="") as file:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             return max((int(row["epoch"]) + 1 for row in csv.DictReader(file)), default=0)
     except (OSError, KeyError, TypeError, ValueError):  # not there yet, or just being written
         return 0
@@ -99,5 +99,10 @@ def _flat(config: Any) -> dict[str, Any]:
 
 def set_aside(folder: Path) -> Path:
     """Move a run that is to be trained anew out of the way."""
-    target = next_folder(folder.parent / "superseded", folder.name)
+    return _moved(folder, folder.parent / "superseded", folder.name)
+
+
+def _moved(folder: Path, parent: Path, stem: str) -> Path:
+    target = next_folder(parent, stem)
+    target.rmdir()  # Windows moves nothing onto a folder, not even an empty one
     return folder.rename(target)
