@@ -87,9 +87,10 @@ COCO = {
     "huge id": (coco_text(annotations=[annotation(id=2**63)]), "val.json: annotation 9223372036854775808 needs"),
     "huge image id": (coco_text([image(id=HUGE)]), "val.json: image number 1 needs .*whole number as id"),
     "huge height": (coco_text([image(height=10**9)]), "val.json: image number 1 .*whole numbers up to 1,048,576"),
+    "a list as height": (coco_text([image(height=[48])]), "val.json: image number 1 .*whole numbers up to 1,048,576"),
     "negative height": (coco_text([image(height=-48)]), "val.json: image number 1 .*whole numbers up to 1,048,576"),
     "many pixels": (coco_text([image(height=10**6, width=10**6)]), "val.json: image number 1 has 1,000,000 x"),
-    "huge category": (coco_text(categories=[{"id": HUGE, "name": "cat"}]), "val.json: a category needs an id"),
+    "huge category": (coco_text(categories=[{"id": HUGE, "name": "cat"}]), "val.json: category .* has an id that 64"),
     "no text": (coco_text().encode().replace(b'"cat"', b'"c\xfft"'), "val.json: is not UTF-8"),
 }  # fmt: skip
 
