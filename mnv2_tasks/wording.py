@@ -67,9 +67,11 @@ def visible_lines(text: str) -> str:
 
 def brief(value: Any) -> str:
     """What a file holds where something else belongs: its beginning, however large or deep it is."""
+    if isinstance(value, str):
+        return shortened(visible(value[:200]), 160)
     shown = reprlib.Repr()
     shown.maxlevel, shown.maxdict, shown.maxlist, shown.maxstring, shown.maxlong = 2, 8, 6, 60, 40
-    return shortened(visible(value if isinstance(value, str) else shown.repr(value)), 160)
+    return shortened(visible(shown.repr(value)), 160)
 
 
 class VisibleFormatter(logging.Formatter):
