@@ -44,7 +44,7 @@ def counted(number: int, noun: str) -> str:
 def first_few(names: Iterable[str], shown: int = 8) -> str:
     """The first few names, and how many there are beyond."""
     names = list(names)
-    return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")
+    return visible(", ".join(names[:shown])) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")
 
 
 def shortened(text: str, longest: int) -> str:

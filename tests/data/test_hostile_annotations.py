@@ -310,3 +310,22 @@ def test_a_file_whose_name_is_no_text_is_read(tmp_path):
     source = opened(root, "detection")
     assert source.length("val") == 2 and source.sample("val", 0, 1).image.shape == (48, 65, 3)
     assert len(source.fingerprint()) == 64
+
+
+def test_links_that_lead_around_are_refused_by_name(tmp_path):
+    root = yolo(tmp_path, "")
+    for name in ("round", "again"):
+        (root / "images" / "val" / name).symlink_to(root / "images")
+    with refused("images.* is the same folder as .*images/val/(round|again).*, by a symbolic link"):
+        opened(root, "detection")
+
+
+def test_folders_within_folders_without_end_are_read(tmp_path):
+    root = yolo(tmp_path, "")
+    deepest = f"{root}/images/val" + "/a" * 1200
+    for depth in range(1200, 0, -1):
+        os.mkdir(deepest[: len(deepest) - 2 * (depth - 1)])
+    try:
+        assert opened(root, "detection").length("val") == 1
+    finally:
+        os.removedirs(deepest)  # pytest would not manage
