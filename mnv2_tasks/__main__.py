@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pkgutil import resolve_name
 
 from mnv2_tasks import __version__
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: a verb and its arguments; None takes what Python was called with.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook has others
+            stream.reconfigure(errors="replace")  # names of files and classes may have signs that the console lacks
     verb, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         if verb in ("-h", "--help"):

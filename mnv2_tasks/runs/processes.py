@@ -54,7 +54,8 @@ def _by_slurm() -> bool:
 
 def _through_store(what: Callable[[], str], key: str, patience: float) -> str:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=patience))
+    wait = timedelta(seconds=patience)
+    store = dist.TCPStore(address, port, is_master=False, timeout=wait)  # pyright: ignore[reportPrivateImportUsage]
     if int(os.environ["RANK"]) == 0:
         store.set(key, what())
     try:
@@ -75,7 +76,7 @@ def _through_file(what: Callable[[], str], file: Path, patience: float) -> str:
         if time.monotonic() > deadline:
             raise _undecided(patience)
         time.sleep(0.1)
-    return file.read_text()
+    return file.read_text(encoding="utf-8")
 
 
 def _undecided(patience: float) -> ConfigError:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.weight_files import read_passport
+from mnv2_tasks.weights.weight_files import Imported, read_passport
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,10 @@ def resume_point(config: DictConfig) -> ResumePoint:
     path = run / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume={run}: has no {path.relative_to(run)}; nothing was saved yet")
-    started_from = read_passport(path)["training"]["started_from"]  # refuses a damaged or malicious file
+    passport = read_passport(path)  # refuses a damaged or malicious file
+    if isinstance(passport, Imported):
+        raise ConfigError(f"resume={run}: tools/train.py did not write its {path.relative_to(run)}")
+    started_from = passport["training"]["started_from"]
     content = torch.load(path, map_location="cpu", weights_only=True)
     epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["processed"])
@@ -51,7 +54,7 @@ def resume_point(config: DictConfig) -> ResumePoint:
 
 def described(run: Path) -> dict[str, Any]:
     """The run.json of a run, given as its folder or as that file."""
-    return json.loads((run / "run.json" if run.is_dir() else run).read_text())
+    return json.loads((run / "run.json" if run.is_dir() else run).read_text(encoding="utf-8"))
 
 
 def earlier_run(config: DictConfig) -> Path | None:

@@ -23,8 +23,8 @@ def scorecard(config: DictConfig) -> None:
     for title, group in groupby(card, key=lambda row: row.table):
         _print_table(title, list(group), console)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "scorecard.json").write_text(to_json(card))
-    (out / "scorecard.md").write_text(to_markdown(card))
+    (out / "scorecard.json").write_text(to_json(card), encoding="utf-8")
+    (out / "scorecard.md").write_text(to_markdown(card), encoding="utf-8")
     console.print(f"{tally(card)} Written to {out}/scorecard.md and scorecard.json", highlight=False)
 
 

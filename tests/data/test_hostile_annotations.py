@@ -28,7 +28,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 @contextmanager
 def refused(message, seconds=5.0):
     """What stands inside ends with an error of ours, in time and within memory."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
     start = time.process_time()  # others use this machine too

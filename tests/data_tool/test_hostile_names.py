@@ -17,6 +17,7 @@ from mnv2_tasks.contracts import Detections
 from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
+from mnv2_tasks.data_tool.repaired_copy import _folder_names
 from mnv2_tasks.data_tool.tables import print_examination, write_bad_files, write_classes
 from mnv2_tasks.drawing.predictions import draw_detections
 from mnv2_tasks.drawing.table import Table
@@ -127,9 +128,7 @@ def test_every_console_takes_text_as_it_is():
 
 
 def test_classes_called_like_folders_stay_within_the_copy(tmp_path):
-    from mnv2_tasks.data_tool.repaired_copy import _folder_name
-
-    assert [_folder_name(name) for name in ("..", ".", "../../x", "cat")] == ["class ..", "class .", "..-..-x", "cat"]
+    assert _folder_names(["..", ".", "../../x", "cat", ".hidden"]) == ["--", "-", "-.-..-x", "cat", "-hidden"]
 
 
 def test_plots_of_a_comparison_take_names_as_they_are():

@@ -37,7 +37,7 @@ def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Conso
             parts.append(f"{name}: could not be made: {error}")
             console.print(parts[-1], markup=False)
     path = out / "README.md"
-    path.write_text("\n\n".join(part.strip() for part in parts) + "\n")
+    path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     console.print(f"report: {path}", markup=False)
     return path
 
@@ -76,4 +76,4 @@ def _comparison(title: str, jobs: Sequence[Job], out: Path, console: Console) ->
         console.print(f"{title}: not compared: {error}", markup=False)
         return f"Not compared: {error}"
     console.print(f"comparison: {page}", markup=False)
-    return f"[Comparison of {len(folders)} runs]({page.relative_to(out.parent)})"
+    return f"[Comparison of {len(folders)} runs]({page.relative_to(out.parent).as_posix()})"
