@@ -6,18 +6,14 @@ not is refused by name. Of a key that is given twice the last one counts, as in 
 
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-try:
-    from yaml import CBaseLoader as BaseLoader  # libyaml: twenty times as fast
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:
-    from yaml import BaseLoader, SafeLoader
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import shortened, visible
@@ -26,6 +22,9 @@ MOST_BYTES = 4 << 20  # annotations have a reader of their own, data/reading/coc
 MOST_YAML_BYTES = 1 << 20  # it takes ten times as long
 DEEPEST = 64  # lists and mappings within each other
 LONGEST_NUMBER = 400  # characters; the largest float has 309 digits
+# libyaml's are twenty times as fast, and may be missing
+BaseLoader: type[yaml.BaseLoader] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
@@ -74,26 +73,41 @@ def parse_yaml(content: bytes | str, name: str, *, as_written: bool = False, mos
     return _plain(load, name, "YAML")
 
 
-def read_bytes(path: Path, *, most_bytes: int) -> bytes:
+def read_bytes(path: str | Path, *, most_bytes: int) -> bytes:
     """A file's content.
 
     Raises:
         ConfigError: it cannot be opened, is no file (a pipe would be waited for), or is larger.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is not a file")
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be opened ({error.strerror or error})") from None
-    _check_size(content, str(path), most_bytes)
-    return content
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("it is not a file")
+            if status.st_size > most_bytes:
+                raise ConfigError(f"{path}: {_too_large(most_bytes)}")
+            return file.read()
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be opened ({reason})") from None
+    except MemoryError:
+        raise ConfigError(f"{path}: is too large for this machine's memory") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for who writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _too_large(most_bytes: int) -> str:
+    return f"is larger than {most_bytes:,} bytes, more than such a file ever needs"
 
 
 def _check_size(content: bytes | str, name: str, most_bytes: int) -> None:
     if len(content) > most_bytes:
-        raise ConfigError(f"{name}: is larger than {most_bytes:,} bytes, more than such a file ever needs")
+        raise ConfigError(f"{name}: {_too_large(most_bytes)}")
 
 
 def _text(content: bytes | str, name: str, most_bytes: int) -> str:
@@ -101,7 +115,7 @@ def _text(content: bytes | str, name: str, most_bytes: int) -> str:
     try:
         return content if isinstance(content, str) else content.decode("utf-8-sig")  # some tools begin with this mark
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(f"{name}, line {line}: is not UTF-8 text ({error.reason})") from None
 
 

@@ -44,7 +44,7 @@ def counted(number: int, noun: str) -> str:
 def first_few(names: Iterable[str], shown: int = 8) -> str:
     """The first few names, and how many there are beyond."""
     names = list(names)
-    return ", ".join(names[:shown]) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")
+    return visible(", ".join(names[:shown])) + (f" ... ({len(names) - shown} more)" if len(names) > shown else "")
 
 
 def shortened(text: str, longest: int) -> str:
@@ -67,9 +67,11 @@ def visible_lines(text: str) -> str:
 
 def brief(value: Any) -> str:
     """What a file holds where something else belongs: its beginning, however large or deep it is."""
+    if isinstance(value, str):
+        return shortened(visible(value[:200]), 160)
     shown = reprlib.Repr()
     shown.maxlevel, shown.maxdict, shown.maxlist, shown.maxstring, shown.maxlong = 2, 8, 6, 60, 40
-    return shortened(visible(value if isinstance(value, str) else shown.repr(value)), 160)
+    return shortened(visible(shown.repr(value)), 160)
 
 
 class VisibleFormatter(logging.Formatter):

@@ -119,7 +119,7 @@ def bounded():
     def late(*_):
         raise TimeoutError(f"more than {SECONDS} s")
 
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     before, handler = resource.getrlimit(resource.RLIMIT_AS), signal.signal(signal.SIGPROF, late)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
     signal.setitimer(signal.ITIMER_PROF, SECONDS)

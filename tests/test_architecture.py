@@ -33,7 +33,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["__main__"],
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-AT_ROOT = 12  # files at most
+AT_ROOT = 13  # files at most
 PARALLEL_FILES = {  # of one name, because they are two sides of one thing
     *(path.name for path in (PACKAGE / "kinds").glob("*.py")),  # a task and its kind
     "coco.py", "voc.py",  # a data set and its layout

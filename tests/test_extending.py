@@ -120,7 +120,7 @@ def test_parts_alone_have_the_features_that_the_page_prints():
 
 def test_own_backbone_trains_a_detector_and_keeps_its_promises(own, tmp_path):
     run = train("A backbone", tmp_path)
-    network, passport = load_network(str(run))
+    network, passport = load_network(str(run), trust=True)
     assert type(network.backbone).__module__ == "own.plain" and passport["config"]["choices"]["backbone"] == "plain"
     assert [spec.channels for spec in network.backbone.features.values()] == [64, 128]
     backbone = type(network.backbone)(channels=[8] * 5, output_stride=16, taps=["c3", "c5"])
@@ -129,7 +129,7 @@ def test_own_backbone_trains_a_detector_and_keeps_its_promises(own, tmp_path):
 
 
 def test_own_head_task_and_recipe_train_together(own, tmp_path):
-    network, _ = load_network(str(run := train("A head", tmp_path)))
+    network, _ = load_network(str(run := train("A head", tmp_path)), trust=True)
     head = network.tasks["two_layers"].head
     assert type(head).__name__ == "TwoLayerHead" and head.layers[2].out_features == 32
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -97,7 +97,10 @@ def _repeated_config(run: Path, *, trust: bool) -> dict[str, Any]:
     path = run / "run.json" if run.is_dir() else run
     if not path.is_file():
         raise ConfigError(f"repeat={run}: not a run, {path} does not exist")
-    description = read_description(run)
+    try:
+        description = read_description(run)
+    except ConfigError as error:
+        raise ConfigError(f"repeat={run}: {error}") from None
     if "config" not in description:
         raise ConfigError(f"repeat={run}: {path} is an old one, without the configuration")
     config = check_run_config(description["config"], description.get("version"), path, trust=trust)

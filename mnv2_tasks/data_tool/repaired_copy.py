@@ -18,7 +18,7 @@ from mnv2_tasks.data_tool.examine import Examination, Split, mask_of
 from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.errors import DataError
 
-FORBIDDEN = r'[<>:"/\\|?*]'  # in a file's name, on Windows
+FORBIDDEN = r'^\.|[<>:"/\\|?*]|\.$'  # in a file's name, on Windows; and what hides a folder, or leads out of it
 INSIDE = 0.5  # share of a box that must lie in the image for the rest to be cut off; else the box is dropped
 
 

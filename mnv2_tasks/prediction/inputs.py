@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from mnv2_tasks.data.reading.folders import PICTURES
+from mnv2_tasks.data.reading.folders import PICTURES, files_below
 from mnv2_tasks.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -49,13 +49,10 @@ def find_images(source: str) -> list[Path]:
 
 def _files_below(folder: Path) -> Iterable[Path]:
     """Without hidden files, such as the `._photo.jpg` that macOS leaves beside `photo.jpg`."""
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise ConfigError(f"source: the folder {error.filename} cannot be read ({error.strerror})")
+    try:
+        return [Path(file) for file in files_below(folder)]
+    except OSError as error:
+        raise ConfigError(f"source: the folder {error.filename} cannot be read ({error.strerror})") from None
 
 
 def _check_kind(path: Path) -> Path:

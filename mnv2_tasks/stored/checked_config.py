@@ -14,14 +14,10 @@ import yaml
 
 from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.plain_data import SafeLoader
 from mnv2_tasks.shipped import shipped
 from mnv2_tasks.stored.argument_types import fits, kind_of, parameters_of, same_kind
 from mnv2_tasks.wording import shortened
-
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:
-    from yaml import SafeLoader
 
 DEEPEST = 8  # groups within each other
 LONGEST = 4096  # characters of a text, entries of a list
@@ -166,10 +162,9 @@ def _everything(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str
 def _check_numbers(config: Mapping[str, Any], source: str) -> None:
     for key, value in dotted(config).items():
         largest = LARGEST.get(key.rpartition(".")[2], 2**31)
-        for number in value if isinstance(value, list) else [value]:
-            inside = not isinstance(number, int | float) or -(2**31) <= number <= largest
-            if not inside and not key.endswith("seed"):
-                raise ConfigError(f"{source}: {key}={value}: expected at most {largest:,}")
+        numbers = [number for number in (value if isinstance(value, list) else [value]) if fits(number, float)]
+        if numbers and (min(numbers) < -(2**31) or max(numbers) > largest) and not key.endswith("seed"):
+            raise ConfigError(f"{source}: {key}={value}: expected at most {largest:,}")
 
 
 def _check_parts(config: Mapping[str, Any], version: str | None, source: str, *, rebuilt: bool) -> None:

@@ -177,7 +177,7 @@ UNREADABLE = [
     (json.dumps({**GOOD, "annotations": []}), r"list of annotations is empty"),
     (json.dumps({**GOOD, "images": [image(1), image(1, "2.jpg")]}), r"image ids more than once.*\[1\].*merged"),
     (json.dumps({**GOOD, "images": [{"id": 1}]}), r"image number 1 needs an id and a file_name"),
-    (json.dumps({**GOOD, "images": [image("one")]}), r"image number 1 needs .*whole numbers"),
+    (json.dumps({**GOOD, "images": [image("one")]}), r"image number 1 needs .*whole number"),
     (json.dumps({**GOOD, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}), r"category 2 \(a\) .*twice"),
     (json.dumps({**GOOD, "categories": [{"id": "1", "name": "a"}]}), r"a category needs an id"),
 ]

@@ -28,7 +28,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 @contextmanager
 def refused(message, seconds=5.0):
     """What stands inside ends with an error of ours, in time and within memory."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, before[1]))
     start = time.process_time()  # others use this machine too
@@ -87,9 +87,10 @@ COCO = {
     "huge id": (coco_text(annotations=[annotation(id=2**63)]), "val.json: annotation 9223372036854775808 needs"),
     "huge image id": (coco_text([image(id=HUGE)]), "val.json: image number 1 needs .*whole number as id"),
     "huge height": (coco_text([image(height=10**9)]), "val.json: image number 1 .*whole numbers up to 1,048,576"),
+    "a list as height": (coco_text([image(height=[48])]), "val.json: image number 1 .*whole numbers up to 1,048,576"),
     "negative height": (coco_text([image(height=-48)]), "val.json: image number 1 .*whole numbers up to 1,048,576"),
     "many pixels": (coco_text([image(height=10**6, width=10**6)]), "val.json: image number 1 has 1,000,000 x"),
-    "huge category": (coco_text(categories=[{"id": HUGE, "name": "cat"}]), "val.json: a category needs an id"),
+    "huge category": (coco_text(categories=[{"id": HUGE, "name": "cat"}]), "val.json: category .* has an id that 64"),
     "no text": (coco_text().encode().replace(b'"cat"', b'"c\xfft"'), "val.json: is not UTF-8"),
 }  # fmt: skip
 
@@ -309,3 +310,22 @@ def test_a_file_whose_name_is_no_text_is_read(tmp_path):
     source = opened(root, "detection")
     assert source.length("val") == 2 and source.sample("val", 0, 1).image.shape == (48, 65, 3)
     assert len(source.fingerprint()) == 64
+
+
+def test_links_that_lead_around_are_refused_by_name(tmp_path):
+    root = yolo(tmp_path, "")
+    for name in ("round", "again"):
+        (root / "images" / "val" / name).symlink_to(root / "images")
+    with refused("images.* is the same folder as .*images/val/(round|again).*, by a symbolic link"):
+        opened(root, "detection")
+
+
+def test_folders_within_folders_without_end_are_read(tmp_path):
+    root = yolo(tmp_path, "")
+    deepest = f"{root}/images/val" + "/a" * 1200
+    for depth in range(1200, 0, -1):
+        os.mkdir(deepest[: len(deepest) - 2 * (depth - 1)])
+    try:
+        assert opened(root, "detection").length("val") == 1
+    finally:
+        os.removedirs(deepest)  # pytest would not manage

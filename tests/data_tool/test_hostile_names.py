@@ -17,10 +17,14 @@ from mnv2_tasks.contracts import Detections
 from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
+from mnv2_tasks.data_tool.repaired_copy import _folder_names
 from mnv2_tasks.data_tool.tables import print_examination, write_bad_files, write_classes
 from mnv2_tasks.drawing.predictions import draw_detections
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.studies.compare import plots
+from mnv2_tasks.studies.compare.page import page_environment
+from mnv2_tasks.studies.compare.subjects import ClassDifference
 from mnv2_tasks.wording import VisibleFormatter
 
 CLEAR_SCREEN = "\x1b[2J"
@@ -32,11 +36,11 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("MNV2_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def coco(root, names, file="0.png"):
+def coco(root, names):
     (root / "train").mkdir(parents=True)
-    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root / "train" / file)
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root / "train" / "0.png")
     content = {
-        "images": [{"id": 0, "file_name": file, "width": 64, "height": 48}],
+        "images": [{"id": 0, "file_name": "0.png", "width": 64, "height": 48}],
         "annotations": [
             {"id": i + 1, "image_id": 0, "category_id": i, "bbox": [i, 1, 20, 20]} for i in range(len(names))
         ],
@@ -84,8 +88,13 @@ def test_names_of_many_scripts_are_names(tmp_path):
 
 
 def test_file_names_are_escaped_on_the_screen_and_in_lists(tmp_path):
-    source = coco(tmp_path / "data", ["cat"], file=f"{CLEAR_SCREEN}[red].png")
-    (tmp_path / "data" / "train" / f"{CLEAR_SCREEN}[red].png").write_bytes(b"no picture")
+    for split, name in (("train", "cat"), ("train", "dog"), ("val", "cat")):
+        (tmp_path / "data" / split / name).mkdir(parents=True)
+        Image.fromarray(np.full((9, 9, 3), len(split + name) * 9, np.uint8)).save(
+            tmp_path / "data" / split / name / "0.png"
+        )
+    (tmp_path / "data" / "val" / "cat" / f"{CLEAR_SCREEN}[red].png").write_bytes(b"no picture")
+    source = folder(root=str(tmp_path / "data"), kind="classification", on_bad="refuse", train=None, val=None)
     found = examine(source, ["val"], 320)
     write_bad_files(found, tmp_path / "bad_files.txt")
     with pytest.raises(DataError) as error:
@@ -119,6 +128,16 @@ def test_every_console_takes_text_as_it_is():
 
 
 def test_classes_called_like_folders_stay_within_the_copy(tmp_path):
-    from mnv2_tasks.data_tool.repaired_copy import _folder_name
+    assert _folder_names(["..", ".", "../../x", "cat", ".hidden"]) == ["--", "-", "-.-..-x", "cat", "-hidden"]
 
-    assert [_folder_name(name) for name in ("..", ".", "../../x", "cat")] == ["class ..", "class .", "..-..-x", "cat"]
+
+def test_plots_of_a_comparison_take_names_as_they_are():
+    differences = [ClassDifference(name, 0.1, None) for name in (r"$\frac{", "$x$", "a$b")]
+    assert plots.plot_classes(differences, r"1  $\frac{ run", "AP").startswith(b"\x89PNG")
+
+
+def test_the_page_of_a_comparison_escapes_all_that_it_is_given():
+    page = Path(plots.__file__).with_name("page.html.jinja").read_text()
+    assert not re.search(r"\|\s*safe|autoescape|Markup", page)
+    environment = page_environment()
+    assert environment.from_string("{{ name }}").render(name="<script>") == "&lt;script&gt;"

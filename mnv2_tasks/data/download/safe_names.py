@@ -29,7 +29,9 @@ def path_within(root: Path, folder: Path, name: str, where: str) -> str:
     Raises:
         DataError: it lies outside of the root, or no file can be called so.
     """
-    if len(name) < 100 and PLAIN.fullmatch(name) or name and name_fault(name) is None:
+    if len(name) < 100 and PLAIN.fullmatch(name):
+        return f"{folder}/{name}"
+    if name and name_fault(name) is None:
         return str(folder / name)
     fault = _sign_fault(name) or (None if name else "is empty")
     path = os.path.normpath(os.path.join(os.path.abspath(folder), name)) if fault is None else ""

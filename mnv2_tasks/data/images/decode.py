@@ -123,7 +123,7 @@ def read_mask(path: str | Path) -> np.ndarray:
                 f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class"
             )
         values = np.array(image)
-    if values.max(initial=0) > 255 or values.min(initial=0) < 0:
+    if values.dtype.itemsize > 1 and (values.max(initial=0) > 255 or values.min(initial=0) < 0):
         raise DataError(
             f"{path}: holds values from {values.min()} up to {values.max()}; class indices go to 254, 255 is no class"
         )

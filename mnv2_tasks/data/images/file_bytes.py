@@ -7,7 +7,6 @@ list of files to all who only pass it on. The shard may be a URL: it is copied t
 import hashlib
 import os
 import re
-import stat
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +17,10 @@ from rich.console import Console
 from mnv2_tasks.data.download.cache import cache_folder
 from mnv2_tasks.data.download.fetch import TIMEOUT, fetch
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.plain_data import read_bytes
 
 WEB = ("http://", "https://")
+MOST_BYTES = 1 << 31  # of a picture: more than the most pixels need, uncompressed
 MEMBER = re.compile(r"(?P<shard>.+\.tar):(?P<start>\d{1,18})\+(?P<size>\d{1,18})/")
 
 
@@ -31,12 +32,12 @@ def content_of(file: str | Path) -> bytes:
     """
     member = MEMBER.match(str(file))
     try:
-        content = _whole(file) if member is None else _read(member)
-    except (ConfigError, DataError):
-        raise
-    except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL in its name
-        reason = getattr(error, "strerror", None) or str(error) or "it is too large for this machine's memory"
+        content = read_bytes(file, most_bytes=MOST_BYTES) if member is None else _read(member)
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "it is too large for this machine's memory"
         raise DataError(f"{member['shard'] if member else file}: cannot be opened ({reason})") from None
+    except ConfigError as error:
+        raise error if member else DataError(str(error)) from None
     if not content:
         raise DataError(f"{file}: is empty (0 bytes)")
     return content
@@ -65,19 +66,6 @@ def read_remote(url: str) -> bytes:
             return stream.read()
     except OSError as error:
         raise ConfigError(f"{url}: cannot be read ({error})") from None
-
-
-def _whole(file: str | Path) -> bytes:
-    with open(file, "rb", opener=_open_at_once, buffering=0) as opened:
-        status = os.fstat(opened.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not a file")
-        return opened.read()
-
-
-def _open_at_once(file: str, flags: int) -> int:
-    """A named pipe would be waited for."""
-    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _read(member: re.Match[str]) -> bytes:

@@ -110,8 +110,10 @@ def _categories(path: Path, rows: list) -> dict[int, str]:
     names: dict[int, str] = {}
     known: set[str] = set()
     for row in rows:
-        if not isinstance(row, dict) or not _fits(row.get("id")) or not isinstance(row.get("name"), str):
+        if not isinstance(row, dict) or not isinstance(row.get("id"), int) or not isinstance(row.get("name"), str):
             raise DataError(f"{path}: a category needs an id, a whole number, and a name: {brief(row)}")
+        if not -(2**63) <= row["id"] < 2**63:
+            raise DataError(f"{path}: category {brief(row)} has an id that 64 bits do not hold")
         if row["id"] in names or row["name"] in known:
             raise DataError(
                 f"{path}: category {row['id']} ({brief(row['name'])}) is listed twice, by its id or its name"
@@ -121,9 +123,13 @@ def _categories(path: Path, rows: list) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _fits(number: Any, least: int = -(2**63), most: int = 2**63 - 1) -> bool:
-    """Whether it is a whole number that an array of int64 holds."""
-    return isinstance(number, int) and least <= number <= most
+def _check_size(image: str, size: tuple[Any, Any], row: Any) -> None:
+    if not all(isinstance(side, int) and 0 <= side <= LONGEST_SIDE for side in size):
+        raise DataError(
+            f"{image} needs whole numbers up to {LONGEST_SIDE:,} as height and width, or neither: {brief(row)}"
+        )
+    if size[0] * size[1] > MOST_PIXELS:
+        raise DataError(f"{image} has {too_many_pixels(size)}: {brief(row)}")
 
 
 def _images(
@@ -132,18 +138,19 @@ def _images(
     """Files, ids, (height, width), and a problem for each file that is listed again."""
     files, ids, sizes, problems = [], [], [], []
     place_of_file: dict[str, int] = {}
+    known: set[tuple[int, int]] = set()  # sizes that are right
     for place, row in enumerate(rows):
         try:
             file, number, size = row["file_name"], row["id"], (row.get("height") or 0, row.get("width") or 0)
         except (TypeError, KeyError, AttributeError):
             raise DataError(f"{path}: image number {place + 1} needs an id and a file_name: {brief(row)}") from None
-        if not isinstance(file, str) or not _fits(number) or not all(_fits(side, 0, LONGEST_SIDE) for side in size):
+        if not isinstance(file, str) or not isinstance(number, int) or not -(2**63) <= number < 2**63:
             raise DataError(
-                f"{path}: image number {place + 1} needs a text as file_name, a whole number as id, and as height and "
-                f"width whole numbers up to {LONGEST_SIDE:,}: {brief(row)}"
+                f"{path}: image number {place + 1} needs a text as file_name and a whole number as id: {brief(row)}"
             )
-        if size[0] * size[1] > MOST_PIXELS:
-            raise DataError(f"{path}: image number {place + 1} has {too_many_pixels(size)}: {brief(row)}")
+        if type(size[0]) is not int or type(size[1]) is not int or size not in known:
+            _check_size(f"{path}: image number {place + 1}", size, row)
+            known.add(size)
         file = path_within(root, pictures, file, f"{path}: image number {place + 1}")
         first = place_of_file.setdefault(file, place)
         if first != place:
@@ -196,9 +203,7 @@ class _Boxes:
             x, y, width, height = (float(value) for value in bbox)
             area, crowd = annotation.get("area"), int(annotation.get("iscrowd") or 0)
             area = width * height if area is None else float(area)
-            box_id = int(annotation.get("id", number))
-            if not -(2**63) <= box_id < 2**63:
-                raise OverflowError(box_id)
+            self.number.append(int(annotation.get("id", number)))  # at last: it refuses what 64 bits do not hold
         except DataError as error:
             self._report(number, annotation, str(error), "Correct or delete it")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -206,7 +211,6 @@ class _Boxes:
         else:
             self.owner.append(place)
             self.label.append(self.label_of[category])
-            self.number.append(box_id)
             self.corners.extend((x, y, x + width, y + height))
             self.area.append(area)
             self.crowd.append(crowd != 0)

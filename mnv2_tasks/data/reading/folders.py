@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -23,15 +24,26 @@ def child(folder: Path, name: str) -> Path | None:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Visible files at any depth, unsorted: paths that begin with the folder's."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from files_below(Path(entry.path))
-            else:
-                yield entry.path
+    """Visible files at any depth, unsorted: paths that begin with the folder's. Symbolic links are followed.
+
+    Raises:
+        ConfigError: links lead to a folder twice, as those do that lead to a folder around them.
+    """
+    waiting, seen = [str(folder)], {}
+    while waiting:
+        place = waiting.pop()
+        status = os.stat(place)
+        first = seen.setdefault((status.st_dev, status.st_ino), place)
+        if first != place:
+            raise ConfigError(f"{first}: is the same folder as {place}, by a symbolic link. Remove one of the two")
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                else:
+                    yield entry.path
 
 
 def has(folder: Path, suffixes: tuple[str, ...]) -> bool:

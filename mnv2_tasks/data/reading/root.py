@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mnv2_tasks.data.download.published import how_to_get
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.wording import visible
 
 SHOWN = 12  # entries of a folder in an error
 
@@ -45,4 +46,4 @@ def listing(folder: Path) -> str:
     entries = sorted(itertools.islice(folder.iterdir(), 1000))
     names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
     more = f"  ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return "  ".join(names[:SHOWN]) + more if names else "nothing"
+    return visible("  ".join(names[:SHOWN])) + more if names else "nothing"

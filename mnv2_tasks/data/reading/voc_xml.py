@@ -12,7 +12,6 @@ from mnv2_tasks.plain_data import read_bytes
 from mnv2_tasks.wording import brief
 
 MOST_BYTES, MOST_TAGS = 4 << 20, 300_000  # of one picture: ten thousand objects
-DOCTYPES = ["<!DOCTYPE".encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")]
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
@@ -41,7 +40,7 @@ def read_voc_xml(path: Path) -> VocAnnotation:
         content = read_bytes(path, most_bytes=MOST_BYTES)
     except ConfigError as error:
         raise DataError(str(error)) from None
-    if any(mark in content for mark in DOCTYPES):
+    if b"<!DOCTYPE" in content or b"<\0!\0D" in content:  # the latter in UTF-16
         raise DataError(f"{path}: has a <!DOCTYPE>, whose entities can unpack without end; no annotation needs it")
     if content.count(b"<") > MOST_TAGS:
         raise DataError(f"{path}: has more than {MOST_TAGS:,} tags, which no picture needs")
@@ -77,10 +76,10 @@ def _object(path: Path, number: int, element: Element) -> VocObject:
     name = (element.findtext("name") or "").strip()
     if not name:
         raise DataError(f"{path}: object {number} has no <name>")
-    title = f"object {number} ({brief(name)})"
+    title = f"object {number} ({name})"
     box = element.find("bndbox")
     if box is None:
-        raise DataError(f"{path}: {title} has no <bndbox>")
+        raise DataError(f"{path}: {brief(title)} has no <bndbox>")
     xmin, ymin, xmax, ymax = (_number(path, title, box, side) for side in SIDES)
     difficult = element.find("difficult") is not None and _number(path, title, element, "difficult") != 0
     return VocObject(name, (xmin, ymin, xmax, ymax), difficult)
@@ -96,8 +95,8 @@ def _pixels(path: Path, size: Element, side: str) -> int:
 def _number(path: Path, title: str, parent: Element, tag: str) -> float:
     text = parent.findtext(tag)
     if text is None:
-        raise DataError(f"{path}: {title} has no <{tag}>")
+        raise DataError(f"{path}: {brief(title)} has no <{tag}>")
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{path}: {title} has <{tag}>{brief(text)}</{tag}>, which is not a number") from None
+        raise DataError(f"{path}: {brief(title)} has <{tag}>{brief(text)}</{tag}>, which is not a number") from None

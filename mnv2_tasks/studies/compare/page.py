@@ -22,7 +22,8 @@ from mnv2_tasks.studies.compare.samples import MIN_SCORE
 from mnv2_tasks.studies.compare.subjects import Entry, Subject, class_differences
 
 
-def render_page(comparison: Comparison) -> str:
+def page_environment() -> Environment:
+    """Names of classes, files and runs are strangers': whatever is written into a page is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -31,14 +32,22 @@ def render_page(comparison: Comparison) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_url"] = data_url
-    return environment.get_template("page.html.jinja").render(
-        comparison=comparison,
-        sections=[_section(subject) for subject in comparison.subjects],
-        one_pass_lines=[one_pass_line(found) for found in comparison.one_pass],
-        configuration=configuration_table(comparison),
-        folders=folder_table(comparison),
-        how_to_read=HOW_TO_READ,
-        min_score=MIN_SCORE,
+    return environment
+
+
+def render_page(comparison: Comparison) -> str:
+    return (
+        page_environment()
+        .get_template("page.html.jinja")
+        .render(
+            comparison=comparison,
+            sections=[_section(subject) for subject in comparison.subjects],
+            one_pass_lines=[one_pass_line(found) for found in comparison.one_pass],
+            configuration=configuration_table(comparison),
+            folders=folder_table(comparison),
+            how_to_read=HOW_TO_READ,
+            min_score=MIN_SCORE,
+        )
     )
 
 
