@@ -15,15 +15,12 @@ from typing import Any
 
 import yaml
 
-try:
-    from yaml import CBaseLoader as BaseLoader  # libyaml: twenty times as fast
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:
-    from yaml import BaseLoader, SafeLoader
-
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import shortened, visible
 
+# libyaml, if PyYAML was built with it: twenty times as fast
+BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_BYTES = 4 << 20  # annotations have a reader of their own, data/reading/coco_json.py
 MOST_YAML_BYTES = 1 << 20  # it takes ten times as long
 DEEPEST = 64  # lists and mappings within each other
@@ -52,7 +49,7 @@ def parse_json(content: bytes | str, name: str, *, most_bytes: int = MOST_BYTES)
             surrogate pair, more than `most_bytes` or more levels than `DEEPEST`.
     """
     text = _text(content, name, most_bytes)
-    return _plain(lambda: json.loads(text, parse_int=_integer), name, "JSON")
+    return _plain(lambda: json.loads(text, parse_int=_integer), name)
 
 
 def parse_yaml(content: bytes | str, name: str, *, as_written: bool = False, most_bytes: int = MOST_YAML_BYTES) -> Any:
@@ -73,7 +70,7 @@ def parse_yaml(content: bytes | str, name: str, *, as_written: bool = False, mos
         _check_events(text, name, loader)
         return yaml.load(text, loader)
 
-    return _plain(load, name, "YAML")
+    return _plain(load, name)
 
 
 def read_bytes(path: str | Path, *, most_bytes: int) -> bytes:
@@ -115,14 +112,16 @@ def _check_size(content: bytes | str, name: str, most_bytes: int) -> None:
 
 def _text(content: bytes | str, name: str, most_bytes: int) -> str:
     _check_size(content, name, most_bytes)
+    if isinstance(content, str):
+        return content
     try:
-        return content if isinstance(content, str) else content.decode("utf-8-sig")  # some tools begin with this mark
+        return content.decode("utf-8-sig")  # some tools begin with this mark
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ConfigError(f"{name}, line {line}: is not UTF-8 text ({error.reason})") from None
 
 
-def _plain(load: Callable[[], Any], name: str, kind: str) -> Any:
+def _plain(load: Callable[[], Any], name: str) -> Any:
     try:
         value = load()
     except json.JSONDecodeError as error:
@@ -141,11 +140,11 @@ def _plain(load: Callable[[], Any], name: str, kind: str) -> Any:
         raise ConfigError(f"{name}: has more than {DEEPEST} lists and mappings within each other") from None
     except MemoryError:
         raise ConfigError(f"{name}: is too large for this machine's memory") from None
-    _check(value, name)
+    check_plain(value, name)
     return value
 
 
-def _check(value: Any, name: str, trail: tuple[Hashable, ...] = ()) -> None:
+def check_plain(value: Any, name: str, trail: tuple[Hashable, ...] = ()) -> None:
     """Raise a ConfigError that names the first field that is no plain data."""
     if isinstance(value, dict | list):
         if len(trail) == DEEPEST:
@@ -155,7 +154,7 @@ def _check(value: Any, name: str, trail: tuple[Hashable, ...] = ()) -> None:
                 fault := _fault(key) if isinstance(key, str) else "is no text: put it in quotes"
             ):
                 raise ConfigError(f"{name}: the key {_field((*trail, key))} {fault}")
-            _check(inner, name, (*trail, key))
+            check_plain(inner, name, (*trail, key))
     elif fault := _fault(value):
         raise ConfigError(f"{name}: {_field(trail)} {fault}")
 
@@ -185,7 +184,7 @@ def _field(trail: tuple[Hashable, ...]) -> str:
 
 
 def _integer(digits: str) -> int | float:
-    """One that is too long becomes infinite, for `_check` to name its field: Python itself refuses 4,300 digits."""
+    """One that is too long becomes infinite, for `check_plain` to name its field: Python refuses 4,300 digits."""
     return int(digits) if len(digits) <= LONGEST_NUMBER else math.inf
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import distribution
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ MIN_SIDE = 480  # pixels of a picture: smaller images are enlarged, so that text
 MAX_SIDE = 1280  # larger ones are reduced: pictures are for looking at, results.json is exact
 DARK, PANEL, TRACK, GREY, LIGHT = (18, 18, 20), (34, 34, 38), (58, 58, 64), (150, 150, 156), (240, 240, 240)
 
-AS_WRITTEN = {"text.parse_math": False}  # for matplotlib, to which a `$` in a name begins a formula
+AS_WRITTEN: dict[Any, Any] = {"text.parse_math": False}  # for matplotlib, to which a `$` in a name begins a formula
 
 Colour = tuple[int, int, int]
 GOLDEN = 0.618033988749895
