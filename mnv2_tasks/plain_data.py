@@ -18,6 +18,9 @@ import yaml
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import shortened, visible
 
+# libyaml, if PyYAML was built with it: twenty times as fast
+BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_BYTES = 4 << 20  # annotations have a reader of their own, data/reading/coco_json.py
 MOST_YAML_BYTES = 1 << 20  # it takes ten times as long
 DEEPEST = 64  # lists and mappings within each other
@@ -49,7 +52,7 @@ def parse_json(content: bytes | str, name: str, *, most_bytes: int = MOST_BYTES)
             surrogate pair, more than `most_bytes` or more levels than `DEEPEST`.
     """
     text = _text(content, name, most_bytes)
-    return _plain(lambda: json.loads(text, parse_int=_integer), name, "JSON")
+    return _plain(lambda: json.loads(text, parse_int=_integer), name)
 
 
 def parse_yaml(content: bytes | str, name: str, *, as_written: bool = False, most_bytes: int = MOST_YAML_BYTES) -> Any:
@@ -70,7 +73,7 @@ def parse_yaml(content: bytes | str, name: str, *, as_written: bool = False, mos
         _check_events(text, name, loader)
         return yaml.load(text, loader)
 
-    return _plain(load, name, "YAML")
+    return _plain(load, name)
 
 
 def read_bytes(path: str | Path, *, most_bytes: int) -> bytes:
@@ -112,14 +115,16 @@ def _check_size(content: bytes | str, name: str, most_bytes: int) -> None:
 
 def _text(content: bytes | str, name: str, most_bytes: int) -> str:
     _check_size(content, name, most_bytes)
+    if isinstance(content, str):
+        return content
     try:
-        return content if isinstance(content, str) else content.decode("utf-8-sig")  # some tools begin with this mark
+        return content.decode("utf-8-sig")  # some tools begin with this mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(f"{name}, line {line}: is not UTF-8 text ({error.reason})") from None
 
 
-def _plain(load: Callable[[], Any], name: str, kind: str) -> Any:
+def _plain(load: Callable[[], Any], name: str) -> Any:
     try:
         value = load()
     except json.JSONDecodeError as error:

@@ -125,7 +125,7 @@ def _annotations(quick: bool, folder: Path) -> Iterator[Growth]:
         truth, file = coco_like(round(count / OBJECTS))[0], folder / f"{count}.json"
         file.write_text(json.dumps(truth), encoding="utf-8")
         (folder / truth["images"][0]["file_name"]).touch()  # one picture that is there is enough
-        return lambda: read_coco_json(file, folder, outlines=False)
+        return partial(read_coco_json, file, folder, root=folder, outlines=False)
 
     def evaluation(count: int) -> Callable[[], Any]:
         return partial(coco_numbers, *coco_like(round(count / OBJECTS)), "hotcoco")

@@ -42,8 +42,7 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
 def _print_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:
     absent = [name for name in names if name not in scored]
     if absent:
-        shown = visible(first_few(absent, SHOWN))
-        console.print(f"no {what} of: {shown} (not averaged in)", highlight=False, markup=False)
+        console.print(f"no {what} of: {first_few(absent, SHOWN)} (not averaged in)", highlight=False, markup=False)
 
 
 def _table(title: str, column: str, values: dict[str, float]) -> Table:

@@ -10,7 +10,7 @@ from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.prediction.predictor import DEMO, Predictor, find_inputs, load_model
 from mnv2_tasks.prediction.results import write_entries
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import first_few, visible
 
 
 def predict(config: DictConfig) -> None:
@@ -49,5 +49,5 @@ def predict(config: DictConfig) -> None:
         speed = ", ".join(f"{1000 * s / len(done):.1f} ms {part}" for part, s in predictor.seconds.items())
         console.print(f"Speed: {speed} per image, on {network.device}; saved to {out}")
     if broken:
-        names = ", ".join(outcome.name for outcome in broken[:10]) + (", ..." if len(broken) > 10 else "")
+        names = first_few((outcome.name for outcome in broken), 10)
         raise DataError(f"{len(broken)} of {len(inputs)} images could not be read: {names}")

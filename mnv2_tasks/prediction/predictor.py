@@ -1,6 +1,5 @@
 """Images in, results of every task out; a picture, and the masks, of each left in a folder."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -136,8 +135,7 @@ class Predictor:
         stem = self._free_stem(Path(name).stem)
         picture = draw_results(image, results, tasks, min_score=self.min_score)
         write_picture(self.out / f"{stem}.jpg", picture)
-        picture_size = {"width": image.shape[1], "height": image.shape[0]}
-        entry = {"file": _as_json(name), "picture": _as_json(f"{stem}.jpg"), **picture_size}
+        entry = {"file": name, "picture": f"{stem}.jpg", "width": image.shape[1], "height": image.shape[0]}
         phrases = []
         for task, result in results.items():
             kind = KINDS[tasks[task].kind]
@@ -155,11 +153,6 @@ class Predictor:
         free = next(s for s in stems if s.lower() not in self.taken)
         self.taken.add(free.lower())
         return free
-
-
-def _as_json(file: str) -> str:
-    """A name whose bytes are no text, which no JSON in UTF-8 holds, as an escape."""
-    return os.fsencode(file).decode(errors="backslashreplace")
 
 
 def load_model(

@@ -40,4 +40,6 @@ def _titled(panel: np.ndarray, title: str, size: int) -> np.ndarray:
 
 
 def write_entries(folder: Path, entries: list[dict[str, Any]]) -> None:
-    (folder / "results.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+    # a file's name may be bytes that are no text: these become escapes, which JSON reads as it reads others
+    (folder / "results.json").write_text(text, encoding="utf-8", errors="backslashreplace")

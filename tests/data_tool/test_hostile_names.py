@@ -22,6 +22,7 @@ from mnv2_tasks.data_tool.tables import print_examination, write_bad_files, writ
 from mnv2_tasks.drawing.predictions import draw_detections
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.prediction.results import write_entries
 from mnv2_tasks.studies.compare import plots
 from mnv2_tasks.studies.compare.page import page_environment
 from mnv2_tasks.studies.compare.subjects import ClassDifference
@@ -141,3 +142,10 @@ def test_the_page_of_a_comparison_escapes_all_that_it_is_given():
     assert not re.search(r"\|\s*safe|autoescape|Markup", page)
     environment = page_environment()
     assert environment.from_string("{{ name }}").render(name="<script>") == "&lt;script&gt;"
+
+
+def test_results_hold_names_that_are_no_text(tmp_path):
+    entries = [{"file": "a\udcff\x1b.jpg", "classes": {"Köln": 1.0}}]
+    write_entries(tmp_path, entries)
+    text = (tmp_path / "results.json").read_text(encoding="utf-8")
+    assert json.loads(text) == entries and "\x1b" not in text and "Köln" in text
