@@ -16,7 +16,7 @@ import yaml
 from filelock import FileLock  # torch requires it
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mnv2_tasks.data.download.cache import cache_folder
@@ -25,6 +25,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.weights.importers.family import Imported
+from mnv2_tasks.whole_files import written_whole
 
 MANIFEST = shipped("weights") / "manifest.yaml"
 
@@ -109,7 +110,8 @@ def sha256(path: Path) -> str:
 def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any]) -> None:
     """Write `state` as safetensors, with the passport in its metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    save_file(tensors, path, metadata={"passport": json.dumps(passport)})
+    with written_whole(path) as file:
+        file.write(save(tensors, metadata={"passport": json.dumps(passport)}))
 
 
 def load_weights(path: Path) -> Weights | Imported:

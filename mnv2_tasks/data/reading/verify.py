@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,10 @@ from mnv2_tasks.data.download.cache import cache_folder
 from mnv2_tasks.data.images.decode import check_image, read_mask
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.whole_files import remove_parts, write_text
+
+log = logging.getLogger(__name__)
 
 VERSION = 1  # of what is checked: another number forgets what was remembered
 
@@ -27,22 +31,39 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
         The problems, and (n, 2) int32 height and width; rows of 0 for pictures that cannot be read.
     """
     memory = cache_folder() / "verified" / f"{_state(records, class_names)}.json"
-    if memory.is_file():
-        found = json.loads(memory.read_text())
-    else:
+    found = _remembered(memory)
+    if found is None:
         check = _checker(records, class_names)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
             rows = pool.map(check, range(len(records)))
             shown = track(rows, f"checking {split} (once)", total=len(records), transient=True, disable=not _terminal())
             found = list(shown)
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        partial = memory.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(found))
-        partial.replace(memory)  # another process may be checking the same data
+        _remember(memory, found)
     problems = [
         Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
     ]
     return problems, np.array([size for size, _ in found], np.int32).reshape(-1, 2)
+
+
+def _remembered(memory: Path) -> list | None:
+    """None: these files have not been checked yet, or what was found is damaged."""
+    try:
+        return json.loads(memory.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s: cannot be read (%s); the files are checked anew", memory, error)
+        return None
+
+
+def _remember(memory: Path, found: list) -> None:
+    """What cannot be kept is found anew the next time."""
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        remove_parts(memory.parent)
+        write_text(memory, json.dumps(found))
+    except (OSError, ConfigError) as error:
+        log.warning("what was checked is not remembered: %s. MNV2_CACHE=<folder> is another place for it", error)
 
 
 def _terminal() -> bool:
