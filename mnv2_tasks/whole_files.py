@@ -39,7 +39,7 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """
     part = part_of(path)
     try:
-        raw = _Part(part, "wb")
+        raw = _Part(str(part), "wb")
     except OSError as error:
         raise cannot_write(path, error) from None
     file = io.BufferedWriter(raw)

@@ -24,6 +24,7 @@ from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
+from mnv2_tasks.weights.digest import check_digest
 from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.whole_files import written_whole
 
@@ -135,6 +136,7 @@ def load_weights(path: Path) -> Weights | Imported:
 
         return read_tensorflow(path)
     content, metadata = _read(path)
+    check_digest(path, content)
     if "passport" in metadata:
         return Weights(content, json.loads(metadata["passport"]))
     if "passport" in content:

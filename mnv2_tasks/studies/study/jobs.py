@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs.stopping import Stopped, hear, stop
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.studies.study.run_state import LOG, Step, next_step, prepare, read_record, write_record
 
@@ -78,7 +79,7 @@ def run_jobs(
         on_tick: called a few times a second.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, once the processes have been stopped.
+        Stopped: on Ctrl-C or SIGTERM, once the processes have been stopped.
     """
     free = list(slots)
     waiting = [job for job in jobs if job.state != "done"]
@@ -89,27 +90,28 @@ def run_jobs(
         _launch(job, job.step, program, threads, lock)
         running.append(job)
 
-    with _term_as_interrupt():
-        try:
-            while waiting or running:
-                while waiting and free:
-                    job = waiting.pop(0)
-                    job.devices = free.pop(0)
-                    start(job)
-                    on_event(job)
-                time.sleep(0.2)
-                for job in [job for job in running if job.process.poll() is not None]:
-                    running.remove(job)
-                    _conclude(job)
-                    if job.state == "running" and next_step(job.run, job.folder):
-                        start(job)  # its evaluations
-                        continue
-                    job.state = "done" if job.state == "running" else job.state
-                    free.append(job.devices)
-                    on_event(job)
-                on_tick()
-        finally:
-            _stop(running)
+    undo = hear(stop)
+    try:
+        while waiting or running:
+            while waiting and free:
+                job = waiting.pop(0)
+                job.devices = free.pop(0)
+                start(job)
+                on_event(job)
+            time.sleep(0.2)
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                _conclude(job)
+                if job.state == "running" and next_step(job.run, job.folder):
+                    start(job)  # its evaluations
+                    continue
+                job.state = "done" if job.state == "running" else job.state
+                free.append(job.devices)
+                on_event(job)
+            on_tick()
+    finally:
+        _stop(running)
+        undo()
 
 
 def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int | None) -> None:
@@ -171,25 +173,13 @@ def _stop(running: Sequence[Job]) -> None:
         deadline = time.monotonic() + PATIENCE
         for job in running:
             job.process.wait(max(0.0, deadline - time.monotonic()))
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+    except (subprocess.TimeoutExpired, Stopped):
         for job in running:
             job.process.kill()
             job.process.wait()
     for job in running:
         write_record(job.folder, seconds=round(job.elapsed(), 1), pid=None)
         job.state, job.process = "left", None
-
-
-@contextmanager
-def _term_as_interrupt() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
