@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -47,12 +47,14 @@ def written_alone(folder: Path) -> Iterator[None]:
         _lock(descriptor, folder)
         remove_parts(folder, locked=True)
         holder = {"process": os.getpid(), "host": HOST, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with suppress(OSError):  # where the disk is full, what is to be written will tell
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         try:
             yield
         finally:
-            os.truncate(descriptor, 0)
+            with suppress(OSError):
+                os.truncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
