@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
@@ -97,7 +97,7 @@ def _downloaded(name: str, entry: dict[str, Any]) -> Path:
         if path.is_file():
             require_published(path, "Delete it and run this again", size=None, checksum=checksum, console=console)
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache(path.parent)
         with FileLock(f"{path}.lock"):  # the processes of a run, and runs at once, would write into each other's file
             return fetch(entry["url"], path, size=None, checksum=checksum, console=console, patient=False)
     except (ConfigError, OSError) as error:

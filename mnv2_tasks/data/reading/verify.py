@@ -12,12 +12,12 @@ import numpy as np
 from rich.progress import track
 
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import check_image, read_mask
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.whole_files import remove_parts, write_text
+from mnv2_tasks.whole_files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,10 @@ def _remembered(memory: Path) -> list | None:
 def _remember(memory: Path, found: list) -> None:
     """What cannot be kept is found anew the next time."""
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        remove_parts(memory.parent)
+        make_cache(memory.parent)
         write_text(memory, json.dumps(found))
-    except (OSError, ConfigError) as error:
-        log.warning("what was checked is not remembered: %s. MNV2_CACHE=<folder> is another place for it", error)
+    except ConfigError as error:
+        log.warning("these files will be checked anew the next time: %s", error)
 
 
 def _terminal() -> bool:
