@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.results import RESULTS, faults
+from mnv2_tasks.runs.run_results import RESULTS, faults
 from mnv2_tasks.weights.weight_files import read_passport
 
 log = logging.getLogger(__name__)

@@ -40,7 +40,6 @@ from mnv2_tasks.runs.reproduce import (
     run_json,
     tell_result,
 )
-from mnv2_tasks.runs.results import written
 from mnv2_tasks.runs.run_folder import (
     check_writable,
     command_line,
@@ -49,6 +48,7 @@ from mnv2_tasks.runs.run_folder import (
     start_log,
     write_config,
 )
+from mnv2_tasks.runs.run_results import written
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
