@@ -9,6 +9,7 @@ from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.runs.stopping import ends_when_asked
 from mnv2_tasks.shipped import as_called_here, broken_installation
+from mnv2_tasks.whole_files import explained
 
 VERBS = {
     "train": "a network on a task and a data set; go on with a run, or repeat one",
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         if isinstance(error, ModuleNotFoundError):  # of a package that is not optional
             error = broken_installation(str(error))
+        if isinstance(error, OSError):
+            error = explained(error)
         sys.exit(as_called_here(f"\nerror: {error}\n(debug=true shows where in the code)"))
 
 

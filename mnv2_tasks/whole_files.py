@@ -223,3 +223,14 @@ def cannot_write(path: Path, error: OSError, needed: int = 0) -> ConfigError:
     else:
         remedy = f"Look at {path.parent}, or choose another folder"
     return ConfigError(f"{path}: cannot be written ({why}). {remedy}; what had this name before is as it was")
+
+
+def explained(error: OSError) -> Exception:
+    """With what can be done about it, where the disk is full or something is not allowed."""
+    if error.errno in (errno.EACCES, errno.EPERM) and error.filename:  # to read it, or to write it
+        return ConfigError(f"{error.filename}: {error.strerror}. Change what is allowed there, or choose another place")
+    if error.errno in (*FULL, *FORBIDDEN):
+        if error.filename:
+            return cannot_write(Path(error.filename), error)
+        return ConfigError(f"{error.strerror}. Make room on the disk that is written to, or choose another")
+    return error

@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.whole_files import OURS, made_together, made_whole, part_of, remove_parts, write_text, written_whole
+from mnv2_tasks.whole_files import (
+    OURS,
+    explained,
+    made_together,
+    made_whole,
+    part_of,
+    remove_parts,
+    write_text,
+    written_whole,
+)
 
 PACKAGE = Path(__file__).parent.parent / "mnv2_tasks"
 WRITE = {
@@ -222,3 +231,20 @@ def test_what_cannot_be_written_says_how_to_mend_it(number, remedy, tmp_path, mo
     monkeypatch.setattr("mnv2_tasks.whole_files._Part", refuse)
     with pytest.raises(ConfigError, match=f"file: cannot be written .*{os.strerror(number)}.*{remedy}.*as it was"):
         write_text(tmp_path / "file", "")
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system", "/ro/new"),
+            r"/ro/new: cannot be written .*Allow writing into /ro",
+        ),
+        (OSError(errno.EACCES, "Permission denied", "/no"), "/no: Permission denied. Change what is allowed there"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Make room on the disk"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "No such file"),
+    ],
+)
+def test_errors_of_the_disk_say_what_to_do(error, message):
+    with pytest.raises((ConfigError, OSError), match=message):
+        raise explained(error)

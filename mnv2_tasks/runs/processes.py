@@ -13,8 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.whole_files import written_whole
 
@@ -34,7 +32,7 @@ def started_by_the_first() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and not started_from_outside()
 
 
-def meet_on_loopback(settings: DictConfig) -> None:
+def meet_on_loopback(settings: Any) -> None:
     """Before Lightning starts the other processes of one machine: they meet where no other machine can reach them.
 
     torch's own store listens on all addresses. One that is there already, it uses as if torchrun had made it. Gloo,
