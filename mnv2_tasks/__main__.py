@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pkgutil import resolve_name
 
 from mnv2_tasks import __version__
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: a verb and its arguments; None takes what Python was called with.
     """
     _occupy_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a notebook has others
+            stream.reconfigure(errors="replace")  # names of files and classes may have signs that the console lacks
     verb, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         if sys.stdout is None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mnv2_tasks.config.stored import check_stored
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.importing import imported
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.passport import make_passport
@@ -23,17 +23,27 @@ from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
 log = logging.getLogger(__name__)
 
 
+def target_of(config: Any) -> Any:
+    """The class or function that `_target_` names.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    return imported(config["_target_"], "_target_")
+
+
 def partial_of(config: Any) -> Callable[..., Any]:
     """`_target_` with the config's values filled in, to be called with parts that are already built.
 
     Partial first: instantiate() would turn parts passed to it into configs.
     """
+    target_of(config)
     return hydra.utils.instantiate(config, _partial_=True, _convert_="all")
 
 
 def task_kinds(config: DictConfig) -> dict[str, str]:
     """{task name: kind}, in order."""
-    return {name: get_class(task._target_).kind for name, task in config.tasks.items()}
+    return {name: target_of(task).kind for name, task in config.tasks.items()}
 
 
 def data_name(config: DictConfig, task: str) -> str:
@@ -91,17 +101,17 @@ def build_network(
         class_names: {task name: names}; their number sizes the head.
         ground_truths: {task name: validation boxes in COCO's format}, for the detection tasks' metric.
     """
-    heads = {name: get_class(task.head._target_) for name, task in config.tasks.items()}
+    heads = {name: target_of(task.head) for name, task in config.tasks.items()}
     taps = sorted({tap for head in heads.values() for tap in head.taps})
     backbone = partial_of(config.backbone)(taps=taps)
     mend_convolutions(backbone)
     tasks = {}
     for name, task in config.tasks.items():
-        parts = OmegaConf.to_container(task, resolve=True)
+        parts: Any = OmegaConf.to_container(task, resolve=True)
         names = class_names[name]
         head = partial_of(parts.pop("head"))(features=backbone.features, num_classes=len(names))
         extra = {"loss": partial_of(parts.pop("loss"))()} if "loss" in parts else {}  # some had none before 0.2
-        if get_class(task._target_).kind == "detection":
+        if target_of(task).kind == "detection":
             extra |= {
                 "ground_truth": (ground_truths or {}).get(name),
                 "backend": OmegaConf.select(config, "eval.backend", default="hotcoco"),  # passports have no such key
@@ -135,7 +145,7 @@ def load_network(weights: str) -> tuple[Network, dict[str, Any]]:
     """The network that a file of weights describes, in evaluation mode on the CPU, and its passport."""
     path = find_weights(weights)
     state, passport, *_ = load_with_passport(path)
-    network = build_network(OmegaConf.create(passport["config"]), passport["class_names"])
+    network = build_network(DictConfig(passport["config"]), passport["class_names"])
     load_strictly(network, state, str(path))
     return network.eval(), passport
 

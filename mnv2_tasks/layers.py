@@ -12,6 +12,8 @@ from mnv2_tasks.errors import ConfigError
 
 Norm = Callable[[int], nn.Module]
 
+CONV_SETTINGS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
     """Round a scaled channel count as TF slim does: to the nearest multiple, never below 90 % of the value."""
@@ -64,11 +66,9 @@ def mend_convolutions(module: nn.Module) -> None:
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
             if type(layer) is nn.Conv2d and layer.groups > 1:
+                settings: dict[str, Any] = {setting: getattr(layer, setting) for setting in CONV_SETTINGS}
                 with torch.device("meta"):  # its own parameters would be drawn at random, only to go
-                    mended = Conv2d(
-                        layer.in_channels, layer.out_channels, layer.kernel_size, stride=layer.stride,
-                        padding=layer.padding, dilation=layer.dilation, groups=layer.groups, bias=False,
-                    )  # fmt: skip
+                    mended = Conv2d(**settings, bias=False)
                 mended.weight, mended.bias = layer.weight, layer.bias
                 setattr(parent, name, mended.train(layer.training))
 

@@ -1,6 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class InvertedResidual(nn.Module):
         only_expand: bool = False,
     ):
         super().__init__()
-        hidden = in_channels * expansion
+        self.hidden = hidden = in_channels * expansion
         self.residual = stride == 1 and in_channels == out_channels
         self.expand = conv_norm_act(in_channels, hidden, 1, norm=norm) if expansion > 1 else nn.Identity()
         if only_expand:
@@ -98,7 +99,7 @@ class MobileNetV2(nn.Module):
         channels = make_divisible(32 * width)
         self.stem = conv_norm_act(3, channels, 3, stride=2, norm=norm, padding=padding)
         rows = [(t, make_divisible(c * width), s if i == 0 else 1) for t, c, n, s in TABLE_2 for i in range(n)]
-        self.blocks = nn.ModuleList()
+        blocks: list[InvertedResidual] = []
         for index, (expansion, out_channels, stride) in enumerate(rows[: deepest + 1]):
             block = InvertedResidual(
                 channels,
@@ -110,8 +111,9 @@ class MobileNetV2(nn.Module):
                 projection_activation=None if projection_activation == "linear" else nn.ReLU6,
                 only_expand=index == deepest == TAPS["c4_expand"],
             )
-            self.blocks.append(block)
+            blocks.append(block)
             channels = out_channels
+        self.blocks = nn.ModuleList(blocks)
         if "final" in taps:
             last = make_divisible(1280 * (width if scale_final else max(1.0, width)))
             self.final = conv_norm_act(channels, last, 1, norm=norm)
@@ -125,7 +127,7 @@ class MobileNetV2(nn.Module):
             if tap == "final":
                 self.features[tap] = FeatureSpec(last, strides[-1])
             elif tap == "c4_expand":  # before the stride of its block: strides[i] is the stride before block i
-                self.features[tap] = FeatureSpec(self.blocks[index].expand[0].out_channels, strides[index])
+                self.features[tap] = FeatureSpec(blocks[index].hidden, strides[index])
             else:
                 self.features[tap] = FeatureSpec(rows[index][1], strides[index + 1])
 
@@ -133,6 +135,7 @@ class MobileNetV2(nn.Module):
         features = {}
         block_ends = {index: tap for tap, index in TAPS.items() if tap not in ("c4_expand", "final")}
         x, filtered = self.stem(images), None
+        block: Any  # an InvertedResidual
         for index, block in enumerate(self.blocks):
             wide = block.expand(x)
             if self.shortcut == "expansion" and filtered is not None and filtered.shape[1] == wide.shape[1]:

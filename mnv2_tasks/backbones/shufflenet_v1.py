@@ -1,6 +1,7 @@
 """ShuffleNet (Zhang et al. 2017, arXiv:1707.01083), with three groups: the rows of MobileNetV2's table 4."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ def shuffle_channels(x: Tensor) -> Tensor:
     return x.view(batch, GROUPS, channels // GROUPS, height, width).transpose(1, 2).reshape(x.shape)
 
 
-def average_pool(x: Tensor, window: nn.Conv2d) -> Tensor:
+def average_pool(x: Tensor, window: Any) -> Tensor:
     """3x3, padded with zeros that count, at the stride and dilation that `limit_stride` gave the unit's convolution."""
     if window.dilation == (1, 1):
         return F.avg_pool2d(x, 3, window.stride, padding=1)

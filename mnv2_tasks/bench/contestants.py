@@ -37,10 +37,7 @@ def our_config(task: str, size: int, *overrides: str, width: float = 1.0) -> Dic
 
 
 def our_network(config: DictConfig, classes: Mapping[str, int] = CLASSES) -> Network:
-    """
-    Args:
-        classes: {task: how many}.
-    """
+    """Of so many classes, {task: number}; its weights are random, and always the same."""
     torch.manual_seed(0)
     return build_network(config, {task: [f"class {i}" for i in range(classes[task])] for task in config.tasks})
 
@@ -71,8 +68,8 @@ def our_batch(task: str, samples: Sequence[Sample]) -> Any:
 
 
 def our_loss(network: Network, task: str, batch: Batch) -> Tensor:
-    batches = {task: batch}
-    return torch.stack(list(network.loss(network.outputs(batches), batches)[task].values())).sum()
+    terms = network.loss(network.outputs({task: batch}), {task: batch})[task]
+    return torch.stack(list(terms.values())).sum()
 
 
 def timm_classifier() -> nn.Module:
@@ -144,7 +141,7 @@ def loss_of_batch(task: str, model: nn.Module, samples: Sequence[Sample]) -> Cal
         targets = [{"boxes": torch.tensor(s.boxes), "labels": torch.tensor(s.box_labels) + 1} for s in samples]
         return lambda: torch.stack(list(model(moved(list(images)), moved(targets)).values())).sum()
     if task == "mobile_deeplabv3":
-        masks = torch.from_numpy(np.stack([sample.mask for sample in samples])).long()
+        masks = torch.from_numpy(np.stack([s.mask for s in samples if s.mask is not None])).long()
         return lambda: F.cross_entropy(model(moved(images))["out"], moved(masks), ignore_index=IGNORE)
     labels = torch.tensor([sample.label for sample in samples])
     return lambda: F.cross_entropy(model(moved(images)), moved(labels), label_smoothing=0.1)

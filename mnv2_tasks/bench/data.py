@@ -66,6 +66,7 @@ def measure(config: DictConfig) -> list[Table]:
                 "decode=reduced, normalised as the network does it; to uint8: as far as the processor goes where a GPU "
                 "normalises. All keep freed memory, as training does: without it all are slower."
             ],
+            text_columns=3,
         )
     ]
 
@@ -131,11 +132,7 @@ def photos_below(root: str) -> list[Path]:
 
 
 def data_set(kind: str, photos: Sequence[Path], masks: Path) -> FileSource:
-    """Photos with invented labels, boxes and masks of blocks, for training of any kind.
-
-    Args:
-        masks: folder for the masks.
-    """
+    """Photos with invented labels, boxes and masks of blocks, written into a folder, for training of any kind."""
     masks.mkdir(parents=True, exist_ok=True)
     recorder = Recorder()
     for number, photo in enumerate(photos):

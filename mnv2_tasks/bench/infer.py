@@ -22,7 +22,6 @@ from mnv2_tasks.export.write import write
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import CompiledNetwork
 from mnv2_tasks.network.cost import model_cost
-from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.runtimes.formats import FORMATS
 from mnv2_tasks.weights.passport import make_passport
@@ -36,7 +35,6 @@ CALIBRATION = 8  # images; which ones does not matter for speed
 OURS = {  # contestant -> how it runs
     "ours, eager": "eager",
     "ours, eager, freed memory kept": "kept",
-    "ours, folded": "folded",
     "ours, compile=true": "compiled",
     "ours, compile=true, bf16": "bf16",
 }
@@ -75,9 +73,8 @@ def _turns(
     ours = {name: partial(predicting, task, size, batch, how) for name, how in chosen.items()}
     theirs = {name: partial(their_prediction, task, make, size, batch) for name, make in PEERS[task].items()}
     prepared = {**theirs, **ours} if task == "classification" else {**ours, **theirs}  # times are those of the first
-    prepared |= {
-        name: partial(exported, file, size, batch, threads) for name, file in files.items() if isinstance(file, Path)
-    }
+    written = {name: file for name, file in files.items() if isinstance(file, Path)}
+    prepared |= {name: partial(exported, file, size, batch, threads) for name, file in written.items()}
     contestants = {name: partial(repeat, prepare) for name, prepare in prepared.items()}
     groups = [contestants]
     if batch * size**2 > TOGETHER:  # one after another: each keeps gigabytes, and all at once fill 24 of them
@@ -115,10 +112,8 @@ def _table(task: str, size: int, batch: int, threads: int, found: dict[str, Turn
 def predicting(task: str, size: int, batch: int, how: str) -> Callable[[], Any]:
     if how != "eager":  # the mark for the others: a network as PyTorch runs it
         keep_freed_memory()  # as tools/predict.py and tools/eval.py do
-    network = our_network(our_config(task, size)).eval().to(device(), memory_format=torch.channels_last)
-    if how == "folded":
-        network = fold_batch_norms(network)
-    elif how in ("compiled", "bf16"):
+    network = our_network(our_config(task, size)).eval().to(device()).to(memory_format=torch.channels_last)
+    if how in ("compiled", "bf16"):
         network = CompiledNetwork(network)
     images, sizes = pixels(size, batch), torch.full((batch, 2), size)
     frames = Frames((size, size), sizes, sizes)
@@ -143,13 +138,9 @@ def export_all(task: str, size: int, folder: Path, quick: bool) -> dict[str, Pat
     """{format and precision: file, or why there is none}."""
     config = our_config(task, size)
     network = our_network(config).eval()
-    tasks: dict[str, Any] = dict(network.tasks.items())
-    passport = make_passport(config, {name: task.class_names for name, task in tasks.items()}, "bench")
-    kinds = {name: task.kind for name, task in tasks.items()}
-    metadata = {
-        "passport": json.dumps(passport),
-        "tasks": json.dumps(kinds),
-    }
+    passport = make_passport(config, {name: task.class_names for name, task in network.tasks.items()}, "bench")
+    kinds = {name: task.kind for name, task in network.tasks.items()}
+    metadata = {"passport": json.dumps(passport), "tasks": json.dumps(kinds)}
     files: dict[str, Path | str] = {}
     for name, about in list(FORMATS.items())[: 1 if quick else None]:
         for precision in about.precisions[: 1 if quick else None]:

@@ -1,7 +1,9 @@
 """What a benchmark runs on: its name, and what it can do at most."""
 
 import platform
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +19,15 @@ def machine() -> str:
     """Processor, what it computes with, threads, accelerator and versions, in one line."""
     name, flags = _processor()
     extensions = [label for flag, label in EXTENSIONS.items() if flag in flags]
-    parts = [f"{name} ({', '.join(extensions)})" if extensions else name]
-    parts.append(f"{num_cores()} cores")
-    parts.append(f"torch with {torch.get_num_threads()} threads")
-    parts.append(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
-    return ", ".join([*parts, f"Python {platform.python_version()}, torch {torch.__version__}"])
+    name = f"{name} ({', '.join(extensions)})" if extensions else name
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{name}, {num_cores()} cores, torch with {torch.get_num_threads()} threads, {gpu}, {versions}"
 
 
 def _processor() -> tuple[str, set[str]]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:  # not Linux
         return platform.processor() or platform.machine(), set()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -47,8 +48,8 @@ def matmul_peak(dtype: torch.dtype = torch.float32) -> float:
 def openvino_matmul_peak(threads: int) -> float | None:
     """The same in OpenVINO, whose kernels suit some CPUs better; None where it is not installed."""
     try:
-        import openvino  # pyright: ignore[reportMissingImports]
-        from openvino import opset13 as ops
+        openvino: Any = import_module("openvino")
+        ops: Any = import_module("openvino.opset13")
     except ImportError:
         return None
     sides = [ops.parameter([SIDE, SIDE], np.float32) for _ in range(2)]

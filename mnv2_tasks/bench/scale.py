@@ -40,7 +40,7 @@ def measure(config: DictConfig) -> list[Table]:
     return [
         Table(
             "Growth",
-            ["work", "with the", "from", "to", "ms there", "slope of time", "MB there", "slope of memory", ""],
+            ["work", "with the", "to", "ms there", "slope of time", "MB there", "slope of memory", ""],
             rows,
             [
                 "Slopes are those of the upper half of each curve in log-log; in proportion is 1, constant 0. Time is "
@@ -58,10 +58,10 @@ def measured(growth: Growth, during: float) -> list[Any]:
         sizes.append(call())
         seconds.append(least_seconds(call, during=during, clock=time.process_time))
     slopes = slope(growth.amounts, seconds), slope(growth.amounts, sizes) if isinstance(sizes[0], int) else None
-    steep = any(found is not None and found > STEEP for found in slopes)
-    ends = growth.amounts[0], growth.amounts[-1], 1e3 * seconds[-1]
+    remark = "worse than linear" if any(found is not None and found > STEEP for found in slopes) else ""
     megabytes = None if slopes[1] is None else sizes[-1] / 1e6
-    return [growth.work, growth.axis, *ends, slopes[0], megabytes, slopes[1], "worse than linear" if steep else ""]
+    ends = growth.amounts[-1], 1e3 * seconds[-1]
+    return [growth.work, growth.axis, *ends, slopes[0], megabytes, slopes[1], remark]
 
 
 def slope(amounts: Sequence[float], values: Sequence[float]) -> float:
@@ -123,7 +123,7 @@ def _step(network: Network, task: str, batch: Any) -> int:
 def _annotations(quick: bool, folder: Path) -> Iterator[Growth]:
     def reading(count: int) -> Callable[[], Any]:
         truth, file = coco_like(round(count / OBJECTS))[0], folder / f"{count}.json"
-        file.write_text(json.dumps(truth))
+        file.write_text(json.dumps(truth), encoding="utf-8")
         (folder / truth["images"][0]["file_name"]).touch()  # one picture that is there is enough
         return partial(read_coco_json, file, folder, outlines=False)
 

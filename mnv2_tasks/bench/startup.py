@@ -15,10 +15,8 @@ from mnv2_tasks.network.latency import by_turns, times_as_fast
 
 IMPORTS = "import torch, torchvision, lightning, hydra"
 END = "import os; os._exit(0)"  # without taking down what was built up, which is not start-up
-TINY = [
-    "width=0.35", "weights=none", "imgsz=64", "batch=2", "workers=0", "epochs=1",
-    "data.source.train_size=4", "data.source.val_size=4", "trainer.accelerator=cpu",
-]  # fmt: skip
+TINY = ["width=0.35", "weights=none", "imgsz=64", "batch=2", "workers=0", "epochs=1", "trainer.accelerator=cpu"]
+TINY += ["data.source.train_size=4", "data.source.val_size=4"]
 # what tools/train.py does, up to the moment at which its first step has changed the weights
 TO_FIRST_STEP = f"""
 from mnv2_tasks.config.compose import launch
@@ -42,22 +40,34 @@ def measure(config: DictConfig) -> list[Table]:
     rounds, warmup = config.repeats or (1 if config.quick else 7), 0 if config.quick else 1
     environment = os.environ | ({"OMP_NUM_THREADS": str(config.threads)} if config.threads else {})
     with TemporaryDirectory() as folder:
-        commands = {IMPORTS: ["-c", f"{IMPORTS}; {END}"], "train.py --help": ["-m", "mnv2_tasks", "train", "--help"]}
-        commands |= {f"train.py task={task}, first step": first_step(task, Path(folder)) for task in tasks}
+        commands = {"imports": ["-c", f"{IMPORTS}; {END}"], "--help": ["-m", "mnv2_tasks", "train", "--help"]}
+        commands |= {f"task={task}": first_step(task, Path(folder)) for task in tasks}
         run = partial(subprocess.run, env=environment, stdout=subprocess.DEVNULL, check=True)
         calls = {name: partial(run, [sys.executable, *arguments]) for name, arguments in commands.items()}
         taken = by_turns(calls, rounds=rounds, warmup=warmup)
+        traced = partial(run, stderr=subprocess.PIPE, text=True)
+        told = {name: traced([sys.executable, "-X", "importtime", *rest]).stderr for name, rest in commands.items()}
+    rows = [[name, slowest(told[name]), median(s), times_as_fast(taken["imports"], s)] for name, s in taken.items()]
     return [
         Table(
             "Start-up",
-            ["command", "wall, s", "times the imports, wall"],
-            [[name, median(seconds), times_as_fast(taken[IMPORTS], seconds)] for name, seconds in taken.items()],
+            ["mnv2 train", "slowest imports, s", "wall, s", "times imports"],
+            rows,
             [
-                f"Medians of {rounds} rounds by turns. "
-                "A first step has read and verified the data, counted the network, checked the validation and logged."
+                f"Medians of {rounds} rounds by turns, to the end of the first step, which has read and verified the "
+                f"data, counted the network, checked the validation and logged; imports: {IMPORTS}. "
+                "The slowest as -X importtime tells them, in one more run: with all that they import first."
             ],
+            text_columns=2,
         )
     ]
+
+
+def slowest(told: str) -> str:
+    """Of what `-X importtime` wrote, which begins with a heading, the three libraries that took most."""
+    rows = [line.split("|") for line in told.splitlines() if line.startswith("import time:") and line.count("|") == 2]
+    libraries = sorted(((int(us), name.strip()) for _, us, name in rows[1:] if "." not in name), reverse=True)
+    return ", ".join(f"{name}={us / 1e6:.2f}" for us, name in libraries[:3])
 
 
 def first_step(task: str, runs: Path) -> list[str]:

@@ -106,10 +106,8 @@ def _table(contest: Contest, found: dict[str, Turns | str], precision: torch.dty
 
 
 def _config(contest: Contest, *, compiled: bool) -> DictConfig:
-    return our_config(
-        contest.task, contest.size, f"data={contest.data}", f"batch={contest.batch}", f"trainer.compile={compiled}",
-        "train_imgsz=null", "epochs=1",
-    )  # fmt: skip
+    overrides = f"data={contest.data}", f"batch={contest.batch}", f"trainer.compile={compiled}"
+    return our_config(contest.task, contest.size, *overrides, "train_imgsz=null", "epochs=1")
 
 
 class _Batches:
@@ -132,13 +130,10 @@ def train_ours(contest: Contest, turns: Iterable[None], *, compiled: bool, preci
     keep_freed_memory()
     config = _config(contest, compiled=compiled)
     module = build_module(config, our_network(config), passport={})
-    with tempfile.TemporaryDirectory() as folder:
-        callbacks = [
-            StepRandomness(0),
-            EpochLog(Path(folder) / "metrics.csv"),
-            Checkpoints(Path(folder), minutes=0, steps=None),
-            *([CompiledTraining()] if compiled else []),
-        ]
-        trainer = build_trainer(config, choose_precision(precision), Path(folder), callbacks=callbacks, logger=False)
+    with tempfile.TemporaryDirectory() as name:
+        folder, compiling = Path(name), [CompiledTraining()] if compiled else []
+        told = EpochLog(folder / "metrics.csv"), Checkpoints(folder, minutes=0, steps=None)
+        callbacks = [StepRandomness(0), *told, *compiling]
+        trainer = build_trainer(config, choose_precision(precision), folder, callbacks=callbacks, logger=False)
         batch = our_batch(contest.task, noise(contest.batch, contest.size, CLASSES[contest.task]))
         trainer.fit(module, {contest.task: _Batches(batch, turns)})

@@ -1,6 +1,7 @@
 """The command line -> one resolved config, with errors that name the nearest right word."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
-from mnv2_tasks.config.stored import check_choices, check_stored, config_of_run, update
+from mnv2_tasks.config.stored import check_choices, check_stored, config_of_run, load_config, update, without
 from mnv2_tasks.config.words import (
     CONF,
     GROUPS,
     check_value,
     data_of_tasks,
+    files_of,
     is_data_of_task,
     options_of,
+    own_conf,
     quoted,
 )
 from mnv2_tasks.errors import ConfigError, DataError
@@ -43,12 +46,14 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
         return print(help_text(config_name, argv))
     try:
         if any(arg.startswith("-") for arg in argv):
-            plain = [arg for arg in argv if not arg.startswith("-") and "=" in arg]  # not the job of --cfg job
+            plain = [arg for arg in argv if re.match("~|[^-].*=", arg)]  # not the job of --cfg job
             implied = _implied(plain, config_name)
             if {"-m", "--multirun"} & set(argv):
                 _check(plain, config_name, implied)
             job = _job(run, config_name)
-            sys.argv = [sys.argv[0], *data_of_tasks([*implied, *argv])]  # where Hydra looks
+            flags = [arg for arg in argv if arg not in plain]  # first: argparse takes the words beside each other alone
+            words = [*_searched(), *data_of_tasks([*implied, *plain])]
+            sys.argv = [sys.argv[0], *flags, *words]  # where Hydra looks
             hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
         else:
             run(compose(config_name, argv))
@@ -81,6 +86,12 @@ def _own_hydra() -> Iterator[None]:
         state.hydra = outer
 
 
+def _searched() -> list[str]:
+    """What tells Hydra of the user's own choices."""
+    folder = own_conf()
+    return [f"hydra.searchpath=['file://{folder.as_posix()}']"] if folder else []
+
+
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """The config of a tool with these overrides, resolved.
 
@@ -98,10 +109,11 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     implied = _implied(overrides, config_name)
     _check(overrides, config_name, implied)
     with _own_hydra():
-        config = hydra.compose(config_name, data_of_tasks([*implied, *overrides]), return_hydra_config=True)
+        words = [*_searched(), *data_of_tasks([*implied, *overrides])]
+        config = hydra.compose(config_name, words, return_hydra_config=True)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
-    resolved = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    resolved = without(config, {"hydra"})
     OmegaConf.resolve(resolved)
     HydraConfig.instance().cfg = outer
     OmegaConf.set_struct(resolved, True)
@@ -123,10 +135,10 @@ def _implied(overrides: list[str], config_name: str) -> list[str]:
 
 def _groups_of_recipe(name: str) -> dict[str, str]:
     """The `groups` of a recipe, on top of those of the recipes in its defaults; none where there is no such recipe."""
-    path = CONF / "recipe" / f"{name}.yaml"
-    if not path.is_file():
+    path = files_of("recipe").get(name)
+    if path is None:
         return {}
-    recipe = OmegaConf.load(path)
+    recipe = load_config(path)
     inherited = [_groups_of_recipe(other) for other in recipe.get("defaults", ()) if other != "_self_"]
     return {group: option for groups in (*inherited, recipe.get("groups", {})) for group, option in groups.items()}
 
@@ -177,7 +189,7 @@ def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) 
     with _own_hydra():
         groups = [line for line in implied if line.split("=")[0] in GROUPS or is_data_of_task(line.split("=")[0])]
         groups = data_of_tasks(groups)
-        config = hydra.compose(config_name, [*groups, *(o.input_line for o in choices)])
+        config = hydra.compose(config_name, [*_searched(), *groups, *(str(o.input_line) for o in choices)])
     for override in parsed:
         if override not in choices and not override.is_add() and not override.is_sweep_override():
             if not override.key_or_group.startswith("hydra"):

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mnv2_tasks.config.words import CONF, GROUPS, options_of
+from mnv2_tasks.config.words import CONF, GROUPS, files_of, options_of
 from mnv2_tasks.shipped import as_called_here
 
 COLUMN = 34  # where meanings begin
@@ -17,7 +17,7 @@ KEY = re.compile(r"( *)([\w<>]+):(?: +([^# ].*?))?(?: +(#.*))?")
 NOTE = (
     "_target_ is the class or function that the keys beside it go to. Values are those of conf/, before a recipe's: "
     "--cfg job prints them as they are used. With a choice beside --help, such as data=coco, keys are those of that "
-    "choice alone."
+    "choice alone. MNV2_CONF=<folder> names choices of your own, see docs/extend.md."
 )
 CHOICE = re.compile(r"  - (\w+): (\S+)(?: +# (.*))?")
 
@@ -147,7 +147,7 @@ def _of_group(group: str, chosen: str | None, default: str) -> Iterator[KeyHelp]
 
 def _of_option(group: str, option: str, *, named: bool) -> Iterator[KeyHelp]:
     """The keys of a file of a group, and of those in its defaults."""
-    text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+    text = files_of(group)[option].read_text(encoding="utf-8")
     for other in re.findall(r"^  - (\w+)$", text, re.MULTILINE) if named else ():
         if other != "_self_":
             yield from _of_option(group, other, named=named)

@@ -3,9 +3,9 @@
 import importlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -52,14 +52,15 @@ def check_choices(choices: Mapping[str, Any], version: str | None, source: Path)
     """Raise a ConfigError if a stored config was made of a file of conf/ that this version no longer has."""
     for group, option in choices.items():
         if group in GROUPS and option not in options_of(group):
-            raise gone(f"{group}={option}", version, source)
+            remedy = "use the version that wrote it, or name the folder of your own choices: MNV2_CONF=<folder>"
+            raise gone(f"{group}={option}", version, source, remedy)
 
 
-def gone(needed: str, version: str | None, source: Path) -> ConfigError:
-    """The error to raise where a stored config needs what there is no longer."""
+def gone(needed: str, version: str | None, source: Path, remedy: str = "use the version that wrote it") -> ConfigError:
+    """The error to raise where a stored config needs what there is no longer, or not here."""
     what = f"{source}: was written by {f'version {version}' if version else 'a version before 0.2'} and needs {needed}"
     if needed not in GONE:
-        return ConfigError(f"{what}, which version {__version__} does not have; use the version that wrote it")
+        return ConfigError(f"{what}, which version {__version__} does not have; {remedy}")
     last, instead = GONE[needed]
     return ConfigError(f"{what}, which is gone: {instead}. Version {last} is the last that reads it")
 
@@ -106,7 +107,7 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
                     f"{override.key_or_group}={run}: not a run folder, {path} does not exist. "
                     f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
                 )
-            return _completed(OmegaConf.load(path), _version_of(run), path)
+            return _completed(load_config(path), _version_of(run), path)
         if override.key_or_group == "repeat" and override.value():
             run = Path(str(override.value()))
             path = run / "run.json" if run.is_dir() else run
@@ -152,8 +153,8 @@ def _check_change(override: Override, overrides: list[Override]) -> None:
 def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
     """The configuration in the run.json of a run, and the version that wrote it."""
     try:
-        description = json.loads(path.read_text())
-        return OmegaConf.create(description["config"]), description.get("version")
+        description = json.loads(path.read_text(encoding="utf-8"))
+        return DictConfig(description["config"]), description.get("version")
     except FileNotFoundError:
         raise ConfigError(f"repeat={run}: not a run, {path} does not exist") from None
     except (ValueError, KeyError, TypeError):  # bad bytes and bad JSON are both ValueErrors
@@ -163,22 +164,41 @@ def _described_config(run: Path, path: Path) -> tuple[DictConfig, str | None]:
 def _version_of(run: Path) -> str | None:
     """The version that wrote a run folder, if its run.json says so."""
     try:
-        return json.loads((run / "run.json").read_text()).get("version")
+        return json.loads((run / "run.json").read_text(encoding="utf-8")).get("version")
     except (OSError, ValueError):
         return None
 
 
 def _completed(stored: DictConfig, version: str | None, source: Path) -> DictConfig:
     """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
-    check_stored(OmegaConf.to_container(stored), version, source)
-    defaults = OmegaConf.load(CONF / "train.yaml")
-    kept = [key for key in defaults if key not in ("defaults", "choices", "hydra")]
-    later = {"trainer": OmegaConf.load(CONF / "trainer" / "default.yaml"), "optim": {"decay_depthwise": True}}
+    content: Any = OmegaConf.to_container(stored)
+    check_stored(content, version, source)
+    defaults = load_config(CONF / "train.yaml")
+    later: dict[str, Any] = {
+        "trainer": load_config(CONF / "trainer" / "default.yaml"),
+        "optim": {"decay_depthwise": True},
+    }
     if "logger" not in stored:  # merged with another, it would be a mixture
-        later["logger"] = OmegaConf.load(CONF / "logger" / "tensorboard.yaml")
+        later["logger"] = load_config(CONF / "logger" / "tensorboard.yaml")
     gone_keys = {needed.partition("=")[0] for needed in GONE}
-    still = OmegaConf.masked_copy(stored, [key for key in stored if key not in gone_keys])
-    return OmegaConf.merge(OmegaConf.masked_copy(defaults, kept), later, still)
+    merged = OmegaConf.merge(without(defaults, {"defaults", "choices", "hydra"}), later, without(stored, gone_keys))
+    return cast(DictConfig, merged)
+
+
+def without(config: DictConfig, keys: Container[str]) -> DictConfig:
+    """A copy that lacks these keys."""
+    return OmegaConf.masked_copy(config, [key for key in map(str, config) if key not in keys])
+
+
+def load_config(path: Path) -> DictConfig:
+    """
+    Raises:
+        ConfigError: the file holds no configuration.
+    """
+    config = OmegaConf.load(path)
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"{path}: expected a mapping of keys to values, as tools/train.py writes it")
+    return config
 
 
 def dotted(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

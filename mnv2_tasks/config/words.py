@@ -1,5 +1,9 @@
 """The words of a command line: which there are, and of which type."""
 
+import os
+import re
+from pathlib import Path
+
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,8 +17,31 @@ GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and 
 PATHS = ("source", "out", "weights", "run", "resume", "repeat", "runs")  # a file may have any name, see quoted
 
 
+def own_conf() -> Path | None:
+    """The user's own folder of choices, laid out as conf/ is: the environment variable MNV2_CONF names it.
+
+    A variable, because the processes that a run or a study starts need it too.
+
+    Raises:
+        ConfigError: it is no folder.
+    """
+    named = os.environ.get("MNV2_CONF")
+    if not named:
+        return None
+    folder = Path(named).expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"MNV2_CONF={named}: {folder} is no folder; it holds backbone/, task/ and so on, as {CONF}")
+    return folder
+
+
+def files_of(group: str) -> dict[str, Path]:
+    """{option: its file}, ours and the user's own; of two with one name, ours is the one that Hydra takes."""
+    folders = [folder for folder in (own_conf(), CONF) if folder]
+    return {path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}
+
+
 def options_of(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(files_of(group))
 
 
 def quoted(argument: str) -> str:
@@ -23,7 +50,8 @@ def quoted(argument: str) -> str:
     path = key in PATHS or (key.startswith("data.") and key.endswith(".root"))
     if not sign or not path or value[:1] in ("", "'", '"') or value == "null":
         return argument
-    escaped = value.replace("'", "\\'")
+    # Hydra reads a backslash as one, but before a quote: that of C:\photos\ would take the closing one with it
+    escaped = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", "\\'")
     return f"{key}='{escaped}'"
 
 
@@ -56,7 +84,7 @@ def check_value(override: Override, config: DictConfig) -> None:
     key, parent = override.key_or_group, config
     *path, last = key.split(".")
     for i, part in enumerate([*path, last]):
-        if not OmegaConf.is_dict(parent) or part not in parent:
+        if not OmegaConf.is_dict(parent) or part not in parent.keys():  # `in` alone denies a key whose value is ???
             offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
             if i == 0 and "tasks" in config:  # predict's config has no groups
                 offered += set(GROUPS) - {"study"}

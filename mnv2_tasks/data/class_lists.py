@@ -21,7 +21,7 @@ COCO_NAME_OF_VOC = {
 @cache
 def imagenet_wnids() -> list[str]:
     """The 1000 WordNet ids in class order, which is their alphabetical order."""
-    return Path(__file__).with_name("imagenet_wnids.txt").read_text().split()
+    return Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="utf-8").split()
 
 
 @cache

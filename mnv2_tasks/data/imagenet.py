@@ -135,20 +135,21 @@ def _from_devkit(truth: Path, meta: Path) -> dict[str, int]:
         wnid_of = {str(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
     except Exception as error:  # scipy raises nearly anything on a damaged file
         raise ConfigError(f"{meta}: is not the devkit's table of classes, `synsets` is missing ({error})") from None
-    rows = ((f"ILSVRC2012_val_{i:08d}", number) for i, number in enumerate(truth.read_text().split(), start=1))
+    numbers = truth.read_text(encoding="utf-8").split()
+    rows = ((f"ILSVRC2012_val_{i:08d}", number) for i, number in enumerate(numbers, start=1))
     return {name: _label(truth, name, wnid_of.get(number, number)) for name, number in rows}
 
 
 def _from_kaggle(solution: Path) -> dict[str, int]:
     """ImageId,PredictionString: the latter begins with the WordNet id, a box follows."""
-    with solution.open(newline="") as file:
+    with solution.open(newline="", encoding="utf-8") as file:
         rows = [(row["ImageId"], row["PredictionString"].split()[0]) for row in csv.DictReader(file)]
     return {name: _label(solution, name, wnid) for name, wnid in rows}
 
 
 def _from_list(listed: Path) -> dict[str, int]:
     """`ILSVRC2012_val_00000001.JPEG 65` or `... n01751748`: labels as here, or WordNet ids."""
-    rows = [line.split() for line in listed.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     strange = [row for row in rows if len(row) != 2]
     if strange:
         raise ConfigError(f"{listed}: expected an image and its class in each line, not {' '.join(strange[0])!r}")

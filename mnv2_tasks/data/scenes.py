@@ -7,6 +7,7 @@ pixels on every machine and in every worker process.
 import colorsys
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import cv2
@@ -29,7 +30,7 @@ def _outside(u: np.ndarray, v: np.ndarray, sides: int, radius: float) -> np.ndar
     """How many sides of a regular polygon with this inner radius each point lies beyond."""
     turns = [2 * math.pi * k / sides for k in range(sides)]
     normals = [(round(math.sin(t), 9), round(math.cos(t), 9)) for t in turns]  # libm may differ in the last digit
-    return sum((u * x + v * y > radius).astype(np.int8) for x, y in normals)
+    return reduce(np.add, ((u * x + v * y > radius).astype(np.int8) for x, y in normals))
 
 
 def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -63,6 +63,7 @@ class Shapes:
         for index in range(self.length("val")):
             sample = self.sample("val", 0, index)
             images.append({"id": sample.image_id, "width": self.image_size, "height": self.image_size})
+            assert sample.boxes is not None and sample.box_labels is not None
             for (x0, y0, x1, y1), label in zip(sample.boxes.tolist(), sample.box_labels.tolist()):
                 annotations.append(
                     {

@@ -165,7 +165,7 @@ def _names(path: Path) -> list[str]:
     if not path.is_file():
         there = first_few(sorted(file.stem for file in path.parent.glob("[!.]*.txt"))) or "none"
         raise ConfigError(f"data=voc: the image list {path} does not exist; lists there: {there}")
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for number, words in enumerate(rows, start=1):
         if len(words) > 1:
             raise DataError(f"{path}: entry {number} is {' '.join(words)!r}, expected the name of an image and no more")

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.whole_files import made_whole, write_text
 
+FORBIDDEN = r'[<>:"/\\|?*]'  # in a file's name, on Windows
 INSIDE = 0.5  # share of a box that must lie in the image for the rest to be cut off; else the box is dropped
 
 
@@ -112,11 +115,19 @@ def _write_masks(source: FileSource, split: str, records: Records, sizes: np.nda
 def _write_folders(source: FileSource, split: str, records: Records, sizes: np.ndarray, folder: Path) -> None:
     # ImageNet's own folder names: their order is that of the labels, and data=imagenet reads them too
     imagenet = source.class_names == imagenet_names()
-    folders = imagenet_wnids() if imagenet else [name.replace("/", "-") for name in source.class_names]
+    folders = imagenet_wnids() if imagenet else _folder_names(source.class_names)
     for name in folders:  # classes without images too: the folders are the class list
         (folder / split / name).mkdir(parents=True, exist_ok=True)
     for file, label, name in zip(records.files, records.labels.tolist(), _names(records)):
         _link(file, folder / split / folders[label] / name)
+
+
+def _folder_names(class_names: Sequence[str]) -> list[str]:
+    """A folder for each class, in its order, on disks of any system."""
+    names = [re.sub(FORBIDDEN, "-", name) for name in class_names]
+    if len({name.lower() for name in names}) == len(names):
+        return names
+    return [f"{number:04d}_{name}" for number, name in enumerate(names)]
 
 
 def _names(records: Records) -> list[str]:

@@ -26,6 +26,6 @@ def from_command_line(arguments: Sequence[str]) -> None:
     def run(config: DictConfig) -> None:
         from mnv2_tasks.data_tool import verbs  # after the command line was found to be right
 
-        getattr(verbs, verb)(config)
+        getattr(verbs, str(verb))(config)
 
     launch("data_tool", run, rest)

@@ -24,7 +24,7 @@ def plot_curves(metrics_csv: Path, out: Path) -> None:
     Raises:
         DataError: there is no epoch to plot.
     """
-    with metrics_csv.open(newline="") as file:
+    with metrics_csv.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         raise DataError(f"{metrics_csv}: has no epochs, so there is nothing to plot")

@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
+
+WIDEST = 14  # characters of a column of numbers, which may hold an error instead
 
 
 @dataclass
@@ -16,11 +19,25 @@ class Table:
     text_columns: int = 1  # so many of the first hold words, aligned to the left; the others hold numbers
 
     def show(self, console: Console) -> None:
-        table = RichTable(title=self.title, title_justify="left")
+        table = RichTable(
+            title=self.title,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        rows = [[_as_text(value) for value in row] for row in self.rows]
         for index, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if index < self.text_columns else "right")
-        for row in self.rows:
-            table.add_row(*map(_as_text, row))
+            if index < self.text_columns:
+                table.add_column(column, overflow="fold")
+                continue
+            # as narrow as its longest word: what the first columns name is told whole, on 80 columns too
+            words = " ".join([column, *(row[index] for row in rows if index < len(row))]).split()
+            width = min(WIDEST, max(map(len, words), default=1))
+            table.add_column(column, justify="right", overflow="fold", width=width)
+        for row in rows:
+            table.add_row(*row)
         console.print(table)
         for note in self.notes:
             console.print(note, highlight=False)

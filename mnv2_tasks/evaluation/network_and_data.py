@@ -8,6 +8,7 @@ from mnv2_tasks.build import (
     build_network,
     class_names_of,
     data_config,
+    data_name,
     ground_truths_of,
     task_kinds,
     trained_tasks,
@@ -33,8 +34,14 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
     kinds = task_kinds(config)
 
     def augment(task: str) -> Augment:
-        preset = data_config(config, task).augmentation[kinds[task]]
-        check_preset(preset, kinds[task])
+        presets, kind = data_config(config, task).augmentation, kinds[task]
+        if kind not in presets:
+            raise ConfigError(
+                f"data={data_name(config, task)}: its augmentation has nothing for {kind}, only for "
+                f"{', '.join(presets)}; +data.augmentation.{kind}=<preset>"
+            )
+        preset = presets[kind]
+        check_preset(preset, kind)
         return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
 
     return TasksData(

@@ -1,7 +1,7 @@
 """The one evaluation: of a network, while it trains and after, and of a file that one was exported to."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -62,17 +62,20 @@ def score_network(
     quiet_lightning()
     meet_on_loopback(settings)
     fabric = L.Fabric(
-        accelerator=settings.accelerator, devices=settings.devices, num_nodes=settings.nodes, precision=precision
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        precision=cast(Any, precision),  # Lightning's type of it is private
     )
     fabric.launch()
     if fabric.world_size > 1:
         end_together()
-    network = fabric.strategy.precision.convert_module(network)
-    network.to(fabric.device, memory_format=torch.channels_last).eval()
+    network = cast(Network, fabric.strategy.precision.convert_module(network))
+    network.to(fabric.device).to(memory_format=torch.channels_last).eval()
 
     def predict(task: str, images: Tensor, frames: Frames) -> Any:
         with fabric.autocast():
-            return network.predict_task(task, *fabric.to_device((images, frames)), views)
+            return network.predict_task(task, *fabric.to_device((images, frames)), views=views)
 
     return score(predict, network.tasks, loaders()), fabric.is_global_zero
 

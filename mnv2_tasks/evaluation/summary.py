@@ -80,7 +80,7 @@ def conditions(
     views = f"scales {list(config.scales)}, {'with' if config.flip else 'without'} mirrored views"
     for name, source in sources.items():
         lines.append(f"{name}: {data_name(config, name)}, {source.describe()}")
-        lines += source.skipped if hasattr(source, "skipped") else []
+        lines += getattr(source, "skipped", [])
         if words := KINDS[source.kind].conditions(config.tasks[name], views):
             lines.append(f"{name}: {words}")
     return lines

@@ -180,7 +180,8 @@ def _show_scores(console: Console, network: Network, exported: Exported, loaders
     for name, loader in loaders.items():
         key = tasks[name].metric.primary
         before, after = ours[name][key] or 0.0, theirs[name][key] or 0.0
-        table.rows.append([name, len(loader.sampler), key, f"{before:.4f}", f"{after:.4f}"])
+        sampler: Any = loader.sampler  # has a length, which the type of any sampler does not promise
+        table.rows.append([name, len(sampler), key, f"{before:.4f}", f"{after:.4f}"])
         if before - after > LOSS:
             wrong.append(f"{name} loses {before - after:.4f} of {key}")
     table.show(console)

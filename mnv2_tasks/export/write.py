@@ -13,10 +13,8 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes import onnx
 from mnv2_tasks.runtimes.formats import format_module
 
-# how boxes are chosen: each runtime lacks something
+# how boxes are chosen where a runtime cannot run `suppress`, an operator of ours that onnx.py translates
 SUPPRESS = {
-    "onnx": suppress,
-    "openvino": suppress,
     "executorch": suppress_scanned,
     "litert": suppress_unrolled,
     "torch": suppress_looped,
@@ -47,7 +45,7 @@ def write(
     """
     module = format_module(format, to_write=True)
     if precision != "int8" or format not in JUDGED:
-        module.write(Graph(network, SUPPRESS[format]), example, metadata, path, precision)
+        module.write(Graph(network, SUPPRESS.get(format, suppress)), example, metadata, path, precision)
         return None
 
     def converted(source: Path) -> Path:

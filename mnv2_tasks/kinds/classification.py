@@ -12,11 +12,13 @@ from mnv2_tasks.contracts import ClassificationBatch, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_label
 from mnv2_tasks.drawing.predictions import TOP, draw_scores
 
-SCORE, SCORE_TITLE = "top1", "top-1"
-CLASS_SCORES, CLASS_SCORE_TITLE = "top1_per_class", "top-1"
-COUNTED = "images"
-OUTPUTS = ("probabilities",)
-ANY_SIZE = False
+SCORE: str = "top1"
+SCORE_TITLE: str = "top-1"
+CLASS_SCORES: str = "top1_per_class"
+CLASS_SCORE_TITLE: str = "top-1"
+COUNTED: str = "images"
+OUTPUTS: tuple[str, ...] = ("probabilities",)
+ANY_SIZE: bool = False
 
 
 def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> ClassificationBatch:

@@ -16,11 +16,13 @@ from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames,
 from mnv2_tasks.drawing.annotations import draw_boxes
 from mnv2_tasks.drawing.predictions import draw_detections
 
-SCORE, SCORE_TITLE = "AP", "AP@[.5:.95]"
-CLASS_SCORES, CLASS_SCORE_TITLE = "AP_per_class", "AP"
-COUNTED = "boxes"
-OUTPUTS = ("boxes", "scores", "labels", "counts")
-ANY_SIZE = False  # the anchors and their number belong to one size
+SCORE: str = "AP"
+SCORE_TITLE: str = "AP@[.5:.95]"
+CLASS_SCORES: str = "AP_per_class"
+CLASS_SCORE_TITLE: str = "AP"
+COUNTED: str = "boxes"
+OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "counts")
+ANY_SIZE: bool = False  # the anchors and their number belong to one size
 
 
 def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> DetectionBatch:

@@ -14,11 +14,13 @@ from mnv2_tasks.contracts import IGNORE, Frames, Sample, SegmentationBatch
 from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.drawing.predictions import draw_mask
 
-SCORE, SCORE_TITLE = "mIoU", "mIoU"
-CLASS_SCORES, CLASS_SCORE_TITLE = "IoU", "IoU"
-COUNTED = "pixels"
-OUTPUTS = ("class_map",)
-ANY_SIZE = True
+SCORE: str = "mIoU"
+SCORE_TITLE: str = "mIoU"
+CLASS_SCORES: str = "IoU"
+CLASS_SCORE_TITLE: str = "IoU"
+COUNTED: str = "pixels"
+OUTPUTS: tuple[str, ...] = ("class_map",)
+ANY_SIZE: bool = True
 
 
 def collate(samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> SegmentationBatch:

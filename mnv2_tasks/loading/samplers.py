@@ -16,8 +16,9 @@ class TrainingSampler(Sampler[Key]):
 
     Where an epoch ends within a pass, the next one goes on there, and where the data set ends within an epoch, a new
     pass begins. So data sets of any lengths train together and every image is used as often as every other, whatever
-    the batch size and the number of processes. Step s of process r takes samples [(s * world + r) * batch_size, ...)
-    of the stream.
+    the batch size and the number of processes. (DistributedSampler repeats or drops images where the processes do not
+    divide them, and cannot go on within an epoch.) Step s of process r takes samples
+    [(s * world + r) * batch_size, ...) of the stream.
 
     Args:
         length: of the data set.

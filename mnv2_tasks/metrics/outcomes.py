@@ -17,6 +17,7 @@ RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
 THRESHOLDS = 10  # IoU of 0.5, 0.55 .. 0.95
 
 
+@dataclass(frozen=True)
 class Outcomes:
     """Of I images and K classes. `counts` are (..., I): one resample, or many at once."""
 
@@ -41,7 +42,6 @@ class Outcomes:
 class Hits(Outcomes):
     """Of classification; the score is top-1 accuracy over the images."""
 
-    image_ids: np.ndarray  # (I,) int64
     labels: np.ndarray  # (I,) int32
     top1: np.ndarray  # (I,) bool: the true class is the best one
     top5: np.ndarray  # (I,) bool: it is among the best five
@@ -59,7 +59,6 @@ class Hits(Outcomes):
 class Pixels(Outcomes):
     """Of segmentation: the pixels of each image that have a class. The score is mean IoU over the classes present."""
 
-    image_ids: np.ndarray  # (I,) int64
     hit: np.ndarray  # (I, K) int32: of the class, and predicted as it
     missed: np.ndarray  # (I, K) int32: of the class, and predicted as another
     wrong: np.ndarray  # (I, K) int32: predicted as the class, and of another
@@ -81,7 +80,6 @@ class Matches(Outcomes):
     COCO's order would be arbitrary.
     """
 
-    image_ids: np.ndarray  # (I,) int64
     objects: np.ndarray  # (I, K) int32: objects that count, crowds do not
     image: np.ndarray  # (D,) int32: index of the detection's image; by class, and in it best score first
     detections: np.ndarray  # (K,) int64: of each class, in all images; they add up to D

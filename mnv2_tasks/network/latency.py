@@ -1,4 +1,7 @@
-"""How long calls take, alone or by turns, where a machine that is busy for a while slows all of them alike."""
+"""How long calls take, alone or by turns, where a machine that is busy for a while slows all of them alike.
+
+torch's Timer, which times one call alone here, knows no turns.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

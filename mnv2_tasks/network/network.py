@@ -1,6 +1,6 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,11 @@ class Network(nn.Module):
         super().__init__()
         self.frozen: set[str] = set()  # see `freeze`
         self.norms_frozen = False
-        self.backbone = backbone
-        self.tasks = nn.ModuleDict(tasks)
+        # all are nn.Modules, too, which a Protocol cannot say
+        modules: Any = tasks
+        held: Any = nn.ModuleDict(modules)
+        self.backbone: Any = backbone
+        self.tasks: Mapping[str, Task] = held
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -80,7 +83,7 @@ class Network(nn.Module):
         return self
 
     def _part(self, name: str) -> nn.Module:
-        return self.tasks[name] if name in self.tasks else self.get_submodule(name)
+        return self.get_submodule(f"tasks.{name}" if name in self.tasks else name)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) uint8, or float in [0, 255] -> the backbone's taps."""
@@ -124,10 +127,10 @@ class Network(nn.Module):
         Args:
             task: a segmentation task.
         """
-        segmenter, size = self.tasks[task], frames.input_size
-        total = torch.zeros(len(images), len(segmenter.class_names), *size, device=images.device)
+        segmenter: Any = self.tasks[task]
+        total = torch.zeros(len(images), len(segmenter.class_names), *frames.input_size, device=images.device)
         for scale in scales:
-            scaled = [round(scale * (side - 1)) + 1 for side in size]
+            scaled = [round(scale * (side - 1)) + 1 for side in frames.input_size]
             for mirrored in (False, True) if flip else (False,):
                 total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
         return segmenter.class_maps(total, frames)
@@ -136,8 +139,9 @@ class Network(nn.Module):
         self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
+        segmenter: Any = self.tasks[task]
         output = self.output(task, view.flip(3) if mirrored else view)
-        probabilities = self.tasks[task].probabilities(output, frames.input_size)
+        probabilities = segmenter.probabilities(output, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 
 

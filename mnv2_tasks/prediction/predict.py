@@ -1,6 +1,6 @@
 """predict(config): a picture, and the masks, of each input into one folder, with results.json."""
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
@@ -23,7 +23,7 @@ def predict(config: DictConfig) -> None:
         raise ConfigError(f"batch={config.batch}: expected at least 1")
     inputs = find_inputs(str(config.source))
     network, passport = load_model(str(config.weights), str(config.device), compiled=config.compile)
-    fit = build_fit(OmegaConf.create(passport["config"]))
+    fit = build_fit(DictConfig(passport["config"]))
     predictor = Predictor(network=network, fit=fit, min_score=config.min_score, out=config.out)
     out = predictor.out
 

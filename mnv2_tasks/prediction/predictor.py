@@ -167,7 +167,7 @@ def load_model(weights: str, device: str, *, compiled: bool = False) -> tuple[Mo
         keep_freed_memory()
         target = choose_device(device)
         network, passport = load_network(weights)
-        network.to(target, memory_format=torch.channels_last)
+        network.to(target).to(memory_format=torch.channels_last)
         if compiled:
             check_compiler(target.type)
             network = CompiledNetwork(network)

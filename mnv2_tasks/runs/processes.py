@@ -48,7 +48,9 @@ def meet_on_loopback(settings: Any) -> None:
 
     listener = socket.create_server((LOOPBACK, 0))
     port = listener.getsockname()[1]
-    _store = dist.TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    _store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
     os.environ |= {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
     os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     if "lo" in [name for _, name in socket.if_nameindex()]:
@@ -86,7 +88,8 @@ def _through_store(what: Callable[[], str], key: str, patience: float) -> str:
     import torch.distributed as dist  # seconds, which --help can do without
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=patience))
+    wait = timedelta(seconds=patience)
+    store = dist.TCPStore(address, port, is_master=False, timeout=wait)  # pyright: ignore[reportPrivateImportUsage]
     if int(os.environ["RANK"]) == 0:
         store.set(key, what())
     try:
@@ -107,7 +110,7 @@ def _through_file(what: Callable[[], str], file: Path, patience: float) -> str:
         if time.monotonic() > deadline:
             raise _undecided(patience)
         time.sleep(0.1)
-    return file.read_text()
+    return file.read_text(encoding="utf-8")
 
 
 def _undecided(patience: float) -> ConfigError:

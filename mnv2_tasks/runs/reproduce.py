@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.run_results import RESULTS, faults
-from mnv2_tasks.weights.weight_files import read_passport
+from mnv2_tasks.weights.weight_files import Imported, read_passport
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ def resume_point(config: DictConfig) -> ResumePoint:
     path = run / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise ConfigError(f"resume={run}: has no {path.relative_to(run)}; nothing was saved yet")
-    started_from = read_passport(path)["training"]["started_from"]  # refuses a damaged or malicious file
+    passport = read_passport(path)  # refuses a damaged or malicious file
+    if isinstance(passport, Imported):
+        raise ConfigError(f"resume={run}: tools/train.py did not write its {path.relative_to(run)}")
+    started_from = passport["training"]["started_from"]
     content = torch.load(path, map_location="cpu", weights_only=True)
     epoch, progress = content["epoch"], content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, progress["current"]["processed"])

@@ -106,7 +106,8 @@ def check_writable(folder: Path) -> None:
 
 def config_to_keep(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
-    stored = OmegaConf.to_container(config, resolve=True) | {"resume": None, "repeat": None}
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    stored = {**content, "resume": None, "repeat": None}
     return {key: value for key, value in stored.items() if key not in ("run", "out")}  # of tools/eval.py
 
 
@@ -162,7 +163,7 @@ def _git_commit() -> str | None:
         return None
     try:
         run = ["git", "-C", str(CHECKOUT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(run, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # without git
         return None
 
@@ -176,7 +177,7 @@ class _LogFile(logging.FileHandler):
 
 
 def start_log(path: Path) -> None:
-    handler = _LogFile(path)
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     root = logging.getLogger("mnv2_tasks")
     root.setLevel(logging.INFO)

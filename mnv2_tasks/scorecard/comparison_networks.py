@@ -90,6 +90,7 @@ class ResNet101Beta(LayersWithTaps):
             layers[stage][-1].conv2.stride = (2, 2)
             layers[stage][-1].downsample = nn.MaxPool2d(1, 2)
         super().__init__(layers, POSITIONS, taps=taps, output_stride=output_stride)
-        for block, factor in zip(self.layer4, multi_grid):
+        last_stage: Any = self.layer4
+        for block, factor in zip(last_stage, multi_grid):
             rate = block.conv2.dilation[0] * factor
             block.conv2.dilation = block.conv2.padding = (rate, rate)

@@ -2,9 +2,10 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mnv2_tasks.network.cost import Cost, model_cost
 
@@ -57,10 +58,14 @@ def padded_madds(network: nn.Module, side: int) -> int:
 def _convolutions(network: nn.Module, side: int) -> list[tuple[nn.Conv2d, torch.Size]]:
     """Every convolution of a forward pass with the (height, width) of its output."""
     calls: list[tuple[nn.Conv2d, torch.Size]] = []
+
+    def note(conv: nn.Conv2d, _: Any, output: Tensor) -> None:
+        calls.append((conv, output.shape[2:]))
+
     network = copy.deepcopy(network).eval()
     for layer in list(network.modules()):
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(lambda conv, _, output: calls.append((conv, output.shape[2:])))
+            layer.register_forward_hook(note)
         for name, child in list(layer.named_children()):
             if isinstance(child, nn.BatchNorm2d | nn.ReLU | nn.ReLU6):  # keeps shapes, and is slow to work them out
                 setattr(layer, name, nn.Identity())

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -129,7 +129,7 @@ def build_trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.nodes,
-        precision=precision,
+        precision=cast(Any, precision),  # Lightning's type of it is private
         max_epochs=config.epochs,
         check_val_every_n_epoch=settings.validate_every,
         accumulate_grad_batches=settings.accumulate,

@@ -46,12 +46,12 @@ class EpochPlan(L.Callback):
         now = time.perf_counter()
         batches = int(trainer.num_training_batches)
         steps = math.ceil(batches / trainer.accumulate_grad_batches)
-        loaders = trainer.train_dataloader.values()
-        images = sum(loader.batch_size for loader in loaders) * trainer.world_size * trainer.accumulate_grad_batches
+        batch = sum(loader.batch_size for loader in _loaders(trainer))
+        images = batch * trainer.world_size * trainer.accumulate_grad_batches
         parts = [f"{steps} steps of {images} images"]
         done = trainer.global_step - self.first_step
         if done:
-            left = (trainer.max_epochs - trainer.current_epoch) * steps * (now - self.started) / done
+            left = ((trainer.max_epochs or 0) - trainer.current_epoch) * steps * (now - self.started) / done
             parts += [f"{self.images / self.trained_seconds:.0f} images/s so far", f"{duration(left)} left"]
         if trainer.is_global_zero:
             log.info("epoch %d/%d: %s", trainer.current_epoch + 1, trainer.max_epochs, "; ".join(parts))
@@ -153,7 +153,7 @@ class EpochLog(L.Callback):
     def _append(self, row: dict[str, Any]) -> None:
         before = []
         if self.path.exists():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 before = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
         columns = list(dict.fromkeys([*row, *(key for old in before for key in old)]))
         text = io.StringIO(newline="")
@@ -164,6 +164,11 @@ class EpochLog(L.Callback):
             file.write(text.getvalue().encode())
 
 
+def _loaders(trainer: L.Trainer) -> list[Any]:
+    loaders: Any = trainer.train_dataloader
+    return list(loaders.values())
+
+
 def _feeding(trainer: L.Trainer, waited: float) -> str | None:
     """What would keep the steps from waiting, where they wait much.
 
@@ -172,7 +177,7 @@ def _feeding(trainer: L.Trainer, waited: float) -> str | None:
     """
     if waited < STARVED:
         return None
-    loaders = list(trainer.train_dataloader.values())
+    loaders = _loaders(trainer)
     workers, cores = loaders[0].num_workers, os.cpu_count() or 1
     # loaders bring a batch in the time of waiting and step together; without workers, the waiting is all their work
     needed = math.ceil(workers / (1 - waited) if workers else waited / (1 - waited))

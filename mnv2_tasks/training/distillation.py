@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mnv2_tasks.contracts import IGNORE, Batch, SSDOutput
+from mnv2_tasks.contracts import IGNORE, Batch, SegmentationBatch, SSDOutput, Task
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.network import Network
 
@@ -71,6 +71,7 @@ class Distillation:
         if student.ndim == 2:  # (B, K)
             return self._elementwise(student, teacher, dim=1).mean()
         teacher = F.interpolate(teacher.float(), student.shape[2:], mode="bilinear", align_corners=True)
+        assert isinstance(batch, SegmentationBatch)
         cells = F.interpolate(batch.masks[:, None].float(), student.shape[2:], mode="nearest")[:, 0]
         counted = (cells != IGNORE).float()  # (B, h, w): not what lies outside the pictures
         return (self._elementwise(student, teacher, dim=1) * counted).sum() / counted.sum().clamp(min=1)
@@ -102,7 +103,7 @@ def _taught_tasks(teacher: Network, student: Network) -> dict[str, str]:
     return taught_tasks
 
 
-def _scores(task: nn.Module) -> str | None:
+def _scores(task: Task) -> str | None:
     return getattr(task, "postprocess", {}).get("scores")
 
 

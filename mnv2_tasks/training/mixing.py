@@ -2,7 +2,7 @@
 
 import torch
 
-from mnv2_tasks.contracts import ClassificationBatch
+from mnv2_tasks.contracts import Batch, ClassificationBatch
 from mnv2_tasks.errors import ConfigError
 
 
@@ -21,12 +21,12 @@ class Mixing:
 
         if min(mixup, cutmix) < 0 or max(mixup, cutmix) == 0:
             raise ConfigError(f"mixing: mixup={mixup}, cutmix={cutmix}: expected 0 (off) or more, and one of them on")
-        settings = {"num_classes": num_classes}
-        self.mixup = v2.MixUp(alpha=mixup, **settings) if mixup else None
-        self.cutmix = v2.CutMix(alpha=cutmix, **settings) if cutmix else None
+        self.mixup = v2.MixUp(alpha=mixup, num_classes=num_classes) if mixup else None
+        self.cutmix = v2.CutMix(alpha=cutmix, num_classes=num_classes) if cutmix else None
 
-    def __call__(self, batch: ClassificationBatch) -> ClassificationBatch:
+    def __call__(self, batch: Batch) -> ClassificationBatch:
         """The batch with images (B, 3, H, W) float in [0, 255] and labels (B, K), which sum to 1."""
+        assert isinstance(batch, ClassificationBatch)
         ways = [way for way in (self.mixup, self.cutmix) if way is not None]
         way = ways[int(torch.randint(len(ways), ()))] if len(ways) > 1 else ways[0]
         images, labels = way(batch.images.float(), batch.labels)

@@ -92,7 +92,9 @@ class TasksModule(L.LightningModule):
         self.log_dict({**scalars, "val/score": sum(primary) / len(primary)}, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.optimisation.build_optimizer(self.network.backbone, self.network.tasks, self.task_weights)
+        optimizer = self.optimisation.build_optimizer(
+            self.network.backbone, self.network.get_submodule("tasks"), self.task_weights
+        )
         self._check_clipping(optimizer)
         images = self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
         scaled = self.optimisation.scale_rates(optimizer, images)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnv2_tasks.contracts import IGNORE, Batch
+from mnv2_tasks.contracts import IGNORE, Batch, DetectionBatch, SegmentationBatch
 from mnv2_tasks.whole_files import written_whole
 
 SHOWN = 8  # images in the message; the saved batch has all
@@ -32,13 +32,13 @@ def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], s
 
 
 def _contents(batch: Batch) -> list[str]:
-    if hasattr(batch, "targets"):
+    if isinstance(batch, DetectionBatch):
         rows = zip(batch.image_ids.tolist(), *batch.targets)
         return [
             f"    image {i}: labels {labels[valid].tolist()}, boxes as fractions {_rounded(boxes[valid])}"
             for i, boxes, labels, valid in list(rows)[:SHOWN]
         ]
-    if hasattr(batch, "masks"):
+    if isinstance(batch, SegmentationBatch):
         rows = zip(batch.image_ids.tolist(), batch.masks)
         return [
             f"    image {i}: classes {mask.unique().tolist()}, {(mask == IGNORE).float().mean():.0%} without class"

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ class FixedWeights(nn.Module):
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         """{task: scalar} -> what is optimised."""
-        return sum(self.values[task] * loss for task, loss in losses.items())
+        return reduce(add, (self.values[task] * loss for task, loss in losses.items()))
 
     def current(self) -> dict[str, Tensor]:
         """{task: weight}, to be logged; fixed ones say nothing new."""
@@ -47,7 +49,8 @@ class UncertaintyWeights(nn.Module):
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         """{task: scalar} -> what is optimised."""
-        return sum((-self.log_variances[t]).exp() * loss + self.log_variances[t] / 2 for t, loss in losses.items())
+        terms = ((-self.log_variances[t]).exp() * loss + self.log_variances[t] / 2 for t, loss in losses.items())
+        return reduce(add, terms)
 
     def current(self) -> dict[str, Tensor]:
         """{task: weight}, to be logged."""
@@ -57,7 +60,7 @@ class UncertaintyWeights(nn.Module):
 KINDS = {"fixed": FixedWeights, "uncertainty": UncertaintyWeights}
 
 
-def task_weights(kind: str, weights: Mapping[str, float]) -> nn.Module:
+def task_weights(kind: str, weights: Mapping[str, float]) -> FixedWeights | UncertaintyWeights:
     """Weights of the tasks' losses; "fixed" or "uncertainty"."""
     if kind not in KINDS:
         raise ConfigError(f"task_weighting={kind}: expected {' or '.join(KINDS)}")

@@ -24,7 +24,7 @@ def make_passport(
     config: DictConfig, class_names: dict[str, list[str]], command: str, started_from: str | None = None
 ) -> dict[str, Any]:
     """A passport; with what a training run `started_from`, if it is one."""
-    content = OmegaConf.to_container(config, resolve=True)
+    content: Any = OmegaConf.to_container(config, resolve=True)
     kept = {key: content[key] for key in NETWORK_KEYS}
     passport = {"version": __version__, "config": kept, "class_names": class_names, "command": command}
     if started_from:

@@ -42,7 +42,7 @@ class Weights(NamedTuple):
 
 def manifest() -> dict[str, dict[str, Any]]:
     """{name: entry} of weights/manifest.yaml."""
-    return yaml.safe_load(MANIFEST.read_text()) or {}
+    return yaml.safe_load(MANIFEST.read_text(encoding="utf-8")) or {}
 
 
 def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:

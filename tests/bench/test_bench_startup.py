@@ -40,10 +40,19 @@ def test_start_up_is_told_in_times_of_the_imports_alone(monkeypatch):
     monkeypatch.setattr(startup, "IMPORTS", "import json")
     monkeypatch.setattr(startup, "first_step", lambda task, runs: ["-c", "import csv, json"])
     (found,) = startup.measure(OmegaConf.create({"quick": True, "repeats": None, "threads": 1}))
-    assert [row[0] for row in found.rows] == [
-        "import json",
-        "train.py --help",
-        "train.py task=classification, first step",
-    ]
-    assert found.rows[0][2] == 1.0
-    assert all(seconds > 0 for row in found.rows for seconds in row[1:])
+    assert [row[0] for row in found.rows] == ["imports", "--help", "task=classification"]
+    assert found.rows[0][3] == 1.0
+    assert all("=" in row[1] for row in found.rows)
+    assert all(seconds > 0 for row in found.rows for seconds in row[2:])
+
+
+def test_the_slowest_are_libraries_with_all_that_they_import():
+    told = """import time: self [us] | cumulative | imported package
+import time:       100 |        100 |     torch._C
+import time:       900 |    1500000 |   torch
+import time:       200 |     250000 | cv2
+import time:       300 |    1900000 | lightning
+a warning | of | a library
+import time:        10 |         10 | site
+"""
+    assert startup.slowest(told) == "lightning=1.90, torch=1.50, cv2=0.25"

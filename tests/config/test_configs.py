@@ -6,7 +6,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from mnv2_tasks.build import build_network, build_sources, class_names_of, partial_of, task_kinds
-from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.compose import compose, launch
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
 
@@ -53,6 +53,14 @@ def test_command_line_wins_over_the_recipe():
     config = compose("train", ["task=ssdlite", "epochs=3", "lr=0.5", "batch=7", "imgsz=64", "workers=0"])
     assert (config.epochs, config.lr, config.batch, config.imgsz, config.workers) == (3, 0.5, 7, 64, 0)
     assert config.optim.optimizer.lr == 0.5 and config.data.source.image_size == 64
+
+
+def test_sweep_takes_what_weights_imply(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    jobs = []
+    words = ["task=ssdlite", "weights=multitask_shapes", "width=0.35", "lr=0.1,0.2", f"runs={tmp_path}"]
+    launch("train", lambda config: jobs.append((config.lr, config.input.fit)), ["-m", *words])
+    assert jobs == [(0.1, "square"), (0.2, "square")]
 
 
 def test_another_optimizer_brings_its_own_rate():

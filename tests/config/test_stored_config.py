@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from torchvision.models import mobilenet_v2
 
 from mnv2_tasks import __version__
 from mnv2_tasks.build import build_network, load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs.reproduce import resume_point
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import save_weights
 
@@ -52,6 +55,20 @@ def test_run_with_norms_for_each_task_is_refused_with_the_last_version_that_read
     with pytest.raises(ConfigError, match=PER_TASK) as error:
         compose("eval" if how == "run" else "train", [f"{how}={folder}"])
     assert str(error.value).startswith(f"{folder}/{'run.json' if how == 'repeat' else 'config.yaml'}: ")
+
+
+def test_run_whose_config_holds_no_keys_is_refused_by_name(run):
+    folder = run({})
+    (folder / "config.yaml").write_text("- task\n- data\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: expected a mapping of keys to values"):
+        compose("eval", [f"run={folder}"])
+
+
+def test_resuming_from_a_checkpoint_of_others_is_refused_by_name(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(mobilenet_v2().state_dict(), tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"resume=.*: tools/train\.py did not write its checkpoints/last\.ckpt"):
+        resume_point(OmegaConf.create({"resume": str(tmp_path), "epochs": 1}))
 
 
 def test_run_with_shared_norms_loads_without_the_key(run):

@@ -56,6 +56,20 @@ def test_presets_that_move_pixels_alone_are_refused_for_boxes_and_masks(kind):
         check_preset("sdd", "detection")
 
 
+def test_own_presets_are_functions_named_by_their_path_and_see_every_pixel():
+    own = Augment("mnv2_tasks.data.images.augment.ssd", 32, [0, 0, 0])
+    ours = Augment("ssd", 32, [0, 0, 0])
+    assert [type(t) for t in own.compose] == [type(t) for t in ours.compose]
+    assert (own.least, ours.least) == (None, 64)
+    with pytest.raises(ConfigError, match=r"augmentation.detection=nowhere.faded: cannot be imported .*PYTHONPATH"):
+        check_preset("nowhere.faded", "detection")
+
+
+def test_data_without_augmentation_for_a_kind_name_the_key_to_add(tiny):
+    with pytest.raises(ConfigError, match=r"data=shapes: its augmentation has nothing for detection.*\+data.aug"):
+        train(compose("train", ["task=ssdlite", *tiny, "~data.augmentation.detection"]))
+
+
 def test_a_run_with_such_a_preset_is_refused_before_its_folder_is_made(tiny, tmp_path):
     config = compose("train", ["task=ssdlite", *tiny, "data.augmentation.detection=imagenet_trivial"])
     with pytest.raises(ConfigError, match="classification alone"):

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import shutil
 
@@ -111,7 +112,7 @@ def test_counts_are_those_of_the_annotations(found):
 
 
 def test_report_says_what_is_missing_and_counts_problems_by_kind(found):
-    console = Console(record=True, width=200, file=open("/dev/null", "w"))
+    console = Console(record=True, width=200, file=io.StringIO())
     with console.file:
         print_examination(found, 320, console)
         text = console.export_text()
@@ -249,6 +250,14 @@ def classes(tmp_path):
     picture(root / "val" / "dog" / "0.png", seed=8)
     (root / "val" / "dog" / "1.png").write_bytes(b"no image")
     return root
+
+
+def test_class_folders_of_a_repaired_copy_have_names_that_every_disk_can_hold(classes, tmp_path):
+    for seed, name in enumerate(("Dog", 'a:"b"')):  # on some disks dog and Dog are one folder
+        picture(classes / "train" / name / "0.png", seed=20 + seed)
+    write_repaired(examine(opened(classes, "classification"), ["train"], 320), tmp_path / "repaired")
+    names = sorted(folder.name for folder in (tmp_path / "repaired" / "train").iterdir())
+    assert names == ["0000_Dog", "0001_a--b-", "0002_cat", "0003_dog"]
 
 
 def test_classification_is_counted_and_repaired(classes, tmp_path):

@@ -98,10 +98,14 @@ def test_two_processes_train_into_one_run_folder(tmp_path):
     assert validated == [set(range(4)), set(range(4, 8))]  # batches of 4
 
 
+def proc(name):
+    return Path("/proc", name).read_text(encoding="utf-8", errors="replace")
+
+
 def listening(process):
     """Addresses, in hexadecimal, that a process can be reached at."""
     links = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir() if link.exists() or link.is_symlink()]
-    rows = [row.split() for kind in ("tcp", "tcp6") for row in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
+    rows = [row.split() for kind in ("tcp", "tcp6") for row in proc(f"net/{kind}").splitlines()[1:]]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links}
 
 
@@ -116,8 +120,8 @@ def test_two_processes_meet_on_the_loopback_and_sigterm_to_one_saves_and_ends_bo
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (other,) = [pid for pid in children if "LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_text()]
+    children = proc(f"{process.pid}/task/{process.pid}/children").split()
+    (other,) = [pid for pid in children if "LOCAL_RANK=1" in proc(f"{pid}/environ")]
     assert listening(process.pid) | listening(other) == {"0100007F"}
     began = time.monotonic()
     os.kill(int(other), signal.SIGTERM)

@@ -1,6 +1,7 @@
 """A .tflite file of MobileNetV2 gives the same numbers here as the network that it was converted from."""
 
 import contextlib
+import io
 import os
 import re
 from pathlib import Path
@@ -42,7 +43,8 @@ def converter_of(tf, forward, side):
 
 
 def written(path, converter):
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+    quiet = io.StringIO()
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         path.write_bytes(converter.convert())
     return path
 

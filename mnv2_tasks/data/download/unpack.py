@@ -1,4 +1,7 @@
-"""Unpacking what others packed: an archive is checked whole, and refused whole, before its first file is written."""
+"""Unpacking what others packed: an archive is checked whole, and refused whole, before its first file is written.
+
+The standard library's own filter of tar files refuses a member at its turn, when those before it are written.
+"""
 
 import contextlib
 import copy

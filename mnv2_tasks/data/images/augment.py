@@ -5,7 +5,7 @@ Functions rather than YAML, because albumentations only warns about an argument 
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from mnv2_tasks.contracts import IGNORE, Sample  # noqa: E402
 from mnv2_tasks.data.images.policies import Policy  # noqa: E402
 from mnv2_tasks.data.images.ssd_crop import SSDCrop  # noqa: E402
 from mnv2_tasks.errors import ConfigError  # noqa: E402
+from mnv2_tasks.importing import imported  # noqa: E402
 
 Fill = tuple[int, int, int]
-Preset = Callable[[int, Fill], list[A.BasicTransform]]
+Preset = Callable[[int, Fill], Sequence[A.BasicTransform]]
 
 
 class RandomResizedCrop(A.RandomResizedCrop):
@@ -118,10 +119,24 @@ IN_PIXELS = {"deeplab"}  # cut out a part of so many pixels, not a share of the 
 CLASSIFICATION_ONLY = {"imagenet_trivial", "imagenet_rand"}  # move pixels, and neither boxes nor masks
 
 
+def find_preset(preset: str, key: str = "data.augmentation") -> Preset:
+    """Ours by its name, the user's own by its path, such as own.augment.faded.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if preset in PRESETS:
+        return PRESETS[preset]
+    if "." in preset:
+        return imported(preset, key)
+    raise ConfigError(
+        f"{key}={preset}: is unknown; there are {', '.join(PRESETS)}, and functions of your own: module.function"
+    )
+
+
 def check_preset(preset: str, kind: str) -> None:
     """Raise a ConfigError for a preset that there is not, or that spoils the annotations of this kind of task."""
-    if preset not in PRESETS:
-        raise ConfigError(f"data.augmentation.{kind}={preset}: is unknown; there are {', '.join(PRESETS)}")
+    find_preset(preset, f"data.augmentation.{kind}")
     if preset in CLASSIFICATION_ONLY and kind != "classification":
         fit = [name for name in PRESETS if name not in CLASSIFICATION_ONLY]
         raise ConfigError(
@@ -137,22 +152,21 @@ class Augment:
     transforms the same stream: their decisions would be perfectly correlated.)
 
     Args:
-        preset: a name in PRESETS.
+        preset: see `find_preset`.
         size: side of the network's square input, in pixels.
         fill: RGB of what lies outside the picture.
 
     Attributes:
         least: pixels of a picture's shorter side beyond which more would hardly be seen: the smallest crops, a third
-            of a side, come from two thirds of the input's pixels. None: every pixel counts.
+            of a side, come from two thirds of the input's pixels. None: every pixel may count.
     """
 
     def __init__(self, preset: str, size: int, fill: list[float]):
-        if preset not in PRESETS:
-            raise ConfigError(f"data.augmentation: {preset!r} is unknown; there are {', '.join(PRESETS)}")
-        self.least = None if preset in IN_PIXELS else 2 * size
+        self.least = None if preset in IN_PIXELS or preset not in PRESETS else 2 * size
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
         red, green, blue = (round(value) for value in fill)
-        self.compose = A.Compose(PRESETS[preset](size, (red, green, blue)), bbox_params=boxes, mask_interpolation=0)
+        make = find_preset(preset)
+        self.compose = A.Compose([*make(size, (red, green, blue))], bbox_params=boxes, mask_interpolation=0)
 
     def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
         rng = np.random.default_rng(key)

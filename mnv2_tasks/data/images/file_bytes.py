@@ -59,7 +59,8 @@ def read_remote(url: str) -> bytes:
 def _read(member: re.Match[str]) -> bytes:
     size = int(member["size"])
     with open(_local(member["shard"]), "rb", buffering=0) as opened:
-        content = os.pread(opened.fileno(), size, int(member["start"]))
+        opened.seek(int(member["start"]))
+        content = opened.read(size)
     if len(content) < size:
         raise DataError(f"{member['shard']}: is cut short, {member.string} lies beyond its end. Copy the shard again")
     return content

@@ -13,7 +13,8 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 def folders(folder: Path) -> list[Path]:
     """Visible folders directly in a folder, by name."""
     with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return [folder / name for name in sorted(names)]  # Windows sorts paths, unlike names, without regard to case
 
 
 def child(folder: Path, name: str) -> Path | None:
@@ -46,12 +47,17 @@ def pictures_below(folder: Path) -> tuple[list[str], Counter[str]]:
             pictures.append(file)
         else:
             others[os.path.splitext(file)[1].lower()] += 1
-    return sorted(pictures), others
+    return sorted(pictures, key=_posix), others
 
 
 def stem(file: str, folder: Path) -> str:
     """What a picture and its label file have in common: the path below their folders, without the ending."""
-    return os.path.splitext(os.path.relpath(file, folder))[0]
+    return _posix(os.path.splitext(os.path.relpath(file, folder))[0])
+
+
+def _posix(path: str) -> str:
+    """As lists of names write it, so that order and pairs are the same on every system."""
+    return path.replace(os.sep, "/")
 
 
 def left_out_note(others: Counter[str]) -> list[str]:

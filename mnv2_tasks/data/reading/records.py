@@ -63,7 +63,7 @@ class Records:
         counts = np.bincount(owner[boxes], minlength=len(self))[images]
 
         def texts(of: Texts, kept: np.ndarray) -> Texts:
-            return Texts(of[i] for i in np.flatnonzero(kept)) if len(of) else of
+            return Texts(of[i] for i in np.flatnonzero(kept).tolist()) if len(of) else of
 
         return replace(
             self,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
 
     def check(index: int) -> tuple:
         file = records.files[index]
-        annotated = tuple(int(side) for side in records.sizes[index])
+        height, width = (int(side) for side in records.sizes[index])
         try:
             header = check_image(Path(file))
         except DataError as error:
@@ -83,7 +83,7 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
         stored, upright = header.size, header.size[::-1] if header.turned else header.size
         if len(records.masks):
             return _check_mask(Path(records.masks[index]), (stored, upright), class_names)
-        size = upright if annotated == (0, 0) else annotated
+        size = upright if (height, width) == (0, 0) else (height, width)
         if size not in (stored, upright):
             what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
             return (0, 0), [(file, what, "It was resized after it was annotated: restore it, or annotate it anew")]
@@ -92,7 +92,7 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
     return check
 
 
-def _check_mask(path: Path, sizes: tuple[tuple[int, int], ...], class_names: list[str]) -> tuple:
+def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[str]) -> tuple:
     """The mask's size tells whether it was drawn on the stored picture or on the upright one."""
     try:
         mask = read_mask(path)

@@ -92,7 +92,7 @@ def with_biases(model: Any, biases: Mapping[str, torch.Tensor]) -> Any:
     copied.CopyFrom(model)
     for node in copied.graph.node:
         layer = layer_of(node)
-        if layer in biases:  # by the node: equal biases may have been made one
+        if layer and layer in biases:  # by the node: equal biases may have been made one
             name = f"network.{layer}.corrected_bias"
             copied.graph.initializer.append(numpy_helper.from_array(biases[layer].numpy(), name))
             node.input[2:] = [name]

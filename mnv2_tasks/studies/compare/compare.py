@@ -110,8 +110,9 @@ def _measure_and_draw(groups: Sequence[Group], subjects: Sequence[Subject], repe
         subject.sample_rows = draw_rows(samples, subject.kind, subject.class_names, networks) if images else []
         subject.legend = colours_shown(samples, subject.kind, subject.class_names)
     networks = [group.network for group in groups if group.network]
-    if repeats and networks and first_image is None:
-        notes.append("Latency was not measured: there is no image to measure it on.")
-    elif repeats and networks:
-        measure_latency(networks, first_image, repeats)
+    if repeats and networks:
+        if first_image is None:
+            notes.append("Latency was not measured: there is no image to measure it on.")
+        else:
+            measure_latency(networks, first_image, repeats)
     return notes

@@ -1,5 +1,6 @@
 """All that a comparison found, before anything is written."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -15,17 +16,12 @@ class OnePass:
 
     together: Group
     alone: list[Group]
+    latency_ms: dict[str, float]  # p50 of one pass "together", and the sum of the others' p50s "alone"
+    params: dict[str, int]  # likewise
 
-    @property
-    def latency_ms(self) -> dict[str, float]:
-        """p50 of one pass, and the sum of the others' p50s."""
-        alone = sum(group.network.latency.p50 for group in self.alone)
-        return {"together": self.together.network.latency.p50, "alone": alone}
 
-    @property
-    def params(self) -> dict[str, int]:
-        alone = sum(group.network.cost.params for group in self.alone)
-        return {"together": self.together.network.cost.params, "alone": alone}
+def _first_and_sum(values: Sequence[Any]) -> dict[str, Any]:
+    return {"together": values[0], "alone": sum(values[1:])}
 
 
 @dataclass
@@ -47,10 +43,15 @@ class Comparison:
         """For each group of several tasks, each of which another does alone on the same backbone, if all were timed."""
         found = []
         for group in self.groups:
-            alone = [self._alone(group, task) for task in group.first.tasks]
-            timed = all(one and one.network and one.network.latency for one in [group, *alone])
-            if len(alone) > 1 and timed:
-                found.append(OnePass(group, [one for one in alone if one]))
+            groups = [group, *(self._alone(group, task) for task in group.first.tasks)]
+            timed = [
+                (one, one.network.latency.p50, one.network.cost.params)
+                for one in groups
+                if one and one.network and one.network.latency
+            ]
+            if len(timed) == len(groups) > 2:
+                (_, *alone), latencies, params = zip(*timed)
+                found.append(OnePass(group, alone, _first_and_sum(latencies), _first_and_sum(params)))
         return found
 
     def _alone(self, together: Group, task: str) -> Group | None:

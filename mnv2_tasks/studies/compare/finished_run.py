@@ -148,7 +148,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     with _unreadable_as_data_error(path):
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read_outcomes(path: Path) -> dict[str, Outcomes]:

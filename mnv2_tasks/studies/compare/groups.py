@@ -43,7 +43,7 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     """
     kinds = task_kinds(config)
     names = {task: f"<{kind}>" for task, kind in kinds.items() if list(kinds.values()).count(kind) == 1}
-    content = OmegaConf.to_container(config, resolve=True)
+    content: Any = OmegaConf.to_container(config, resolve=True)
     for key in ("tasks", "loss_weights"):
         content[key] = {names.get(task, task): value for task, value in content.get(key, {}).items()}
     flat = dotted(content)

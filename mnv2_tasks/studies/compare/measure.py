@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from mnv2_tasks.build import build_fit, load_network
 from mnv2_tasks.contracts import Frames
@@ -30,10 +30,10 @@ class MeasuredNetwork:
 
 def rebuild_network(weights: Path) -> MeasuredNetwork:
     network, passport = load_network(str(weights))
-    fit = build_fit(OmegaConf.create(passport["config"]))
+    fit = build_fit(DictConfig(passport["config"]))
     cost = model_cost(network, fit.size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return MeasuredNetwork(network.to(device, memory_format=torch.channels_last), fit, cost)
+    return MeasuredNetwork(network.to(device).to(memory_format=torch.channels_last), fit, cost)
 
 
 def measure_latency(networks: Sequence[MeasuredNetwork], image: np.ndarray, repeats: int) -> None:

@@ -33,7 +33,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     if {"-h", "--help"} & set(arguments):
-        return print(as_called_here(__doc__))
+        return print(as_called_here(str(__doc__)))
     folders, options = _sorted(arguments)
 
     from mnv2_tasks.runs.run_folder import make_folder  # after the command line was found to be right
@@ -41,7 +41,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
 
     out = Path(options["out"]).expanduser() if "out" in options else make_folder(None, Path("runs/compare"))
     page = compare(folders, out, **{key: options[key] for key in ("title", "repeats", "images") if key in options})
-    print((out / "compare.md").read_text(encoding="utf-8"))
+    print((out / "compare.md").read_text(encoding="utf-8").replace("−", "-"))  # few consoles have it
     print(f"written: {page}, and compare.md and compare.json beside it")
 
 
@@ -54,7 +54,7 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:
             folders.append(Path(argument))
         elif sign and key in KEYS:
             options[key] = _value(key, value)
-        elif sign and "/" not in key:
+        elif sign and Path(key).name == key:
             raise ConfigError(f"{argument}: there is no key {key!r}; there are {', '.join(KEYS)}")
         else:
             raise ConfigError(f"{argument}: no such folder")

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def plot_pareto(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
     panels[0].set_ylabel(f"{metric} (fraction)")
     labels = []
     for axes, label in zip(panels, costs[0]):
-        known = [(cost[label], entry, name) for cost, entry, name in zip(costs, entries, names) if cost[label]]
+        known = [(value, entry, name) for cost, entry, name in zip(costs, entries, names) if (value := cost[label])]
         points = [(cost, entry.score) for cost, entry, _ in known]
         for cost, entry, _ in known:
             if entry.interval:
@@ -131,22 +132,25 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Seque
         axes: limits, scales and layout are final.
         points: in data coordinates.
     """
-    axes.figure.draw_without_rendering()
-    pixel, inside, to_axes = axes.figure.dpi / 100, axes.get_window_extent(), axes.transAxes.inverted()
+    figure: Any = axes.figure
+    figure.draw_without_rendering()
+    pixel, inside, to_axes = figure.dpi / 100, axes.get_window_extent(), axes.transAxes.inverted()
     places = [axes.transData.transform(point) for point in points]
-    taken = [Bbox.from_bounds(*place, 0, 0).padded(POINT * pixel) for place in places]
+    taken = [Bbox.from_bounds(x, y, 0, 0).padded(POINT * pixel) for x, y in places]
 
     def faults(candidate: tuple[int, Bbox]) -> int:
         box = candidate[1]
-        return box.count_overlaps(taken) + (not (inside.contains(*box.p0) and inside.contains(*box.p1)))
+        return box.count_overlaps(taken) + (not (inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)))
 
     for (x, y), name in zip(places, names):
         text = axes.text(0, 0, name, fontsize=8, transform=axes.transAxes, va="bottom", zorder=5)
-        size = text.get_window_extent().size
-        candidates = [(radius, _beside(x, y, *size, radius * pixel, angle)) for radius in RADII for angle in ANGLES]
+        width, height = text.get_window_extent().size
+        around = [(radius, angle) for radius in RADII for angle in ANGLES]
+        candidates = [(radius, _beside(x, y, width, height, radius * pixel, angle)) for radius, angle in around]
         radius, box = min(candidates, key=faults)  # the first of equals
         taken.append(box.padded(1.5 * pixel))
-        text.set_position(to_axes.transform(box.p0))
+        left, bottom = to_axes.transform(box.p0)
+        text.set_position((left, bottom))
         if radius > RADII[1]:
             ends = to_axes.transform([(x, y), np.clip((x, y), box.p0, box.p1)])
             axes.plot(*ends.T, transform=axes.transAxes, color="0.6", linewidth=0.6, zorder=1)
@@ -177,13 +181,13 @@ def _widen(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
     axes.margins(y=0.18)
 
 
-def _tidy(axes: Axes, grid: str) -> None:
+def _tidy(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
     axes.grid(alpha=0.25, axis=grid)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_size(9)
+        axis.label.set_fontsize(9)
 
 
 def _png(figure: Figure) -> bytes:

@@ -76,7 +76,8 @@ def colours_shown(samples: Sequence[Sample], kind: str, class_names: Sequence[st
     """[(class, its colour as CSS has it)] of the classes annotated on these images; a background has none."""
     if kind == "classification":
         return []
-    labels = {int(v) for s in samples for v in np.unique(s.mask if kind == "segmentation" else s.box_labels)}
+    annotated = [sample.mask if kind == "segmentation" else sample.box_labels for sample in samples]
+    labels = {int(v) for values in annotated if values is not None for v in np.unique(values)}
     first = 1 if kind == "segmentation" else 0
     colours = class_colours(len(class_names))
     return [
@@ -88,6 +89,7 @@ def colours_shown(samples: Sequence[Sample], kind: str, class_names: Sequence[st
 
 def _truth(sample: Sample, kind: str, class_names: Sequence[str]) -> Shown:
     if kind == "classification":
+        assert sample.label is not None
         return Shown(_reduced(fit(sample.image)[0]), [class_names[sample.label]])
     return Shown(_without_strip(KINDS[kind].draw_annotations(sample, class_names), sample), [])
 

@@ -110,7 +110,7 @@ def _subject(key: tuple[str, str], groups: Sequence[Group]) -> Subject:
     for other in every:
         if other.class_names != first.class_names:
             raise DataError(f"{first.run} and {other.run} know different classes of the same data")
-    image_ids = _common_images([one for one in every if one.outcomes is not None])
+    image_ids = _common_images(every)
     subject = Subject(first.kind, first.class_names, entries, None if image_ids is None else len(image_ids))
     _resample(subject)
     return subject
@@ -125,15 +125,16 @@ def _score_in(run: FinishedRun, key: tuple[str, str]) -> TaskScore | None:
 
 
 def _common_images(scored: Sequence[TaskScore]) -> np.ndarray | None:
-    """Ids of the images that all were validated on; None if there are no scores."""
-    for other in scored:
-        a, b = scored[0].outcomes.image_ids, other.outcomes.image_ids
+    """Ids of the images that all were validated on; None if none kept what its images came to."""
+    known = [(one, one.outcomes.image_ids) for one in scored if one.outcomes is not None]
+    for other, b in known:
+        first, a = known[0]
         if not np.array_equal(a, b):
             raise DataError(
-                f"{scored[0].run} and {other.run} were validated on different images: {len(a)} and {len(b)}, "
+                f"{first.run} and {other.run} were validated on different images: {len(a)} and {len(b)}, "
                 f"{len(np.intersect1d(a, b))} of them the same. Validate both alike: python tools/eval.py run=<run>"
             )
-    return scored[0].outcomes.image_ids if scored else None
+    return known[0][1] if known else None
 
 
 def _resample(subject: Subject) -> None:
@@ -141,8 +142,9 @@ def _resample(subject: Subject) -> None:
     if subject.num_images:
         draws = draw_images(subject.num_images)
         for entry in subject.entries:
-            if all(s.outcomes is not None for s in entry.task_scores):
-                entry.resampled = mean_of([resample(s.outcomes, draws) for s in entry.task_scores])
+            outcomes = [s.outcomes for s in entry.task_scores if s.outcomes is not None]
+            if len(outcomes) == len(entry.task_scores):
+                entry.resampled = mean_of([resample(of_run, draws) for of_run in outcomes])
                 entry.interval = percentile_interval(entry.resampled.scores)
     first = subject.reference
     for entry in subject.entries[1:]:

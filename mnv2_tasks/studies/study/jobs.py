@@ -1,4 +1,7 @@
-"""Runs of a study in processes of their own, side by side where there are devices."""
+"""Runs of a study in processes of their own, side by side where there are devices.
+
+No pool of the standard library: each run has a slot with its device, its own number of threads, and the study's lock.
+"""
 
 import os
 import signal
@@ -36,14 +39,13 @@ class Job:
     state: str = "left"
     seconds: float = 0.0  # of processes that have ended, earlier calls of the study included
     reason: str = ""  # of a failure
-    step: Step | None = None
+    step: Step = field(init=False, repr=False, compare=False)  # the last that was launched
     devices: str | None = None  # CUDA_VISIBLE_DEVICES of its slot
-    process: subprocess.Popen | None = field(default=None, repr=False)
-    began: float = 0.0
+    began: float | None = None  # of its process; None while there is none
     log_start: int = 0
 
     def elapsed(self) -> float:
-        return self.seconds + (time.monotonic() - self.began if self.process else 0.0)
+        return self.seconds + (0.0 if self.began is None else time.monotonic() - self.began)
 
 
 def make_jobs(runs: Sequence[PlannedRun], folder: Path) -> list[Job]:
@@ -82,28 +84,27 @@ def run_jobs(
         Stopped: on Ctrl-C or SIGTERM, once the processes have been stopped.
     """
     free = list(slots)
-    waiting = [job for job in jobs if job.state != "done"]
-    running: list[Job] = []
+    left = [job for job in jobs if job.state != "done"]
+    waiting = [(job, step) for job in left if (step := next_step(job.run, job.folder))]
+    running: list[tuple[Job, subprocess.Popen]] = []
 
-    def start(job: Job) -> None:
-        job.step = next_step(job.run, job.folder)
-        _launch(job, job.step, program, threads, lock)
-        running.append(job)
+    def start(job: Job, step: Step) -> None:
+        running.append((job, _launch(job, step, program, threads, lock)))
 
     undo = hear(stop)
     try:
         while waiting or running:
             while waiting and free:
-                job = waiting.pop(0)
+                job, step = waiting.pop(0)
                 job.devices = free.pop(0)
-                start(job)
+                start(job, step)
                 on_event(job)
             time.sleep(0.2)
-            for job in [job for job in running if job.process.poll() is not None]:
-                running.remove(job)
-                _conclude(job)
-                if job.state == "running" and next_step(job.run, job.folder):
-                    start(job)  # its evaluations
+            for job, process in [one for one in running if one[1].poll() is not None]:
+                running.remove((job, process))
+                _conclude(job, process.returncode)
+                if job.state == "running" and (step := next_step(job.run, job.folder)):
+                    start(job, step)  # its evaluations
                     continue
                 job.state = "done" if job.state == "running" else job.state
                 free.append(job.devices)
@@ -114,11 +115,11 @@ def run_jobs(
         undo()
 
 
-def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int | None) -> None:
+def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int | None) -> subprocess.Popen:
     prepare(step, job.run, job.folder)
     command = [*program, *step.command]
     environment = {name: value for name, value in os.environ.items() if name not in ONE_OF_SEVERAL}
-    environment["PYTHONUNBUFFERED"] = "1"
+    environment |= {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}  # of the log
     if step.kind == "train":
         environment["MNV2_RUN_FOLDER"] = str(job.folder)  # train.py's own name for the folder would not be stable
     if job.devices is not None:
@@ -129,7 +130,7 @@ def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, l
         log.write(f"\n$ {' '.join(command)}\n".encode())
         log.flush()
         job.log_start = log.tell()
-        job.process = subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -138,15 +139,14 @@ def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, l
             start_new_session=True,  # Ctrl-C reaches the study alone, which then stops its runs
             pass_fds=() if lock is None else [lock],
         )
-    job.state, job.began = "running", time.monotonic()
-    write_record(job.folder, pid=job.process.pid)
+    job.state, job.step, job.began = "running", step, time.monotonic()
+    write_record(job.folder, pid=process.pid)
+    return process
 
 
-def _conclude(job: Job) -> None:
+def _conclude(job: Job, code: int) -> None:
     """Note how the step of a job ended."""
-    code = job.process.returncode
-    job.seconds = job.elapsed()
-    job.process = None
+    job.seconds, job.began = job.elapsed(), None
     if code != 0:
         ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         job.state, job.reason = "failed", f"{job.step.kind}: {ended}\n{_tail(job)}".strip()
@@ -165,21 +165,21 @@ def _tail(job: Job) -> str:
     return "\n".join(lines[errors[-1] :][:TAIL] if errors else lines[-TAIL:])
 
 
-def _stop(running: Sequence[Job]) -> None:
+def _stop(running: Sequence[tuple[Job, subprocess.Popen]]) -> None:
     """SIGTERM, on which train.py saves a checkpoint; SIGKILL for those that do not end, or on a second Ctrl-C."""
-    for job in running:
-        job.process.terminate()
+    for _, process in running:
+        process.terminate()
     try:
         deadline = time.monotonic() + PATIENCE
-        for job in running:
-            job.process.wait(max(0.0, deadline - time.monotonic()))
+        for _, process in running:
+            process.wait(max(0.0, deadline - time.monotonic()))
     except (subprocess.TimeoutExpired, Stopped):
-        for job in running:
-            job.process.kill()
-            job.process.wait()
-    for job in running:
+        for _, process in running:
+            process.kill()
+            process.wait()
+    for job, _ in running:
         write_record(job.folder, seconds=round(job.elapsed(), 1), pid=None)
-        job.state, job.process = "left", None
+        job.state, job.began = "left", None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnv2_tasks.config.stored import dotted
+from mnv2_tasks.config.stored import dotted, load_config
 from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.whole_files import write_json
@@ -46,13 +46,13 @@ def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
     """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside."""
     folder.mkdir(parents=True, exist_ok=True)
     if step.kind == "train" and (folder / "checkpoints").is_dir():
-        (folder / "checkpoints").rename(next_folder(folder, "failed_checkpoints"))
+        _moved(folder / "checkpoints", folder, "failed_checkpoints")
     write_record(folder, overrides=list(run.overrides), last=step.kind)
 
 
 def epochs_done(folder: Path) -> int:
     try:
-        with (folder / "metrics.csv").open(newline="") as file:
+        with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             return max((int(row["epoch"]) + 1 for row in csv.DictReader(file)), default=0)
     except (OSError, KeyError, TypeError, ValueError):  # not there yet, or just being written
         return 0
@@ -60,7 +60,7 @@ def epochs_done(folder: Path) -> int:
 
 def read_record(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / RECORD).read_text())
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
@@ -77,7 +77,7 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     path = folder / "config.yaml"
     if not path.is_file():
         return []  # nothing that could be reused
-    old, new = _flat(OmegaConf.load(path)), _flat(run.config)
+    old, new = _flat(load_config(path)), _flat(run.config)
     changed = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
     before = read_record(folder).get("overrides")
     if before is not None and not changed:
@@ -89,10 +89,16 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
 
 
 def _flat(config: DictConfig) -> dict[str, Any]:
-    return {key: value for key, value in dotted(OmegaConf.to_container(config)).items() if key not in HARMLESS}
+    content: Any = OmegaConf.to_container(config)
+    return {key: value for key, value in dotted(content).items() if key not in HARMLESS}
 
 
 def set_aside(folder: Path) -> Path:
     """Move a run that is to be trained anew out of the way."""
-    target = next_folder(folder.parent / "superseded", folder.name)
+    return _moved(folder, folder.parent / "superseded", folder.name)
+
+
+def _moved(folder: Path, parent: Path, stem: str) -> Path:
+    target = next_folder(parent, stem)
+    target.rmdir()  # Windows moves nothing onto a folder, not even an empty one
     return folder.rename(target)

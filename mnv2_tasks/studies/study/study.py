@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -45,7 +46,8 @@ def run_study(
         Stopped: the runs have been stopped and can be gone on with.
     """
     console = console or Console(highlight=False, soft_wrap=True)
-    study = study_from(OmegaConf.to_container(config.study), narrowed=narrowed, ablations=config.ablations)
+    content: Any = OmegaConf.to_container(config.study)
+    study = study_from(content, narrowed=narrowed, ablations=config.ablations)
     runs = plan_runs(study, passed)
     data = "+".join(sorted({run.config.choices.data for run in runs}))
     name = config.choices.study

@@ -77,4 +77,4 @@ def _comparison(title: str, jobs: Sequence[Job], out: Path, console: Console) ->
         console.print(f"{title}: not compared: {error}", markup=False)
         return f"Not compared: {error}"
     console.print(f"comparison: {page}", markup=False)
-    return f"[Comparison of {len(folders)} runs]({page.relative_to(out.parent)})"
+    return f"[Comparison of {len(folders)} runs]({page.relative_to(out.parent).as_posix()})"

@@ -117,7 +117,7 @@ SECTIONS = {
 
 def score_of(folder: Path, task: str, kind: str) -> float:
     """A finished run's score, or NaN if its metrics.json lacks it; the keys of several tasks have their names."""
-    metrics, key = json.loads((folder / "metrics.json").read_text()), KINDS[kind].SCORE
+    metrics, key = json.loads((folder / "metrics.json").read_text(encoding="utf-8")), KINDS[kind].SCORE
     value = metrics.get(key, metrics.get(f"{task}/{key}"))
     return math.nan if value is None else float(value)
 
