@@ -67,9 +67,9 @@ def score_network(
         num_nodes=settings.nodes,
         precision=cast(Any, precision),  # Lightning's type of it is private
     )
+    if getattr(fabric.strategy, "num_processes", 1) * settings.nodes > 1:
+        end_together()  # sooner than they are connected, for which they wait
     fabric.launch()
-    if fabric.world_size > 1:
-        end_together()
     network = cast(Network, fabric.strategy.precision.convert_module(network))
     network.to(fabric.device).to(memory_format=torch.channels_last).eval()
 

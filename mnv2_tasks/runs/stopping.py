@@ -144,12 +144,13 @@ def end_together() -> None:
 
 def _see_to_the_end(signals: int) -> None:
     first = os.getppid() if started_by_the_first() else None
+    patience = PATIENCE + 2 if first else PATIENCE  # Lightning kills the first where another has ended before it
     number, deadline = 0, float("inf")
     while time.monotonic() < deadline:
         if select.select([signals], [], [], 0.5)[0]:
             heard = os.read(signals, 1)[0]
             if heard in NAMES and not number:
-                number, deadline = heard, time.monotonic() + PATIENCE
+                number, deadline = heard, time.monotonic() + patience
                 say(f"process {os.getpid()} was asked to stop by {NAMES[heard]}; the others of this job stop with it")
                 if first:
                     with suppress(OSError):
@@ -157,11 +158,11 @@ def _see_to_the_end(signals: int) -> None:
         if first and os.getppid() != first and not number:
             number, deadline = signal.SIGTERM, time.monotonic() + PATIENCE / 4
             say(f"process {os.getpid()} stops: {first}, which started it, has ended")
-    say(f"process {os.getpid()} stops where it is, before what it does is done; the last checkpoint stands")
+    say(f"process {os.getpid()} stops where it is, before what it does is done; what was saved stands")
     os._exit(128 + number)
 
 
 def _wait_for_the_first() -> None:
-    first, deadline = os.getppid(), time.monotonic() + PATIENCE
+    first, deadline = os.getppid(), time.monotonic() + PATIENCE + 2
     while os.getppid() == first and time.monotonic() < deadline:
         time.sleep(0.1)

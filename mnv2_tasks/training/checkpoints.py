@@ -15,7 +15,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.stopping import Stopped, end_together, hear, say
+from mnv2_tasks.runs.stopping import Stopped, hear, say
 from mnv2_tasks.whole_files import written_whole
 
 log = logging.getLogger(__name__)
@@ -109,8 +109,6 @@ class Checkpoints(Checkpoint):
         self.saved_at = time.monotonic()
         self.saved_step = self.last_step = trainer.global_step
         self.alone = trainer.world_size == 1
-        if not self.alone:
-            end_together()
         self._stop_listening = hear(self._ask_to_stop)  # here, and no sooner: Lightning has set handlers of its own
 
     def _ask_to_stop(self, number: int) -> None:

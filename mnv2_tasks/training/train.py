@@ -49,6 +49,7 @@ from mnv2_tasks.runs.run_folder import (
     write_config,
 )
 from mnv2_tasks.runs.run_results import written
+from mnv2_tasks.runs.stopping import end_together
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
@@ -178,6 +179,8 @@ def assemble(prepared: Prepared, run: Path) -> L.Trainer:
 def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
     """Train; what ends it early leaves a run that can be gone on with."""
     L.seed_everything(prepared.config.seed, verbose=False)
+    if trainer.num_devices * trainer.num_nodes > 1:
+        end_together()  # sooner than they are connected, for which they wait
     began = time.perf_counter()
     try:
         trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
