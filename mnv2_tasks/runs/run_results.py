@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors.torch import load_file
 
 from mnv2_tasks.metrics.outcomes import load_outcomes
-from mnv2_tasks.weights.weight_files import load_weights
+from mnv2_tasks.weights.digest import check_digest
+
+
+def _check_weights(path: Path) -> None:
+    check_digest(path, load_file(path))
 
 
 def _check_picture(path: Path) -> None:
@@ -21,7 +26,7 @@ def _check_json(path: Path) -> None:
 
 
 RESULTS: dict[str, Callable[[Path], Any]] = {  # and how each is read, which fails where it is damaged
-    "weights.safetensors": load_weights,
+    "weights.safetensors": _check_weights,
     "per_image.npz": load_outcomes,
     "plots/curves.png": _check_picture,
     "samples/validation.png": _check_picture,
