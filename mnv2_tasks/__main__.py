@@ -1,5 +1,6 @@
 """The command mnv2, and python -m mnv2_tasks: the tools by their verbs, each imported when it is called."""
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -7,7 +8,9 @@ from pkgutil import resolve_name
 
 from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.runs.stopping import ends_when_asked
 from mnv2_tasks.shipped import as_called_here, broken_installation
+from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import visible_lines
 
 VERBS = {
@@ -43,31 +46,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: a verb and its arguments; None takes what Python was called with.
     """
+    _occupy_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a notebook has others
             stream.reconfigure(errors="replace")  # names of files and classes may have signs that the console lacks
     verb, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        if verb in ("-h", "--help"):
-            print(_usage())
-        elif verb in ("version", "--version"):
-            print(__version__)
-        elif verb in WITH_CONFIG:
-            from mnv2_tasks.config.compose import launch
-
-            launch(verb, lambda config: resolve_name(WITH_CONFIG[verb])(config), arguments)
-        elif verb in WITH_ARGUMENTS:
-            resolve_name(WITH_ARGUMENTS[verb])(arguments)
-        else:
-            from mnv2_tasks.config.words import nearest
-
-            sys.exit(f"\nerror: {verb}: unknown verb. {nearest(verb, VERBS)}")
+        if sys.stdout is None:
+            raise ConfigError("standard output is closed; to go without it, say > /dev/null")
+        with ends_when_asked():
+            _call(verb, arguments)
     except (ConfigError, DataError, OSError, ModuleNotFoundError) as error:
         if {"debug=true", "debug=True"} & set(arguments):
             raise
         if isinstance(error, ModuleNotFoundError):  # of a package that is not optional
             error = broken_installation(str(error))
+        if isinstance(error, OSError):
+            error = explained(error)
         sys.exit(as_called_here(f"\nerror: {visible_lines(str(error))}\n(debug=true shows where in the code)"))
+
+
+def _occupy_closed_streams() -> None:
+    """The next file that is opened would get the number of a closed stream, and what libraries print into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _call(verb: str, arguments: Sequence[str]) -> None:
+    if verb in ("-h", "--help"):
+        print(_usage())
+    elif verb in ("version", "--version"):
+        print(__version__)
+    elif verb in WITH_CONFIG:
+        from mnv2_tasks.config.compose import launch
+
+        launch(verb, lambda config: resolve_name(WITH_CONFIG[verb])(config), arguments)
+    elif verb in WITH_ARGUMENTS:
+        resolve_name(WITH_ARGUMENTS[verb])(arguments)
+    else:
+        from mnv2_tasks.config.words import nearest
+
+        sys.exit(f"\nerror: {verb}: unknown verb. {nearest(verb, VERBS)}")
 
 
 def _usage() -> str:

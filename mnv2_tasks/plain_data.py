@@ -25,9 +25,6 @@ MOST_BYTES = 4 << 20  # annotations have a reader of their own, data/reading/coc
 MOST_YAML_BYTES = 1 << 20  # it takes ten times as long
 DEEPEST = 64  # lists and mappings within each other
 LONGEST_NUMBER = 400  # characters; the largest float has 309 digits
-# libyaml's are twenty times as fast, and may be missing
-BaseLoader: type[yaml.BaseLoader] = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:

@@ -15,7 +15,7 @@ from mnv2_tasks.bench.machine import machine
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.run_folder import make_folder
-from mnv2_tasks.whole_files import write_json
+from mnv2_tasks.whole_files import write_json, write_text
 from mnv2_tasks.wording import nearest
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def bench(config: DictConfig) -> list[Table]:
     for table in tables:
         table.show(console)
     text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])
-    (out / f"{config.what}.md").write_text(text, encoding="utf-8")
+    write_text(out / f"{config.what}.md", text)
     write_json(out / f"{config.what}.json", {"machine": machine(), "tables": [table.to_json() for table in tables]})
     log.info("written to %s: %s", out, ", ".join(sorted(file.name for file in out.iterdir())))
     return tables

@@ -29,6 +29,7 @@ from mnv2_tasks.config.words import (
 )
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.shipped import as_called_here
+from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import log_to_screen, nearest, visible_lines
 
 
@@ -228,4 +229,4 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, ConfigError | DataError):
             return str(cause)
         cause = cause.__cause__
-    return f"{error}"
+    return f"{explained(error) if isinstance(error, OSError) else error}"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.shards import FORMAT, INDEX, PLACES, to_arrays
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.whole_files import made_whole, write_text, written_whole
 
 SHARD = 1 << 27  # bytes: about a thousand pictures of ImageNet
 
@@ -39,25 +39,22 @@ def pack(
     """
     if find_spec("webdataset") is None:
         raise ConfigError('packing needs webdataset: pip install -e ".[streaming]"')
-    if out.exists():
+    if os.path.lexists(out):
         raise ConfigError(f"out={out}: is there already; shards are written into a new folder")
     source.prepare(splits)
     needed = sum(size_of(file) for split in splits for file in _files(source.verified(split)[0]))
     require_space(out, needed + needed // 50, "packing")
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a packing that was stopped
-    part.mkdir(parents=True)
-    written = {split: _pack_split(source, split, part, shard_bytes) for split in splits}
-    index = {
-        "format": FORMAT,
-        "kind": source.kind,
-        "class_names": source.class_names,
-        "category_ids": source.category_ids,
-        "found": source.found,
-        "splits": written,
-    }
-    (part / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    part.rename(out)
+    with made_whole(out) as folder:
+        written = {split: _pack_split(source, split, folder, shard_bytes) for split in splits}
+        index = {
+            "format": FORMAT,
+            "kind": source.kind,
+            "class_names": source.class_names,
+            "category_ids": source.category_ids,
+            "found": source.found,
+            "splits": written,
+        }
+        write_text(folder / INDEX, json.dumps(index, indent=1))
     return written
 
 
@@ -92,7 +89,8 @@ def _pack_split(source: FileSource, split: str, folder: Path, shard_bytes: int) 
         for index in track(order.tolist(), f"packing {split}", disable=not os.isatty(1)):
             writer.write({"__key__": f"{index:09d}", **_members(records, index, source.kind)})
     arrays: dict[str, Any] = {**to_arrays(records), **places, "verified_sizes": sizes}
-    np.savez(folder / f"{split}.npz", **arrays)
+    with written_whole(folder / f"{split}.npz") as file:
+        np.savez(file, **arrays)
     return sizes_of_shards
 
 

@@ -20,6 +20,7 @@ from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.samplers import spread_evenly
+from mnv2_tasks.whole_files import written_whole
 from mnv2_tasks.wording import shortened
 
 COLUMNS = 4
@@ -118,4 +119,5 @@ def plot_classes(splits: Sequence[Split], class_names: list[str], what: str, pat
     axes.grid(alpha=0.3, axis="x" if named else "y", which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right" if named else "upper right", frameon=True)
-    figure.savefig(path)
+    with written_whole(path) as file:
+        figure.savefig(file, format="png")

@@ -17,6 +17,7 @@ from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Examination, Split, mask_of
 from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.whole_files import made_whole, write_text
 
 FORBIDDEN = r'^\.|[<>:"/\\|?*]|\.$'  # in a file's name, on Windows; and what hides a folder, or leads out of it
 INSIDE = 0.5  # share of a box that must lie in the image for the rest to be cut off; else the box is dropped
@@ -33,13 +34,14 @@ def write_repaired(found: Examination, folder: Path) -> list[str]:
     """
     write = {"detection": _write_coco, "segmentation": _write_masks, "classification": _write_folders}
     lines = []
-    for split in found.splits:
-        records, sizes = _cured(split, len(found.source.class_names), found.source.kind)
-        if not len(records):
-            raise DataError(f"{split.name}: no image is without problems, so there is nothing to copy")
-        write[found.source.kind](found.source, split.name, records, sizes, folder)
-        lost, boxes = len(split.records) - len(records), len(split.records.boxes) - len(records.boxes)
-        lines.append(f"{split.name}: {len(records):,} images copied, {lost:,} images and {boxes:,} boxes left out")
+    with made_whole(folder) as copy:
+        for split in found.splits:
+            records, sizes = _cured(split, len(found.source.class_names), found.source.kind)
+            if not len(records):
+                raise DataError(f"{split.name}: no image is without problems, so there is nothing to copy")
+            write[found.source.kind](found.source, split.name, records, sizes, copy)
+            lost, boxes = len(split.records) - len(records), len(split.records.boxes) - len(records.boxes)
+            lines.append(f"{split.name}: {len(records):,} images copied, {lost:,} images and {boxes:,} boxes left out")
     return lines
 
 
@@ -95,13 +97,12 @@ def _write_coco(source: FileSource, split: str, records: Records, sizes: np.ndar
     categories = [{"id": i, "name": name} for i, name in zip(source.category_ids, source.class_names)]
     path = folder / "annotations" / f"{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_text(path, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
 def _write_masks(source: FileSource, split: str, records: Records, sizes: np.ndarray, folder: Path) -> None:
     (folder / "masks" / split).mkdir(parents=True)
-    (folder / "classes.txt").write_text("\n".join(source.class_names) + "\n", encoding="utf-8")
+    write_text(folder / "classes.txt", "\n".join(source.class_names) + "\n")
     for index, name in enumerate(_names(records)):
         _link(records.files[index], folder / "images" / split / name)
         mask = (folder / "masks" / split / name).with_suffix(".png")

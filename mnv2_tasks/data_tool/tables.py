@@ -1,6 +1,7 @@
 """What the doctor found: tables on the screen, bad_files.txt and classes.csv."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data_tool.anchor_recall import MATCHED
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.whole_files import write_text
 from mnv2_tasks.wording import counted, first_few, visible, visible_lines
 
 LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS, as in report.py
@@ -57,19 +59,20 @@ def write_bad_files(found: Examination, path: Path) -> None:
             lines.append(f"# {split.name}: {len(problems):,} {title}")
             lines += ["\t".join(_flat(part) for part in (p.file, p.what, p.remedy)) for p in problems]
     lines += [f"# {split}: not read: {_flat(reason)}" for split, reason in found.unread.items()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def write_classes(found: Examination, path: Path) -> None:
     """A row for each class: its label, its name, and of each split how often it occurs and in how many images."""
     what = KINDS[found.source.kind].COUNTED
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        columns = [f"{split.name}_{column}" for split in found.splits for column in (what, "images_with_it")]
-        writer.writerow(["label", "class", *columns])
-        for label, name in enumerate(found.source.class_names):
-            numbers = [int(n[label]) for split in found.splits for n in (split.counts.amount, split.counts.images)]
-            writer.writerow([label, _inert(name), *numbers])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    columns = [f"{split.name}_{column}" for split in found.splits for column in (what, "images_with_it")]
+    writer.writerow(["label", "class", *columns])
+    for label, name in enumerate(found.source.class_names):
+        numbers = [int(n[label]) for split in found.splits for n in (split.counts.amount, split.counts.images)]
+        writer.writerow([label, _inert(name), *numbers])
+    write_text(path, text.getvalue())
 
 
 def _inert(cell: str) -> str:

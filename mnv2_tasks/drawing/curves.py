@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mnv2_tasks.drawing.canvas import AS_WRITTEN
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.whole_files import written_whole
 
 # of the many numbers of a validation, those that are plotted; all are fractions
 SCORES = ("top1", "top5", "AP", "AP50", "AP75", "mIoU", "pixel_accuracy")
@@ -52,7 +53,8 @@ def plot_curves(metrics_csv: Path, out: Path) -> None:
     below.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    with written_whole(out) as file:
+        figure.savefig(file, format="png")
 
 
 def _draw(axes: Axes, epochs: list[int], curves: dict[str, list[float]], label: str) -> None:

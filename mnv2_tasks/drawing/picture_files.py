@@ -7,17 +7,21 @@ import numpy as np
 from PIL import Image
 
 from mnv2_tasks.drawing.canvas import class_colours
+from mnv2_tasks.whole_files import written_whole
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """JPEG or PNG, by the suffix; colours of letters and lines are kept sharp."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    path.write_bytes(cv2.imencode(path.suffix, bgr, options if path.suffix == ".jpg" else [])[1].tobytes())
+    encoded = cv2.imencode(path.suffix, bgr, options if path.suffix == ".jpg" else [])[1]
+    with written_whole(path, durable=False) as file:
+        file.write(encoded.tobytes())
 
 
 def write_mask(path: Path, class_map: np.ndarray) -> None:
     """PNG whose pixels are class indices, with a palette for looking at, as in PASCAL VOC. Read it with Pillow."""
     image = Image.fromarray(class_map)
     image.putpalette([0, 0, 0, *(part for colour in class_colours(255) for part in colour)])
-    image.save(path)
+    with written_whole(path, durable=False) as file:
+        image.save(file, "PNG")

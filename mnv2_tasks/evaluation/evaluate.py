@@ -18,6 +18,7 @@ from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import ONE_VIEW, Views
+from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.passport import head_settings
@@ -58,11 +59,12 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if writes:
         out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "metrics.json", metrics)
-        save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
-        for name, task in network.tasks.items():
-            if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
-                write_json(out / f"{name}_results.json", for_server)
+        with written_alone(out):
+            save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
+            for name, task in network.tasks.items():
+                if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
+                    write_json(out / f"{name}_results.json", for_server)
+            write_json(out / "metrics.json", metrics)  # last: it says that the others are there
         summary.print_metrics(network, metrics)
         for line in summary.conditions(config, path, weights, sources, precision):
             log.info("%s", line)

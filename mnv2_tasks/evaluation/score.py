@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader
 
 from mnv2_tasks.contracts import Frames, Metric
 from mnv2_tasks.network.network import Network, Views
+from mnv2_tasks.runs.processes import meet_on_loopback
 from mnv2_tasks.runs.quiet import quiet_lightning
+from mnv2_tasks.runs.stopping import end_together
 
 Predict = Callable[[str, Tensor, Frames], Any]  # (task, images, frames) -> the task's `results`
 
@@ -58,12 +60,15 @@ def score_network(
         the scores, the same in every process; and whether this process is the one that writes.
     """
     quiet_lightning()
+    meet_on_loopback(settings)
     fabric = L.Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.nodes,
         precision=cast(Any, precision),  # Lightning's type of it is private
     )
+    if getattr(fabric.strategy, "num_processes", 1) * settings.nodes > 1:
+        end_together()  # sooner than they are connected, for which they wait
     fabric.launch()
     network = cast(Network, fabric.strategy.precision.convert_module(network))
     network.to(fabric.device).to(memory_format=torch.channels_last).eval()

@@ -29,6 +29,7 @@ from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import find_weights
+from mnv2_tasks.whole_files import made_together, remove_parts, write_text
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,8 @@ def export(config: DictConfig) -> Path:
     metadata = _metadata(config, network, passport)
 
     out = _place(config)
-    part = out.with_name(f"unproven-{out.name}")
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    try:
+    with made_together(out) as part:
         loaders = _loaders(config, sources) if sources else {}
         ours: dict[str, Any] = {}
         if config.precision == "int8" and config.format in JUDGED:
@@ -73,14 +73,9 @@ def export(config: DictConfig) -> Path:
             wrong += _show_scores(console, network, exported, loaders)
         if wrong:
             raise ConfigError(f"{out}: not written, its results are not PyTorch's: {'; '.join(wrong)}")
-        for file in _files(part):
-            file.replace(out.with_suffix(file.suffix))
         if report is not None:
             report.table().show(console)
-            _report_of(out).write_text(report.table().to_markdown(), encoding="utf-8")
-    finally:
-        for file in _files(part):
-            file.unlink(missing_ok=True)
+            write_text(_report_of(part), report.table().to_markdown())
     size = sum(file.stat().st_size for file in _files(out))
     trust = " trust=true" if FORMATS[config.format].runs_code else ""
     use = as_called_here(f"python tools/predict.py weights={out} source=<images>{trust}")
@@ -102,6 +97,7 @@ def _checked(config: DictConfig) -> Path:
         suffix, out = FORMATS[config.format].suffix, Path(config.out).expanduser()
         if out.suffix != suffix:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
+        remove_parts(out.parent)  # of an export that was killed
         for file in [*_files(out), *([_report_of(out)] if config.precision == "int8" else [])]:
             if file.exists():
                 raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
@@ -112,9 +108,7 @@ def _checked(config: DictConfig) -> Path:
 def _place(config: DictConfig) -> Path:
     if config.out is None:
         return make_folder(None, Path("runs/export")) / f"model{FORMATS[config.format].suffix}"
-    out = Path(config.out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return out
+    return Path(config.out).expanduser()
 
 
 def _files(path: Path) -> list[Path]:

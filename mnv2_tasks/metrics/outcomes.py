@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
+from mnv2_tasks.whole_files import written_whole
+
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads the precision
 THRESHOLDS = 10  # IoU of 0.5, 0.55 .. 0.95
 
@@ -118,7 +120,7 @@ KINDS = (Hits, Pixels, Matches)
 def save_outcomes(path: Path, outcomes: Mapping[str, Outcomes]) -> None:
     """Write {task name: outcomes of its validation split} as one compressed .npz."""
     arrays = {f"{task}/{f.name}": getattr(of, f.name) for task, of in outcomes.items() for f in fields(of)}
-    with path.open("wb") as file:  # numpy would add a suffix to another name
+    with written_whole(path) as file:
         np.savez_compressed(file, **arrays)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from mnv2_tasks.contracts import Task
 from mnv2_tasks.drawing.canvas import DARK, LIGHT, Canvas, fit, pad, text_size
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.whole_files import write_text
 
 
 def draw_results(
@@ -42,4 +43,4 @@ def _titled(panel: np.ndarray, title: str, size: int) -> np.ndarray:
 def write_entries(folder: Path, entries: list[dict[str, Any]]) -> None:
     text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
     # a file's name may be bytes that are no text: these become escapes, which JSON reads as it reads others
-    (folder / "results.json").write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_text(folder / "results.json", text.encode(errors="backslashreplace").decode())

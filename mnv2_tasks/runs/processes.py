@@ -6,23 +6,55 @@ share the file system. Processes that Lightning starts on one machine inherit th
 
 import itertools
 import os
+import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-
-import torch.distributed as dist
+from typing import Any
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.whole_files import written_whole
 
 PATIENCE = 600.0  # seconds; all processes come here after the same preparation
+LOOPBACK = "127.0.0.1"
+_store: Any = None  # lives as long as this process
 _number = itertools.count()  # all processes of a job come to the same decisions in the same order
 
 
 def started_from_outside() -> bool:
     """Whether torchrun, or SLURM with several tasks, has started this process beside others."""
     return _by_torchrun() or _by_slurm()
+
+
+def started_by_the_first() -> bool:
+    """Whether Lightning, in the first process of a job on one machine, has started this one."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 and not started_from_outside()
+
+
+def meet_on_loopback(settings: Any) -> None:
+    """Before Lightning starts the other processes of one machine: they meet where no other machine can reach them.
+
+    torch's own store listens on all addresses. One that is there already, it uses as if torchrun had made it. Gloo,
+    which joins the processes on CPUs, listens there too; of NCCL that is not said.
+
+    Args:
+        settings: of config.trainer.
+    """
+    global _store
+    if settings.nodes > 1 or str(settings.devices) == "1" or started_from_outside() or "MASTER_PORT" in os.environ:
+        return
+    import torch.distributed as dist
+
+    listener = socket.create_server((LOOPBACK, 0))
+    port = listener.getsockname()[1]
+    _store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+    os.environ |= {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port)}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    if "lo" in [name for _, name in socket.if_nameindex()]:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
 def decide(what: Callable[[], str], shared: Path, patience: float = PATIENCE) -> str:
@@ -53,6 +85,8 @@ def _by_slurm() -> bool:
 
 
 def _through_store(what: Callable[[], str], key: str, patience: float) -> str:
+    import torch.distributed as dist  # seconds, which --help can do without
+
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     wait = timedelta(seconds=patience)
     store = dist.TCPStore(address, port, is_master=False, timeout=wait)  # pyright: ignore[reportPrivateImportUsage]

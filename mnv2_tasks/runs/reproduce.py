@@ -1,15 +1,14 @@
 """Going on with a run, and repeating one: where it stands, what must be as it was, and what is said where it is not."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs.run_results import RESULTS, faults
 from mnv2_tasks.stored.run_files import read_description
 from mnv2_tasks.weights.weight_files import Imported, read_passport
 
@@ -51,8 +50,13 @@ def resume_point(config: DictConfig) -> ResumePoint:
         raise ConfigError(f"resume={run}: {path.relative_to(run)} does not say how far it has come") from None
     if done[0] > config.epochs or (done[0] == config.epochs and done[1]):
         raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
-    if done[0] == config.epochs == described(run).get("result", {}).get("epochs"):  # else it is still to be evaluated
-        raise ConfigError(f"resume={run}: its {done[0]} epochs are done; say epochs=<more> to train on")
+    result = described(run).get("result", {})
+    if done[0] == config.epochs == result.get("epochs"):  # else it is still to be evaluated
+        lacking = faults(run, result.get("files", RESULTS))
+        if not lacking:
+            raise ConfigError(f"resume={run}: its {done[0]} epochs are done; say epochs=<more> to train on")
+        for name, what in lacking.items():
+            log.warning("%s: %s; the results are made anew", run / name, what)
     return ResumePoint(path, done, started_from)
 
 
@@ -166,14 +170,5 @@ def run_json(config: DictConfig, description: dict[str, Any], epoch: int) -> dic
     before = described(Path(config.resume))
     found = tell_differences(Path(config.resume), description | {"initial_weights": before.get("initial_weights")})
     part = {"epoch": epoch, "epochs_before": before["config"]["epochs"], "epochs": config.epochs, "differences": found}
+    before.pop("result", None)  # until it is there again
     return before | {"config": description["config"], "resumed": [*before.get("resumed", []), part]}
-
-
-def digest_of(state: dict[str, Tensor]) -> str:
-    """sha256 of the names, types, shapes and bytes of tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs import processes as ranks
+from mnv2_tasks.runs.stopping import say
 from mnv2_tasks.shipped import CHECKOUT
 from mnv2_tasks.whole_files import written_whole
 from mnv2_tasks.wording import VisibleFormatter
@@ -168,8 +169,16 @@ def _git_commit() -> str | None:
         return None
 
 
+class _LogFile(logging.FileHandler):
+    """A run goes on without it where the disk is full: its checkpoints will tell."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        logging.getLogger("mnv2_tasks").removeHandler(self)
+        say(f"{self.baseFilename}: the log ends here, it cannot be written ({sys.exc_info()[1]})")
+
+
 def start_log(path: Path) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(VisibleFormatter("%(asctime)s %(message)s"))
     root = logging.getLogger("mnv2_tasks")
     root.setLevel(logging.INFO)

@@ -1,5 +1,6 @@
 """OpenVINO's IR: an .xml and, beside it, a .bin with the weights; converted from ONNX."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ def convert(source: Path, metadata: dict[str, str], path: Path, precision: str) 
     for key, value in metadata.items():
         model.set_rt_info(value, ["mnv2_tasks", key])
     model.set_rt_info({"bf16": "bf16"}.get(precision, "f32"), ["mnv2_tasks", "computed_in"])
-    openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+    try:
+        openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+    except RuntimeError as error:  # of its stream, which does not say what ails the disk
+        raise OSError(errno.ENOSPC, f"OpenVINO: {error}", str(path)) from None
 
 
 class Session:

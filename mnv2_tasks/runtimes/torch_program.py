@@ -3,6 +3,7 @@
 `torch.compile(torch.export.load(path).module())` makes it faster where there is a compiler.
 """
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def write(graph: Any, example: Tensor, metadata: dict[str, str], path: Path, pre
             inner.tasks.bfloat16()
             inner.backbone = InHalf(inner.backbone)
         program = torch.export.export(graph, (example,), dynamic_shapes=(graph.dynamic_shape,), strict=False)
-    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+    content = io.BytesIO()  # torch's own writer of files aborts the process where the disk is full
+    torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
+    path.write_bytes(content.getbuffer())
 
 
 class InHalf(nn.Module):

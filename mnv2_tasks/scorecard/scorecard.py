@@ -13,6 +13,7 @@ from mnv2_tasks.scorecard.table_4 import figure_5, slim_readme, table_4
 from mnv2_tasks.scorecard.table_7 import table_7
 from mnv2_tasks.scorecard.tables_5_6 import mobilenet_v3_paper, table_5, table_6
 from mnv2_tasks.scorecard.writing import VERDICTS, format_ours, tally, to_json, to_markdown
+from mnv2_tasks.whole_files import write_text
 
 COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
@@ -23,8 +24,8 @@ def scorecard(config: DictConfig) -> None:
     for title, group in groupby(card, key=lambda row: row.table):
         _print_table(title, list(group), console)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "scorecard.json").write_text(to_json(card), encoding="utf-8")
-    (out / "scorecard.md").write_text(to_markdown(card), encoding="utf-8")
+    write_text(out / "scorecard.json", to_json(card))
+    write_text(out / "scorecard.md", to_markdown(card))
     console.print(f"{tally(card)} Written to {out}/scorecard.md and scorecard.json", highlight=False)
 
 

@@ -3,9 +3,8 @@
 import logging
 import math
 import random
-import signal
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs.stopping import Stopped, hear, say
 from mnv2_tasks.whole_files import written_whole
 
 log = logging.getLogger(__name__)
@@ -79,7 +78,8 @@ class Checkpoints(Checkpoint):
 
     Only ever between two steps. What stops a run within one (a loss that is not finite, a full memory) leaves the
     checkpoint before it: batch norm has seen the batch already. So does what stops it during validation, when the
-    averaged weights are in the module. Ctrl-C waits for the step to end.
+    averaged weights are in the module. Ctrl-C, SIGTERM and closed output wait for the step to end, of several processes
+    for the same step in all.
 
     Args:
         minutes: from one `last.ckpt` to the next within an epoch; 0 saves after epochs alone.
@@ -95,7 +95,9 @@ class Checkpoints(Checkpoint):
         self.best_score: float | None = None
         self.resumable = False  # whether a step has been completed, and the epoch goes on
         self.saved_step = self.last_step = 0
-        self.validated = self.asked_to_stop = False
+        self.validated = False
+        self.asked_to_stop = 0  # by the signal of this number
+        self._stop_listening: Callable[[], None] = lambda: None
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score}
@@ -106,16 +108,16 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
         self.saved_step = self.last_step = trainer.global_step
-        # processes would stop at different steps, and wait for each other forever
-        self.listens = trainer.world_size == 1 and threading.current_thread() is threading.main_thread()
-        if self.listens:
-            self.before = signal.signal(signal.SIGINT, self._ask_to_stop)
+        self.alone = trainer.world_size == 1
+        self._stop_listening = hear(self._ask_to_stop)  # here, and no sooner: Lightning has set handlers of its own
 
-    def _ask_to_stop(self, *_: Any) -> None:
-        if self.asked_to_stop:
-            raise KeyboardInterrupt
-        self.asked_to_stop = True
-        log.info("stopping once this step, or the validation, is done and saved; Ctrl-C again stops at once")
+    def _ask_to_stop(self, number: int) -> None:
+        if not self.asked_to_stop:
+            self.asked_to_stop = number
+            again = "; once more stops at once" if self.alone else ""
+            say(f"stopping once this step, or the validation, is done and saved{again}")
+        elif self.alone:  # several hear it from each other too, and are ended if it takes too long
+            raise Stopped(number)
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.resumable = False
@@ -124,15 +126,27 @@ class Checkpoints(Checkpoint):
         stepped = trainer.global_step > self.last_step  # else it holds gradients, which no checkpoint has
         self.last_step = trainer.global_step
         self.resumable = stepped and not trainer.is_last_batch  # then the epoch's end saves
-        if self.resumable and (self.asked_to_stop or self._due(trainer)):
-            self._save(trainer, "last")
-            self._stop_if_asked()
+        if self.resumable:
+            late = self.minutes > 0 and time.monotonic() - self.saved_at >= 60 * self.minutes
+            asked, late = self._agreed(trainer, late)
+            if asked or late or (self.steps and trainer.global_step - self.saved_step >= self.steps):
+                self._save(trainer, "last")
+            if asked:
+                raise Stopped(asked)
 
-    def _due(self, trainer: L.Trainer) -> bool:
-        if self.steps and trainer.global_step - self.saved_step >= self.steps:
-            return True
-        late = self.minutes > 0 and time.monotonic() - self.saved_at >= 60 * self.minutes
-        return trainer.strategy.broadcast(late) if self.minutes > 0 else False  # clocks differ, saving takes all
+    def _agreed(self, trainer: L.Trainer, late: bool) -> tuple[int, bool]:
+        """What all processes do after this step: saving takes all of them, and only some may have been asked to stop.
+
+        Args:
+            late: whether it is time to save, by the clock of this process; the first one's counts.
+        """
+        if self.alone:
+            return self.asked_to_stop, late
+        said = [self.asked_to_stop, int(late and trainer.is_global_zero)]
+        agreed = torch.tensor(said, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(agreed, torch.distributed.ReduceOp.MAX)
+        asked, late = agreed.tolist()
+        return asked, bool(late)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.validated = not trainer.sanity_checking
@@ -146,27 +160,19 @@ class Checkpoints(Checkpoint):
                 self._save(trainer, "best")  # before last.ckpt, which says that there is one with this score
         self.validated = False
         self._save(trainer, "last")
-        self._stop_if_asked()
+        if asked := self._agreed(trainer, False)[0]:
+            raise Stopped(asked)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         self._stop_listening()
-        # of several processes, only SIGTERM is known to reach all: the others would not come to save
-        alone = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
-        if self.resumable and alone and trainer.global_step > self.saved_step:
+        # of several processes, the others would not come to save
+        if self.resumable and self.alone and trainer.global_step > self.saved_step:
             self._save(trainer, "last")
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._stop_listening()
 
-    def _stop_listening(self) -> None:
-        if getattr(self, "listens", False):
-            signal.signal(signal.SIGINT, self.before)
-            self.listens = False
-
-    def _stop_if_asked(self) -> None:
-        if self.asked_to_stop:
-            raise KeyboardInterrupt
-
     def _save(self, trainer: L.Trainer, name: str) -> None:
+        self.resumable = False  # where it cannot be written, it is not tried again
         trainer.save_checkpoint(self.folder / f"{name}.ckpt", weights_only=False)
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step

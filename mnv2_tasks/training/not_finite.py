@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.contracts import IGNORE, Batch, DetectionBatch, SegmentationBatch
+from mnv2_tasks.whole_files import written_whole
 
 SHOWN = 8  # images in the message; the saved batch has all
 
@@ -24,7 +25,8 @@ def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], s
         lines += [f"  {task}: images {batch.image_ids.tolist()}", *_contents(batch)]
     path = folder / f"not_finite_step_{step}.pt"
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save({task: plain(batch) for task, batch in batches.items()}, path)
+    with written_whole(path) as file:
+        torch.save({task: plain(batch) for task, batch in batches.items()}, file)
     lines.append("Lower the learning rate (lr=...), or look at the boxes and masks of these images.")
     return "\n".join(lines) + f" The batch is saved: {path}."
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +28,13 @@ from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction.sample_sheet import save_samples
+from mnv2_tasks.runs.lock import written_alone
+from mnv2_tasks.runs.processes import meet_on_loopback
 from mnv2_tasks.runs.reproduce import (
     ResumePoint,
     check_data,
     check_start,
     described,
-    digest_of,
     earlier_run,
     resume_point,
     run_json,
@@ -46,12 +48,15 @@ from mnv2_tasks.runs.run_folder import (
     start_log,
     write_config,
 )
+from mnv2_tasks.runs.run_results import written
+from mnv2_tasks.runs.stopping import end_together
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
 from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
 from mnv2_tasks.training.initial_weights import start_from_weights
 from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.weights.digest import digest_of
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
 from mnv2_tasks.whole_files import write_json
@@ -76,11 +81,25 @@ class Prepared(NamedTuple):
 
 def train(config: DictConfig) -> Path:
     """Train, evaluate the best checkpoint, and leave everything in the run folder, which is returned."""
-    prepared = prepare(config)
-    run, trainer = assemble(prepared)
-    fit(prepared, run, trainer)
-    conclude(prepared, run)
+    with ExitStack() as held:
+        if config.resume:  # before it is looked at how far it is
+            held.enter_context(_written_alone(Path(config.resume)))
+        prepared = prepare(config)
+        if prepared.resumed.checkpoint:
+            run = Path(config.resume)
+            check_writable(run)
+        else:
+            run = run_folder_of(config)
+            held.enter_context(_written_alone(run))
+        trainer = assemble(prepared, run)
+        fit(prepared, run, trainer)
+        conclude(prepared, run)
     return run
+
+
+def _written_alone(run: Path) -> AbstractContextManager:
+    """Of several processes the first one holds the folder."""
+    return written_alone(run) if rank_zero_only.rank == 0 else nullcontext()
 
 
 def prepare(config: DictConfig) -> Prepared:
@@ -122,15 +141,10 @@ def prepare(config: DictConfig) -> Prepared:
     return Prepared(config, sources, network, data, module, precision, resumed, description)
 
 
-def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
-    """The run folder, with what is known by now, and the trainer that writes into it."""
+def assemble(prepared: Prepared, run: Path) -> L.Trainer:
+    """What is known by now goes into the run folder; and the trainer that writes into it."""
     config, network, data, resumed = prepared.config, prepared.network, prepared.data, prepared.resumed
     settings = config.trainer
-    if resumed.checkpoint:
-        run = Path(config.resume)
-        check_writable(run)
-    else:
-        run = run_folder_of(config)
     checkpoints = Checkpoints(run / "checkpoints", minutes=settings.save_every, steps=settings.save_every_steps)
     start_log(run / "train.log")
     _banner(prepared, run)
@@ -144,7 +158,8 @@ def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)
         unfold(network, training_images(data, UNFOLD_IMAGES))
     logger = build_logger(config, run)
-    trainer = build_trainer(
+    meet_on_loopback(settings)
+    return build_trainer(
         config,
         prepared.precision,
         run,
@@ -159,17 +174,19 @@ def assemble(prepared: Prepared) -> tuple[Path, L.Trainer]:
         ],
         logger=logger,
     )
-    return run, trainer
 
 
 def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
     """Train; what ends it early leaves a run that can be gone on with."""
     L.seed_everything(prepared.config.seed, verbose=False)
+    if trainer.num_devices * trainer.num_nodes > 1:
+        end_together()  # sooner than they are connected, for which they wait
     began = time.perf_counter()
     try:
         trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
     except (KeyboardInterrupt, SystemExit):
-        log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
+        if rank_zero_only.rank == 0:
+            log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
 
@@ -184,12 +201,13 @@ def conclude(prepared: Prepared, run: Path) -> None:
         return
     metrics = named(values, network.tasks)
     save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
-    write_json(run / "metrics.json", metrics)
-    digest = digest_of(network.state_dict())
-    write_json(run / "run.json", described(run) | {"result": {"epochs": config.epochs, "weights_sha256": digest}})
     save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
     plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
     save_samples(network, prepared.sources, data.fit, run / "samples" / "validation.png")
+    write_json(run / "metrics.json", metrics)  # which a study takes for the end of a run
+    digest = digest_of(network.state_dict())
+    result = {"epochs": config.epochs, "weights_sha256": digest, "files": written(run)}
+    write_json(run / "run.json", described(run) | {"result": result})  # last of all: it says that they are complete
     print_metrics(network, metrics)
     if config.repeat:
         tell_result(Path(config.repeat), digest)

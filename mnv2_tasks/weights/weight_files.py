@@ -16,16 +16,18 @@ import yaml
 from filelock import FileLock  # torch requires it
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.stored.checked_passport import check_passport
+from mnv2_tasks.weights.digest import check_digest
 from mnv2_tasks.weights.importers.family import Imported
+from mnv2_tasks.whole_files import written_whole
 
 MANIFEST = shipped("weights") / "manifest.yaml"
 
@@ -96,7 +98,7 @@ def _downloaded(name: str, entry: dict[str, Any]) -> Path:
         if path.is_file():
             require_published(path, "Delete it and run this again", size=None, checksum=checksum, console=console)
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache(path.parent)
         with FileLock(f"{path}.lock"):  # the processes of a run, and runs at once, would write into each other's file
             return fetch(entry["url"], path, size=None, checksum=checksum, console=console, patient=False)
     except (ConfigError, OSError) as error:
@@ -110,7 +112,8 @@ def sha256(path: Path) -> str:
 def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any]) -> None:
     """Write `state` as safetensors, with the passport in its metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    save_file(tensors, path, metadata={"passport": json.dumps(passport)})
+    with written_whole(path) as file:
+        file.write(save(tensors, metadata={"passport": json.dumps(passport)}))
 
 
 def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
@@ -137,6 +140,7 @@ def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
 
         return read_tensorflow(path)
     content, metadata = _read(path)
+    check_digest(path, content)
     if "passport" in metadata:
         return Weights(content, check_passport(metadata["passport"], path, trust=trust))
     if "passport" in content:

@@ -102,6 +102,22 @@ def test_files_are_decoded_once_until_one_of_them_changes(pictures, monkeypatch)
     assert len(decoded) == 4
 
 
+def test_a_damaged_memory_and_one_that_cannot_be_written_are_told_and_the_files_checked_anew(
+    pictures, tmp_path, monkeypatch, caplog
+):
+    splits = {"train": [("0.jpg", []), ("1.jpg", [])]}
+    source(pictures, splits).prepare(["train"])
+    (memory,) = (tmp_path / "cache" / "verified").iterdir()
+    whole = memory.read_bytes()
+    memory.write_bytes(whole[:-3])
+    source(pictures, splits).prepare(["train"])
+    assert f"{memory}: cannot be read" in caplog.text and memory.read_bytes() == whole
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MNV2_CACHE", str(tmp_path / "file"))
+    source(pictures, splits).prepare(["train"])
+    assert "checked anew the next time" in caplog.text and "MNV2_CACHE=<folder>" in caplog.text
+
+
 def test_nothing_usable_is_an_error_under_either_policy(pictures):
     (pictures / "0.jpg").write_text("text")
     with pytest.raises(DataError, match="no image of the train split is usable"):

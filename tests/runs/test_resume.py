@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +20,12 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.runs import stopping
+from mnv2_tasks.runs.reproduce import described
 from mnv2_tasks.training.checkpoints import StepRandomness
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.weight_files import load_weights, read_passport, save_weights
 from mnv2_tasks.whole_files import written_whole
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
@@ -159,19 +164,23 @@ def test_loader_processes_go_on_where_the_run_was_stopped(runs, whole, monkeypat
     assert_same(resume(only_run(folder)), whole("mobile_deeplabv3"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_wait_for_the_step_and_save_it(number, runs, whole, monkeypatch):
-    folder = runs / number.name
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, stopping.SIGPIPE])
+def test_ctrl_c_sigterm_and_closed_output_wait_for_the_step_and_save_it(number, runs, whole, monkeypatch):
+    folder = runs / str(int(number))
     before = signal.getsignal(signal.SIGINT)  # ignored where the tests run in the background
-    undo = at(monkeypatch, 1, 0, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(SystemExit):
+    closed = number == stopping.SIGPIPE  # which no signal tells, but the first line that is printed
+    undo = at(monkeypatch, 1, 0, lambda: stopping._hears(number) if closed else os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
         start("classification", folder)
     undo()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(signal.SIGINT) is before and stopping._hears is stopping.stop
     run = only_run(folder)
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert {"top1", "top5"} <= set(evaluate(compose("eval", [f"run={run}"])))  # what there is can be used already
+    assert "result" not in described(run)
     assert_same(resume(run), whole("classification"))
+    assert described(run)["result"]["files"] == ["weights.safetensors", "per_image.npz", "metrics.json"]
 
 
 # tools/train.py, killed in the middle of writing the checkpoint of the second epoch
@@ -185,7 +194,7 @@ save = torch.save
 def killed(content, file):
     bytes = io.BytesIO()
     save(content, bytes)
-    if content["global_step"] == 4 and file.name.endswith("last.ckpt.part"):
+    if content["global_step"] == 4 and "last.ckpt." in file.name:
         file.write(bytes.getvalue()[:100_000])
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -214,7 +223,8 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before_and_the_run_
     done = subprocess.run([*command, "trainer.save_every_steps=1"], capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
     run = only_run(runs / "killed")
-    assert (run / "checkpoints" / "last.ckpt.part").stat().st_size == 100_000
+    (part,) = (run / "checkpoints").glob("last.ckpt.*.part")
+    assert part.stat().st_size == 100_000
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3  # within the epoch
     assert_same(resume(run), whole("classification"))
     assert not list(run.rglob("*.part"))
@@ -230,6 +240,83 @@ def test_run_stopped_after_its_last_epoch_is_finished_by_resuming(runs, whole, m
     assert_same(resume(run), whole("classification"))
     with pytest.raises(ConfigError, match=r"its 4 epochs are done; say epochs=<more>"):
         resume(run)
+
+
+@pytest.mark.parametrize("killed_at", ["per_image.npz", "metrics.json", "run.json"])
+def test_run_killed_while_results_are_written_is_finished_and_until_then_says_so(killed_at, runs, whole, monkeypatch):
+    folder = runs / f"results-{killed_at}"
+    with monkeypatch.context() as patch:
+        replace, renamed = Path.replace, []
+
+        def cut(self, target):
+            renamed.append(target.name)
+            if target.name == killed_at and (killed_at != "run.json" or renamed.count(killed_at) == 2):
+                cut_power()
+            return replace(self, target)
+
+        patch.setattr(Path, "replace", cut)
+        with pytest.raises(PowerCut):
+            start("classification", folder)
+    run = only_run(folder)
+    assert "result" not in described(run) and not (killed_at != "run.json" and (run / killed_at).exists())
+    assert_same(resume(run), whole("classification"))
+    assert described(run)["result"] == described(whole("classification"))["result"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "per_image.npz", "metrics.json"])
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_result_that_is_missing_or_broken_is_named_and_made_anew(name, broken, runs, whole, caplog):
+    run = runs / f"{name}-{broken}"
+    shutil.copytree(whole("classification"), run)
+    content = (run / name).read_bytes()
+    (run / name).unlink()
+    if broken:
+        (run / name).write_bytes(content[: len(content) // 2])
+    assert_same(resume(run), whole("classification"))
+    assert f"{run / name}: {'cannot be read' if broken else 'is missing'}" in caplog.text
+    if name != "per_image.npz":  # an archive, with the time in it
+        assert (run / name).read_bytes() == content
+
+
+def test_weights_that_are_not_the_runs_own_are_refused(runs, whole):
+    run = runs / "other_weights"
+    shutil.copytree(whole("classification"), run)
+    state = load_file(run / "weights.safetensors")
+    state["backbone.stem.0.weight"][0] += 1
+    save_weights(run / "weights.safetensors", state, read_passport(run / "weights.safetensors"))
+    with pytest.raises(ConfigError, match=r"not the weights that this run ended with.*resume="):
+        load_weights(run / "weights.safetensors")
+    shutil.copy(run / "weights.safetensors", runs / "weights.safetensors")  # by itself it is what it is
+    assert load_weights(runs / "weights.safetensors").state
+    (run / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"run.json: cannot be read"):
+        load_weights(run / "weights.safetensors")
+
+
+HOLDING = """
+import os, sys, time
+from pathlib import Path
+from mnv2_tasks.runs.lock import written_alone
+with written_alone(Path(sys.argv[1])):
+    if not os.fork():  # as the processes do that load images: they do not hold it
+        time.sleep(20)
+    print("holds", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_is_being_written_says_by_whom_and_a_dead_process_lets_it_go(runs, whole):
+    run = runs / "held"
+    shutil.copytree(whole("classification"), run)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDING, run], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "holds\n"
+    with pytest.raises(ConfigError, match=rf"held: process {holder.pid} on .*, since 20.*, is writing there"):
+        resume(run, "epochs=5")
+    holder.kill()
+    holder.wait()
+    with pytest.raises(ConfigError, match="its 4 epochs are done"):
+        resume(run)
+    holder.stdout.close()
 
 
 def test_more_epochs_go_on_at_the_rate_of_the_longer_schedule(runs):

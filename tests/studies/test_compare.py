@@ -259,6 +259,13 @@ def test_damaged_outcomes_are_stated(tmp_path):
     content = (runs[1] / "per_image.npz").read_bytes()
     (runs[1] / "per_image.npz").write_bytes(content[: len(content) // 2])
     assert "per_image.npz cannot be read" in compared(tmp_path / "out", *runs)["excluded"]["b"]
+    evaluated = runs[1] / "eval"
+    evaluated.mkdir()
+    (evaluated / "per_image.npz").write_bytes(content)
+    shutil.copy(runs[1] / "metrics.json", evaluated)
+    found = compared(tmp_path / "out", *runs)
+    assert found["subjects"][0]["entries"][1]["interval"] is not None and not found["excluded"]  # a good one wins
+    assert any("those of its eval folder: per_image.npz cannot be read" in note for note in found["notes"])
 
 
 def test_page_of_trained_runs_stands_alone(tiny, tmp_path):

@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
@@ -93,3 +96,38 @@ def test_two_processes_train_into_one_run_folder(tmp_path):
     assert float(row["val/AP"]) == pytest.approx(json.loads((run / "metrics.json").read_text())["AP"], abs=1e-6)
     validated = [set(read_by(folder, rank)["detection"]) for rank in (0, 1)]
     assert validated == [set(range(4)), set(range(4, 8))]  # batches of 4
+
+
+def proc(name):
+    return Path("/proc", name).read_text(encoding="utf-8", errors="replace")
+
+
+def listening(process):
+    """Addresses, in hexadecimal, that a process can be reached at."""
+    links = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir() if link.exists() or link.is_symlink()]
+    rows = [row.split() for kind in ("tcp", "tcp6") for row in proc(f"net/{kind}").splitlines()[1:]]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks Linux who listens where")
+def test_two_processes_meet_on_the_loopback_and_sigterm_to_one_saves_and_ends_both(tmp_path):
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MASTER_PORT", "MNV2_RUN_FOLDER")}
+    more = ["epochs=500", "trainer.devices=2", f"runs={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, str(TOOLS / "train.py"), "task=classification", *TINY, *more],
+        env=inherited | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    children = proc(f"{process.pid}/task/{process.pid}/children").split()
+    (other,) = [pid for pid in children if "LOCAL_RANK=1" in proc(f"{pid}/environ")]
+    assert listening(process.pid) | listening(other) == {"0100007F"}
+    began = time.monotonic()
+    os.kill(int(other), signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)  # until both have closed their output
+    assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - began < 30
+    assert f"process {other} was asked to stop by SIGTERM" in printed and "Traceback" not in printed
+    (run,) = tmp_path.glob("*/*")
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] > 2 and f"resume={run}" in printed

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,16 @@ import numpy as np
 from rich.progress import track
 
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.data.download.cache import cache_folder
+from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import check_image, read_mask
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import parse_json
+from mnv2_tasks.whole_files import write_text
+
+log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
 VERSION = 1  # of what is checked: another number forgets what was remembered
@@ -38,10 +42,7 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
             rows = pool.map(check, range(len(records)))
             shown = track(rows, f"checking {split} (once)", total=len(records), transient=True, disable=not _terminal())
             found = list(shown)
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        partial = memory.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(memory)  # another process may be checking the same data
+        _remember(memory, found)
     problems = [
         Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
     ]
@@ -52,7 +53,10 @@ def _remembered(memory: Path, images: int) -> list | None:
     """What an earlier run found; None if nothing is remembered, or what is there is damaged."""
     try:
         found = parse_json(memory.read_bytes(), str(memory), most_bytes=MOST_REMEMBERED)
-    except (OSError, ConfigError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ConfigError) as error:
+        log.warning("%s: cannot be read (%s); the files are checked anew", memory, error)
         return None
     return found if isinstance(found, list) and len(found) == images and all(map(_is_finding, found)) else None
 
@@ -67,6 +71,15 @@ def _is_finding(row: Any) -> bool:
         and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
         and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
     )
+
+
+def _remember(memory: Path, found: list) -> None:
+    """What cannot be kept is found anew the next time."""
+    try:
+        make_cache(memory.parent)
+        write_text(memory, json.dumps(found))
+    except ConfigError as error:
+        log.warning("these files will be checked anew the next time: %s", error)
 
 
 def _terminal() -> bool:

@@ -14,7 +14,7 @@ from mnv2_tasks.studies.compare.measure import device_name, measure_latency, reb
 from mnv2_tasks.studies.compare.page import render_page
 from mnv2_tasks.studies.compare.samples import colours_shown, draw_rows, read_samples
 from mnv2_tasks.studies.compare.subjects import Subject, build_subjects, check_comparable
-from mnv2_tasks.whole_files import write_json
+from mnv2_tasks.whole_files import remove_parts, write_json, write_text
 
 
 def compare(
@@ -63,9 +63,10 @@ def compare(
     title = title or f"{len(finished)} run{'s' if len(finished) > 1 else ''} compared"
     comparison = Comparison(title, groups, subjects, device_name(), excluded, notes)
     out.mkdir(parents=True, exist_ok=True)
+    remove_parts(out)
     write_json(out / "compare.json", comparison.as_json())
-    (out / "compare.md").write_text(markdown(comparison), encoding="utf-8")
-    (out / "compare.html").write_text(render_page(comparison), encoding="utf-8")
+    write_text(out / "compare.md", markdown(comparison))
+    write_text(out / "compare.html", render_page(comparison))
     return out / "compare.html"
 
 

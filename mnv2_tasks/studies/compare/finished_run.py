@@ -131,14 +131,20 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
 
 def _validation(folder: Path, metrics: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Outcomes], list[str]]:
     """The run's last validation that kept what every image came to: metrics, outcomes of each task, and notes."""
-    if (folder / "per_image.npz").is_file():
-        return metrics, _read_outcomes(folder / "per_image.npz"), []
-    evaluated = folder / "eval"
+    own, evaluated = folder / "per_image.npz", folder / "eval"
+    broken = None
+    if own.is_file():
+        try:
+            return metrics, _read_outcomes(own), []
+        except DataError as error:  # which does not win over a good one
+            broken = error
     if (evaluated / "per_image.npz").is_file() and (
         evaluated_metrics := _read(run_files.read_scores, evaluated / "metrics.json")
     ):
-        note = "its numbers are those of its eval folder: training left no per_image.npz"
+        note = f"its numbers are those of its eval folder: {broken or 'training left no per_image.npz'}"
         return evaluated_metrics, _read_outcomes(evaluated / "per_image.npz"), [note]
+    if broken:
+        raise DataError(f"{broken}; make it anew: python tools/train.py resume={folder}")
     return metrics, {}, [f"has no per_image.npz, so no intervals; make it with: python tools/eval.py run={folder}"]
 
 

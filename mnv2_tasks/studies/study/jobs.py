@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runs.stopping import Stopped, hear, stop
 from mnv2_tasks.studies.study.plan import PlannedRun
 from mnv2_tasks.studies.study.run_state import LOG, Step, next_step, prepare, read_record, write_record
 
@@ -80,7 +81,7 @@ def run_jobs(
         on_tick: called a few times a second.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, once the processes have been stopped.
+        Stopped: on Ctrl-C or SIGTERM, once the processes have been stopped.
     """
     free = list(slots)
     left = [job for job in jobs if job.state != "done"]
@@ -90,27 +91,28 @@ def run_jobs(
     def start(job: Job, step: Step) -> None:
         running.append((job, _launch(job, step, program, threads, lock)))
 
-    with _term_as_interrupt():
-        try:
-            while waiting or running:
-                while waiting and free:
-                    job, step = waiting.pop(0)
-                    job.devices = free.pop(0)
-                    start(job, step)
-                    on_event(job)
-                time.sleep(0.2)
-                for job, process in [one for one in running if one[1].poll() is not None]:
-                    running.remove((job, process))
-                    _conclude(job, process.returncode)
-                    if job.state == "running" and (step := next_step(job.run, job.folder)):
-                        start(job, step)  # its evaluations
-                        continue
-                    job.state = "done" if job.state == "running" else job.state
-                    free.append(job.devices)
-                    on_event(job)
-                on_tick()
-        finally:
-            _stop(running)
+    undo = hear(stop)
+    try:
+        while waiting or running:
+            while waiting and free:
+                job, step = waiting.pop(0)
+                job.devices = free.pop(0)
+                start(job, step)
+                on_event(job)
+            time.sleep(0.2)
+            for job, process in [one for one in running if one[1].poll() is not None]:
+                running.remove((job, process))
+                _conclude(job, process.returncode)
+                if job.state == "running" and (step := next_step(job.run, job.folder)):
+                    start(job, step)  # its evaluations
+                    continue
+                job.state = "done" if job.state == "running" else job.state
+                free.append(job.devices)
+                on_event(job)
+            on_tick()
+    finally:
+        _stop(running)
+        undo()
 
 
 def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, lock: int | None) -> subprocess.Popen:
@@ -171,25 +173,13 @@ def _stop(running: Sequence[tuple[Job, subprocess.Popen]]) -> None:
         deadline = time.monotonic() + PATIENCE
         for _, process in running:
             process.wait(max(0.0, deadline - time.monotonic()))
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+    except (subprocess.TimeoutExpired, Stopped):
         for _, process in running:
             process.kill()
             process.wait()
     for job, _ in running:
         write_record(job.folder, seconds=round(job.elapsed(), 1), pid=None)
         job.state, job.began = "left", None
-
-
-@contextmanager
-def _term_as_interrupt() -> Iterator[None]:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

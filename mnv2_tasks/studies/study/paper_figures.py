@@ -12,6 +12,7 @@ from matplotlib.ticker import NullLocator
 from scipy.stats import t
 
 from mnv2_tasks.studies.compare.bootstrap import COVERAGE, standard_deviation
+from mnv2_tasks.whole_files import written_whole
 
 MARKERS = "osD^vPX*<>"  # a width each
 
@@ -61,7 +62,8 @@ def plot_variants(scores: Mapping[str, Sequence[float]], score: str, out: Path) 
     axes.set_xlabel(f"{score} (fraction); circle: mean and its 95 % interval, dots: seeds")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out)
+    with written_whole(out) as file:
+        figure.savefig(file, format="png")
 
 
 def plot_widths(points: Sequence[Point], score: str, out: Path) -> None:
@@ -92,7 +94,8 @@ def plot_widths(points: Sequence[Point], score: str, out: Path) -> None:
         for index, width in enumerate(widths)
     ]
     axes.legend(handles=names, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
-    figure.savefig(out)
+    with written_whole(out) as file:
+        figure.savefig(file, format="png")
 
 
 def _ticks(values: Sequence[float]) -> list[float]:

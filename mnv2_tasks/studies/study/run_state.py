@@ -11,7 +11,7 @@ from mnv2_tasks.plain_data import read_json, read_yaml
 from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.stored.checked_config import dotted
 from mnv2_tasks.studies.study.plan import PlannedRun
-from mnv2_tasks.whole_files import write_json
+from mnv2_tasks.whole_files import remove_parts, write_json
 
 HARMLESS = (  # may differ without changing what a run is
     "workers", "debug", "trust", "runs", "resume", "repeat", "run", "out",
@@ -48,6 +48,7 @@ def next_step(run: PlannedRun, folder: Path) -> Step | None:
 def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
     """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_parts(folder)
     if step.kind == "train" and (folder / "checkpoints").is_dir():
         _moved(folder / "checkpoints", folder, "failed_checkpoints")
     write_record(folder, overrides=list(run.overrides), last=step.kind)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.devices import num_cores
+from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
@@ -42,7 +43,7 @@ def run_study(
 
     Raises:
         ConfigError: before anything runs: the study cannot work, or finished runs were trained with other settings.
-        SystemExit: interrupted; the runs have been stopped and can be gone on with.
+        Stopped: the runs have been stopped and can be gone on with.
     """
     console = console or Console(highlight=False, markup=False, soft_wrap=True)
     content: Any = OmegaConf.to_container(config.study)
@@ -66,10 +67,10 @@ def run_study(
                     jobs, slots=slots, threads=threads, program=program, lock=lock,
                     on_event=progress.event, on_tick=progress.refresh,
                 )  # fmt: skip
-            except KeyboardInterrupt:
+            except Stopped:
                 progress.refresh()
                 console.print("interrupted; the same command goes on where it was")
-                raise SystemExit(130) from None
+                raise
     write_report(study, jobs, folder, console)
     return all(job.state == "done" for job in jobs)
 

@@ -11,6 +11,7 @@ from mnv2_tasks.studies.compare.compare import compare
 from mnv2_tasks.studies.study.jobs import Job
 from mnv2_tasks.studies.study.plan import Study
 from mnv2_tasks.studies.study.study_sections import SECTIONS
+from mnv2_tasks.whole_files import write_text
 
 
 def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Console) -> Path:
@@ -37,7 +38,7 @@ def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Conso
             parts.append(f"{name}: could not be made: {error}")
             console.print(parts[-1], markup=False)
     path = out / "README.md"
-    path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+    write_text(path, "\n\n".join(part.strip() for part in parts) + "\n")
     console.print(f"report: {path}", markup=False)
     return path
 
