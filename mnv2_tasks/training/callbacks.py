@@ -151,10 +151,7 @@ class EpochLog(L.Callback):
         self._append(row)
 
     def _append(self, row: dict[str, Any]) -> None:
-        before = []
-        if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                before = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+        before = self._before(row["epoch"])
         columns = list(dict.fromkeys([*row, *(key for old in before for key in old)]))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns)
@@ -162,6 +159,18 @@ class EpochLog(L.Callback):
         writer.writerows([*before, row])
         with written_whole(self.path) as file:
             file.write(text.getvalue().encode())
+
+    def _before(self, epoch: int) -> list[dict[str, str]]:
+        """The rows of earlier epochs; a table that cannot be read is put aside."""
+        if not self.path.exists():
+            return []
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                return [old for old in csv.DictReader(file, strict=True) if int(old["epoch"]) < epoch]
+        except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
+            aside = self.path.replace(self.path.with_name(f"{self.path.name}.damaged"))
+            log.warning("%s: cannot be read (%s); put aside as %s, and begun anew", self.path, error, aside.name)
+            return []
 
 
 def _loaders(trainer: L.Trainer) -> list[Any]:

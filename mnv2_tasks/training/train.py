@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from mnv2_tasks.build import build_sources, class_names_of, data_name, load_strictly
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
+from mnv2_tasks.errors import DataError
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
 from mnv2_tasks.evaluation.score import score_network
 from mnv2_tasks.evaluation.summary import print_metrics
@@ -202,7 +203,10 @@ def conclude(prepared: Prepared, run: Path) -> None:
     metrics = named(values, network.tasks)
     save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
     save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
-    plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
+    try:
+        plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
+    except DataError as error:  # lost, or damaged from outside: the other results stand without it
+        log.warning("no curves: %s", error)
     save_samples(network, prepared.sources, data.fit, run / "samples" / "validation.png")
     write_json(run / "metrics.json", metrics)  # which a study takes for the end of a run
     digest = digest_of(network.state_dict())

@@ -102,3 +102,12 @@ def test_no_loader_is_recommended_that_would_take_the_cores_from_the_steps(monke
     caplog.set_level(logging.INFO)
     waiting_run(monkeypatch, tmp_path / "metrics.csv", wait=1, step=1, workers=1, device="cpu", cores=1)
     assert "hint" not in caplog.text
+
+
+def test_a_table_of_epochs_that_cannot_be_read_is_put_aside_and_begun_anew(monkeypatch, tmp_path, caplog):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"epoch,lr\nnone,\xff\n")
+    waiting_run(monkeypatch, path, wait=0.1, step=1.0, workers=1)
+    assert len(path.read_text().splitlines()) == 2
+    assert (tmp_path / "metrics.csv.damaged").read_bytes() == b"epoch,lr\nnone,\xff\n"
+    assert "put aside as metrics.csv.damaged" in caplog.text
