@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.fit import Fit
-from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.importing import imported
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
@@ -38,9 +38,22 @@ def partial_of(config: Any) -> Callable[..., Any]:
     """`_target_` with the config's values filled in, to be called with parts that are already built.
 
     Partial first: instantiate() would turn parts passed to it into configs.
+
+    Raises:
+        ConfigError: when it is called, if it cannot be made of these values.
     """
     target_of(config)
-    return hydra.utils.instantiate(config, _partial_=True, _convert_="all")
+    make = hydra.utils.instantiate(config, _partial_=True, _convert_="all")
+
+    def made(*parts: Any, **named: Any) -> Any:
+        try:
+            return make(*parts, **named)
+        except (ConfigError, DataError):
+            raise
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:  # what torch raises for bad values
+            raise ConfigError(f"{config['_target_']}: cannot be made of its settings ({error})") from error
+
+    return made
 
 
 def task_kinds(config: DictConfig) -> dict[str, str]:
@@ -181,6 +194,8 @@ def no_larger_than(state: dict[str, Tensor], source: str) -> Iterator[None]:
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
+    except ConfigError as error:
+        raise error if str(error).startswith(source) else ConfigError(f"{source}: {error}") from error
     except RuntimeError as error:  # torch cannot even reserve it
         raise ConfigError(f"{source}: its network cannot be built ({str(error).splitlines()[0]})") from None
     finally:

@@ -36,6 +36,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> Norm:
     """TF's decay d is momentum 1 - d here: slim's 0.997 is 0.003."""
+    if eps < 0:
+        raise ConfigError(f"norm_eps={eps}: expected 0 or more")
     return partial(BatchNorm2d, eps=eps, momentum=momentum)
 
 

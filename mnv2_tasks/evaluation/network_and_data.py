@@ -15,6 +15,7 @@ from mnv2_tasks.build import (
 )
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.augment import Augment, check_preset
+from mnv2_tasks.data.images.fit import check_side
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.loading.loaders import TasksData
 from mnv2_tasks.network.network import Network
@@ -41,6 +42,8 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
                 f"{', '.join(presets)}; +data.augmentation.{kind}=<preset>"
             )
         preset = presets[kind]
+        if config.train_imgsz is not None:
+            check_side("train_imgsz", config.train_imgsz)
         check_preset(preset, kind)
         return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mnv2_tasks.contracts import Frames, Metric
+from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.processes import meet_on_loopback
 from mnv2_tasks.runs.quiet import quiet_lightning
@@ -61,12 +62,13 @@ def score_network(
     """
     quiet_lightning()
     meet_on_loopback(settings)
-    fabric = L.Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        precision=cast(Any, precision),  # Lightning's type of it is private
-    )
+    with checked_by_lightning():
+        fabric = L.Fabric(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision=cast(Any, precision),  # Lightning's type of it is private
+        )
     if getattr(fabric.strategy, "num_processes", 1) * settings.nodes > 1:
         end_together()  # sooner than they are connected, for which they wait
     fabric.launch()

@@ -38,6 +38,8 @@ class Network(nn.Module):
 
     def __init__(self, *, backbone: Backbone, tasks: dict[str, Task], mean: list[float], std: list[float]):
         super().__init__()
+        if unusable := [name for name in tasks if hasattr(nn.ModuleDict, name)]:
+            raise ConfigError(f"tasks.{unusable[0]}: torch has another use for this name; call the task otherwise")
         self.frozen: set[str] = set()  # see `freeze`
         self.norms_frozen = False
         # all are nn.Modules, too, which a Protocol cannot say

@@ -32,6 +32,21 @@ def started_by_the_first() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and not started_from_outside()
 
 
+def check_machines(settings: Any) -> None:
+    """Raise ConfigError if several machines are asked for, and nothing has started a process on each of them.
+
+    Lightning would wait for the others for half an hour.
+
+    Args:
+        settings: of config.trainer.
+    """
+    if settings.nodes > 1 and not started_from_outside():
+        raise ConfigError(
+            f"trainer.nodes={settings.nodes}: start a process for each device of each machine, "
+            f"with SLURM (srun, or -m hydra/launcher=submitit_slurm) or with torchrun"
+        )
+
+
 def meet_on_loopback(settings: Any) -> None:
     """Before Lightning starts the other processes of one machine: they meet where no other machine can reach them.
 
@@ -40,8 +55,12 @@ def meet_on_loopback(settings: Any) -> None:
 
     Args:
         settings: of config.trainer.
+
+    Raises:
+        ConfigError: see `check_machines`.
     """
     global _store
+    check_machines(settings)
     if settings.nodes > 1 or str(settings.devices) == "1" or started_from_outside() or "MASTER_PORT" in os.environ:
         return
     import torch.distributed as dist

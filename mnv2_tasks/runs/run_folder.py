@@ -74,11 +74,7 @@ def run_folder_of(config: DictConfig) -> Path:
     parent, stem = Path(config.runs) / config.choices.task, f"{config.choices.data}-{config.choices.backbone}"
     if ranks.started_from_outside():
         return Path(ranks.decide(lambda: str(next_folder(parent, stem)), parent))
-    if config.trainer.nodes > 1:
-        raise ConfigError(
-            f"trainer.nodes={config.trainer.nodes}: start a process for each device of each machine, "
-            f"with SLURM (srun, or -m hydra/launcher=submitit_slurm) or with torchrun"
-        )
+    ranks.check_machines(config.trainer)
     if "MNV2_RUN_FOLDER" not in os.environ:
         folder = next_folder(parent, stem)
         if int(config.trainer.devices if str(config.trainer.devices).isdigit() else 2) > 1:

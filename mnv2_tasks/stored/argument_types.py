@@ -73,6 +73,8 @@ def kind_of(expected: Any) -> str:
         return " or ".join(map(str, inner))
     if expected in SCALARS:
         return SCALARS[expected]
+    if typing.get_origin(expected) is tuple and inner[-1] is not Ellipsis:
+        return f"a list of {len(inner)}"
     if (typing.get_origin(expected) or expected) is dict:
         return "a group of keys"
     return "a list"

@@ -29,19 +29,21 @@ TARGET = "_target_"
 
 NETWORK = {  # what every stored config has
     "choices": dict, "backbone": dict, "tasks": dict, "output_stride": int, "imgsz": int, "width": float, "input": dict,
-    "input.mean": list[float], "input.std": list[float], "input.fit": str,
+    "input.mean": tuple[float, float, float], "input.std": tuple[float, float, float], "input.fit": str,
     "choices.task": str, "choices.data": str, "choices.backbone": str,
 }  # fmt: skip
-OPTIONAL = {  # what conf/ leaves empty, where its own value shows no type
+OPTIONAL = {  # what conf/ leaves empty or to a recipe, or may be empty
     "input.resize": int | None, "train_imgsz": int | None, "reference_batch": int | None,
     "trainer.limit_train": float | None, "trainer.save_every_steps": int | None, "distillation.teacher": str | None,
     "resume": str | None, "repeat": str | None, "choices.datasets": dict[str, str], "scales": list[float],
     "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],
     "trainer.devices": int | str, "data.root": str | None, "data.train": str | None, "data.val": str | None,
+    "runs": str, "weights": str, "lr": float, "schedule.warmup": float,
+    "trainer.gradient_clip": float | None, "trainer.precision": str | int | None,
 }  # fmt: skip
 LARGEST: dict[str, int] = {  # by the last part of a key; else a short file could fill the memory of a machine
     "imgsz": 8192, "train_imgsz": 8192, "image_size": 8192, "resize": 16384, "width": 16, "scales": 16,
-    "workers": 1024, "devices": 1024, "nodes": 65536,
+    "workers": 1024, "devices": 1024, "nodes": 65536, "seed": 2**32 - 1,
 }  # fmt: skip
 
 
@@ -77,7 +79,9 @@ def check_config(
         if at(config, key) is None:
             raise ConfigError(f"{source}: has no {key}, it is no configuration of a network")
     _check_types_of(NETWORK | OPTIONAL, config, source)
-    datasets = config["choices"].get("datasets") or {}
+    datasets = config["choices"].get("datasets", {})
+    if unknown := datasets.keys() - config["tasks"]:
+        raise ConfigError(f"{source}: choices.datasets.{shortened(min(unknown), 60)}: has no such task")
     words = [config["choices"][group] for group in ("task", "data", "backbone")]
     for name in (*config["tasks"], *words, *datasets, *datasets.values()):
         if not WORD.fullmatch(name):
@@ -142,7 +146,9 @@ def _check_plain(config: Any, source: str) -> None:
             for name in value:
                 if not isinstance(name, str) or not (KEY.fullmatch(name) or name.startswith("_")):
                     raise ConfigError(f"{source}: {key}: {_shown(name)} cannot be the name of a key")
-        elif isinstance(value, str) and (len(value) > LONGEST or "${" in value or not value.isprintable()):
+        elif isinstance(value, str) and (
+            len(value) > LONGEST or not value.isprintable() or "${" in value or value == "???"
+        ):
             why = f"longer than {LONGEST} characters" if len(value) > LONGEST else "no plain text"
             raise ConfigError(f"{source}: {key}: {_shown(value)} is {why}")
         elif isinstance(value, list) and len(value) > LONGEST:
@@ -162,14 +168,19 @@ def _everything(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str
 def _check_numbers(config: Mapping[str, Any], source: str) -> None:
     for key, value in dotted(config).items():
         largest = LARGEST.get(key.rpartition(".")[2], 2**31)
+        least = 0 if key.endswith("seed") else -(2**31)
         numbers = [number for number in (value if isinstance(value, list) else [value]) if fits(number, float)]
-        if numbers and (min(numbers) < -(2**31) or max(numbers) > largest) and not key.endswith("seed"):
-            raise ConfigError(f"{source}: {key}={value}: expected at most {largest:,}")
+        if numbers and (min(numbers) < least or max(numbers) > largest):
+            bound = f"at most {largest:,}" if max(numbers) > largest else f"at least {least:,}"
+            raise ConfigError(f"{source}: {key}={value}: expected {bound}")
 
 
 def _check_parts(config: Mapping[str, Any], version: str | None, source: str, *, rebuilt: bool) -> None:
-    """Refuse every `_target_` but those that conf/ has at that place, and Hydra's other words."""
+    """Refuse every `_target_` but those that conf/ has at that place, other values there, and Hydra's other words."""
     for key, value, _ in _everything(config):
+        is_part = isinstance(value, dict) and TARGET in value
+        if parts_at(place_of(key)) and not is_part and (key, value) != ("logger", None):  # logger=none
+            raise ConfigError(f"{source}: {key}={_shown(value)}: names no part, it has no {TARGET}")
         for name in value if isinstance(value, dict) else ():
             if not name.startswith("_"):
                 continue
@@ -182,7 +193,7 @@ def _check_parts(config: Mapping[str, Any], version: str | None, source: str, *,
             if target.startswith(OUR_PACKAGE):
                 raise gone(target, version, source)
             raise ConfigError(f"{source}: {key}.{name}={_shown(target)}: {_only_trusted('is no part of this version')}")
-        if isinstance(value, dict) and TARGET in value and rebuilt:
+        if is_part and rebuilt:
             _check_arguments(key, value, version, source)
 
 
@@ -217,17 +228,23 @@ def _check_arguments(key: str, part: Mapping[str, Any], version: str | None, sou
 
 
 def _check_types_of(expected: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
+    present = dotted(config)
     for key, kind in expected.items():
-        if (value := at(config, key)) is not None and not fits(value, kind):
+        value = at(config, key)
+        if (value is not None or key in present) and not fits(value, kind):
             raise ConfigError(f"{source}: {key}={_shown(value)}: expected {kind_of(kind)}")
 
 
 def _check_kinds(config: Mapping[str, Any], source: str) -> None:
     """Of the keys that belong to no part: as the defaults are."""
-    for key, default in dotted(_defaults()).items():
+    present = dotted(config)
+    for key, default, _ in _everything(_defaults()):
         value = at(config, key)
-        if key not in OPTIONAL and value is not None and not same_kind(value, default):
-            raise ConfigError(f"{source}: {key}={_shown(value)}: expected {default!r} or the like")
+        if key in OPTIONAL or (value is None and key not in present):
+            continue
+        if value is None and default is not None or not same_kind(value, default):
+            expected = "a group of keys" if isinstance(default, dict) else f"{default!r} or the like"
+            raise ConfigError(f"{source}: {key}={_shown(value)}: expected {expected}")
 
 
 def place_of(key: str) -> str:

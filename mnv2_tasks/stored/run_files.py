@@ -6,9 +6,10 @@ from typing import Any
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import read_json, read_yaml
 from mnv2_tasks.stored.argument_types import fits
-from mnv2_tasks.stored.checked_config import check_config
+from mnv2_tasks.stored.checked_config import TARGET, at, check_config
 
 SECTIONS = ("optim", "schedule", "trainer", "data", "loss_weights")  # of a whole config, beside what a network needs
+PARTS = ("optim.optimizer", "schedule.shape")
 TABLES = {  # of run.json
     "data_fingerprint": dict[str, str], "class_names": dict[str, list[str]], "versions": dict[str, str],
     "hardware": dict, "result": dict, "config": dict, "resumed": list[dict], "version": str | None,
@@ -31,6 +32,13 @@ def check_run_config(config: Any, version: str | None, path: Path, *, trust: boo
     for section in SECTIONS:
         if not isinstance(config.get(section), dict):
             raise ConfigError(f"{path}: has no {section}, it is no configuration of a run")
+    data = {f"data.{task}" if task in config["data"] else "data" for task in config["tasks"]}
+    for group in sorted(data):
+        if not fits(at(config, f"{group}.augmentation"), dict[str, str]):
+            raise ConfigError(f"{path}: {group}.augmentation: expected the name of a preset for each kind of task")
+    for part in (*PARTS, *(f"{group}.source" for group in sorted(data))):
+        if not isinstance(at(config, f"{part}.{TARGET}"), str):
+            raise ConfigError(f"{path}: {part}: has no {TARGET}, it names no part")
     return config
 
 

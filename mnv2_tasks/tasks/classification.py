@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from mnv2_tasks.contracts import ClassificationBatch, Frames, Head
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.accuracy import TopKAccuracy
 
 
@@ -20,6 +21,8 @@ class ClassificationTask(nn.Module):
 
     def __init__(self, *, head: Head, class_names: list[str], label_smoothing: float, loss: nn.Module | None = None):
         super().__init__()
+        if not 0 <= label_smoothing <= 1:
+            raise ConfigError(f"label_smoothing={label_smoothing}: expected a share in [0, 1]")
         self.head = head
         self.class_names = class_names
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing) if loss is None else loss

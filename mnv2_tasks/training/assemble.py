@@ -12,6 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
 from mnv2_tasks.training.callbacks import ProgressBar
@@ -105,6 +106,8 @@ def check_epochs(config: DictConfig) -> None:
         raise ConfigError(f"epochs={config.epochs}: expected at least 1")
     if not 0 <= config.ema < 1:
         raise ConfigError(f"ema={config.ema}: expected a decay in [0, 1); 0 turns averaging off")
+    if config.trainer.accumulate < 1:
+        raise ConfigError(f"trainer.accumulate={config.trainer.accumulate}: expected at least 1")
     every = config.trainer.validate_every
     if every < 1 or config.epochs % every:
         raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
@@ -124,25 +127,26 @@ def build_trainer(
         callbacks = [*callbacks, ProgressBar()]
     settings = config.trainer
     quiet_lightning()
-    return L.Trainer(
-        default_root_dir=folder,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        precision=cast(Any, precision),  # Lightning's type of it is private
-        max_epochs=config.epochs,
-        check_val_every_n_epoch=settings.validate_every,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.gradient_clip or None,
-        limit_train_batches=settings.limit_train,
-        callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
-        logger=logger,
-        use_distributed_sampler=False,  # ours repeats no image
-        # few images per GPU make statistics of their own; torch has this on GPUs alone
-        sync_batchnorm=torch.cuda.is_available()
-        and bool({"detection", "segmentation"} & set(task_kinds(config).values())),
-        enable_progress_bar=sys.stdout.isatty(),
-        enable_model_summary=False,
-        log_every_n_steps=10,
-    )
+    with checked_by_lightning():
+        return L.Trainer(
+            default_root_dir=folder,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision=cast(Any, precision),  # Lightning's type of it is private
+            max_epochs=config.epochs,
+            check_val_every_n_epoch=settings.validate_every,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.gradient_clip or None,
+            limit_train_batches=settings.limit_train,
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
+            logger=logger,
+            use_distributed_sampler=False,  # ours repeats no image
+            # few images per GPU make statistics of their own; torch has this on GPUs alone
+            sync_batchnorm=torch.cuda.is_available()
+            and bool({"detection", "segmentation"} & set(task_kinds(config).values())),
+            enable_progress_bar=sys.stdout.isatty(),
+            enable_model_summary=False,
+            log_every_n_steps=10,
+        )

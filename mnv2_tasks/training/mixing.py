@@ -21,8 +21,8 @@ class Mixing:
 
         if min(mixup, cutmix) < 0 or max(mixup, cutmix) == 0:
             raise ConfigError(f"mixing: mixup={mixup}, cutmix={cutmix}: expected 0 (off) or more, and one of them on")
-        self.mixup = v2.MixUp(alpha=mixup, num_classes=num_classes) if mixup else None
-        self.cutmix = v2.CutMix(alpha=cutmix, num_classes=num_classes) if cutmix else None
+        self.mixup = v2.MixUp(alpha=float(mixup), num_classes=num_classes) if mixup else None
+        self.cutmix = v2.CutMix(alpha=float(cutmix), num_classes=num_classes) if cutmix else None
 
     def __call__(self, batch: Batch) -> ClassificationBatch:
         """The batch with images (B, 3, H, W) float in [0, 255] and labels (B, K), which sum to 1."""

@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from mnv2_tasks.build import build_network, build_sources, load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.evaluation.score import score_network
+from mnv2_tasks.network.network import ONE_VIEW
 from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.stored.checked_passport import check_passport
 from mnv2_tasks.studies.compare.finished_run import read_config
@@ -44,6 +46,10 @@ ATTACKS = {  # name: (key, value, what the error says)
     "truth for a number": ("output_stride", True, "output_stride=True: expected a whole number"),
     "nothing for a group": ("tasks", None, "has no tasks"),
     "a list for a group": ("input", [1, 2], "input"),
+    "a mean of two channels": ("input.mean", [1, 2], r"input.mean=\[1, 2\]: expected a list of 3"),
+    "nothing for a part": ("tasks.classification.loss", None, "classification.loss=nothing: names no part"),
+    "a word that Hydra misses": ("backbone.padding", "???", r"padding: '\?\?\?' is no plain text"),
+    "data of no task": ("choices.datasets", {"nope": "voc"}, "choices.datasets.nope: has no such task"),
 }
 
 NOT_BUILT = {"a part of ours elsewhere", "a tool of ours", "a text for a number"}  # an exported network is finished
@@ -138,8 +144,19 @@ def test_config_of_a_run_is_refused_by_every_verb(attack, composed, tmp_path):
         ("data", {"ssdlite": {"root": "pipe:touch canary"}}, "a command that is run on this machine"),
         ("data.augmentation.detection", "os.system", "augmentation.detection='os.system': is no preset"),
         ("workers", 10**6, "workers=1000000: expected at most"),
+        ("seed", -1, "seed=-1: expected at least 0"),
+        ("seed", 2**40, "seed=1099511627776: expected at most"),
+        ("mixing", [], r"mixing=\[\]: expected a group of keys"),
+        ("batch", None, "batch=nothing: expected 32 or the like"),
+        ("batch_ratio", None, "batch_ratio=nothing: expected a group of keys"),
+        ("runs", 7, "runs=7: expected a text"),
+        ("lr", "x", "lr='x': expected a number"),
+        ("logger", "x", "logger='x': names no part"),
+        ("optim", {}, "optim.optimizer: has no _target_"),
+        ("data.source", None, "data.source=nothing: names no part"),
+        ("data.augmentation", {"classification": ["os.system"]}, "data.augmentation: expected the name of a preset"),
         ("epochs", "many", "epochs='many': expected"),
-        ("trainer", None, "has no trainer"),
+        ("trainer", None, "trainer=nothing: expected a group of keys"),
     ],
 )
 def test_what_else_a_run_says_is_no_code_either(key, value, message, composed, tmp_path):
@@ -184,6 +201,44 @@ def test_own_classes_are_built_where_the_user_trusts_the_file(passport, state, t
     network, _ = load_network(str(path), trust=True)
     assert type(network.tasks["classification"].head).__name__ == "OwnHead"
     assert compose("eval", [f"weights={path}", "trust=true"]).trust
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("tasks.classification.head.dropout", 7, "LinearHead: cannot be made of its settings"),
+        ("tasks.classification.label_smoothing", -1, "label_smoothing=-1: expected a share"),
+        ("backbone.norm_eps", -1, "norm_eps=-1: expected 0 or more"),
+    ],
+)
+def test_value_that_a_part_refuses_is_told_with_its_file(key, value, message, passport, state, tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_weights(path, state, passport | {"config": attacked(passport["config"], key, value)})
+    with pytest.raises(ConfigError, match=message) as error:
+        load_network(str(path))
+    assert str(error.value).startswith(str(path))
+
+
+def test_task_is_not_called_as_torch_calls_something_else(passport, state, tmp_path):
+    config = passport["config"] | {"tasks": {"keys": passport["config"]["tasks"]["classification"]}}
+    path = tmp_path / "x.safetensors"
+    save_weights(path, state, passport | {"config": config, "class_names": {"keys": ["a", "b"]}})
+    with pytest.raises(ConfigError, match="tasks.keys: torch has another use for this name"):
+        load_network(str(path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("trainer.nodes=7", "trainer.nodes=7: start a process for each"),
+        ("trainer.devices=0", "trainer: Lightning refuses its settings"),
+        ("trainer.precision=x", "trainer: Lightning refuses its settings"),
+    ],
+)
+def test_machines_that_are_not_there_are_not_waited_for(changed, message):
+    config = compose("eval", [*WORDS, "trainer.accelerator=cpu", changed])
+    with pytest.raises(ConfigError, match=message):
+        score_network(build_network(config, NAMES), dict, config.trainer, str(config.trainer.precision), ONE_VIEW)
 
 
 def test_network_larger_than_its_file_is_refused_before_it_is_built(passport, state, tmp_path):
