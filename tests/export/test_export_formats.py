@@ -21,6 +21,7 @@ from mnv2_tasks.export.write import write
 from mnv2_tasks.layers import batch_norm, conv_norm_act
 from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.runtimes.formats import FORMATS, format_module
+from mnv2_tasks.weights.passport import make_passport
 
 SIZE = 64
 MINE = ["torch", "executorch", "litert"]
@@ -78,8 +79,10 @@ def reference(network, images):
 def written(folder, name, network, precision="fp32", example=None):
     pytest.importorskip({"executorch": "executorch", "litert": "litert_torch", "torch": "torch"}[name])
     path = folder / f"{precision}{FORMATS[name].suffix}"
+    (task,) = network.tasks if len(network.tasks) == 1 else ["multitask"]
+    passport = make_passport(compose("train", [f"task={task}"]), {task: ["a", "b", "c"] for task in network.tasks}, "")
     metadata = {
-        "passport": json.dumps({"class_names": {task: ["a", "b", "c"] for task in network.tasks}}),
+        "passport": json.dumps(passport | {"exported": True}),
         "precision": precision,
         "tasks": json.dumps({task: found.kind for task, found in network.tasks.items()}),
     }
@@ -101,7 +104,7 @@ def multitask():
 
 @pytest.fixture(scope="module", params=MINE)
 def file(request, multitask, tmp_path_factory):
-    return Exported(written(tmp_path_factory.mktemp("multitask"), request.param, multitask), threads=1)
+    return Exported(written(tmp_path_factory.mktemp("multitask"), request.param, multitask), threads=1, trust=True)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +134,7 @@ def test_compared_images_have_no_detections_some_and_the_most_that_there_may_be(
 
 @pytest.mark.parametrize("name", ["torch", "executorch"])
 def test_segmentation_file_takes_any_height_and_width(name, segmenter, tmp_path):
-    file = Exported(written(tmp_path, name, segmenter))
+    file = Exported(written(tmp_path, name, segmenter), trust=True)
     for height, width in [(64, 64), (33, 48), (65, 130)]:
         images = pixels(2, height, width)
         assert (file.run(images)["class_map"] == reference(segmenter, images)[0]).mean() > 0.999
@@ -149,7 +152,7 @@ def test_lower_precision_is_smaller_and_nearly_equal(name, precision, classifier
     images = pixels(4)
     path = written(tmp_path, name, classifier, precision, pixels(8))
     ours = reference(classifier, images)[0]
-    theirs = Exported(path).run(images)["probabilities"]
+    theirs = Exported(path, trust=True).run(images)["probabilities"]
     assert theirs.dtype == np.float32
     assert 0 < np.abs(theirs - ours).max() < 0.03
     assert path.stat().st_size < sum(4 * parameter.numel() for parameter in classifier.parameters())
@@ -161,7 +164,7 @@ def test_a_damaged_file_is_named(name, tmp_path):
     path = tmp_path / f"broken{FORMATS[name].suffix}"
     path.write_bytes(b"no such thing" * 100)
     with pytest.raises(ConfigError, match=f"broken{FORMATS[name].suffix}: cannot be run, it is damaged"):
-        Exported(path)
+        Exported(path, trust=True)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the converters
@@ -177,7 +180,7 @@ def test_a_file_of_others_is_refused(name, tmp_path):
     else:
         torch.export.save(torch.export.export(layer, example), path)
     with pytest.raises(ConfigError, match="was not written by tools/export.py"):
-        Exported(path)
+        Exported(path, trust=True)
 
 
 @pytest.mark.parametrize("file", ["torch"], indirect=True)
@@ -195,7 +198,7 @@ def test_torch_file_needs_nothing_but_torch(file, tmp_path):
 
 def test_torch_file_leaves_the_number_of_threads_as_it_was(classifier, tmp_path):
     before = torch.get_num_threads()
-    Exported(written(tmp_path, "torch", classifier), threads=before + 1).run(pixels(1))
+    Exported(written(tmp_path, "torch", classifier), threads=before + 1, trust=True).run(pixels(1))
     assert torch.get_num_threads() == before
 
 
