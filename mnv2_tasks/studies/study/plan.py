@@ -50,6 +50,7 @@ class Study:
     for_data: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # by hand: a library's messages would name fields and types, these the words of the command line and of the YAML
         for name in (*AXES, "common"):
             values = getattr(self, name)
             if not isinstance(values, list) or len(set(values)) < len(values):
