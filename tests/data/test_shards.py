@@ -160,7 +160,7 @@ def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r'pip install -e "\.\[streaming\]"'):
         pack(folder("classification", tmp_path / "pictures"), ["train"], tmp_path / "out")
     with pytest.raises(ConfigError, match=r'pip install -e "\.\[streaming\]"'):
-        content_of("https://example.org/train-000000.tar:512+9/a.jpg")
+        content_of("s3://bucket/train-000000.tar:512+9/a.jpg")
 
 
 def test_names_of_files_that_look_like_members_of_none_are_files(tmp_path):

@@ -78,7 +78,7 @@ def network():
 @pytest.fixture
 def tool(network, monkeypatch):
     """predict(), with our network in place of a file of weights."""
-    loaded = lambda weights: (network, {"config": PASSPORT})  # noqa: E731
+    loaded = lambda weights, trust: (network, {"config": PASSPORT})  # noqa: E731
     monkeypatch.setattr("mnv2_tasks.prediction.predictor.load_network", loaded)
     return lambda *overrides: predict(compose("predict", [*overrides, "device=cpu"]))
 

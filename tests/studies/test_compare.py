@@ -199,7 +199,7 @@ def test_score_that_is_not_a_number_is_stated_and_not_averaged(tmp_path):
     good, bad = make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", hits(1), "seed=1", score=float("nan"))
     found = compared(tmp_path / "out", good, bad)
     assert found["subjects"][0]["entries"][0]["seeds"] == [0]
-    assert "top1 is NaN" in found["excluded"]["b"]
+    assert "top1 is no finite number" in found["excluded"]["b"]
 
 
 def test_first_run_without_a_score_is_not_replaced_in_silence(tmp_path):

@@ -82,7 +82,7 @@ def tools(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "mnv2.py").write_text(FAKE)
 
-    def compare(runs, out, *, title="", failed=None):
+    def compare(runs, out, *, title="", failed=None, trust=False):
         out.mkdir(parents=True, exist_ok=True)
         noted = {"runs": [run.name for run in runs], "title": title, "failed": dict(failed or {})}
         (folder / "compared").write_text(json.dumps(noted))

@@ -99,7 +99,7 @@ def _fetched(shard: str, path: Path) -> str:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            fetch(shard, path, size=None, checksum=None, console=Console(quiet=True))
+            fetch(shard, path, size=None, checksum=None, console=Console(quiet=True, markup=False))
     return str(path)
 
 
