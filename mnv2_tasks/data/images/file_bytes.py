@@ -83,10 +83,11 @@ def _local(shard: str) -> str:
     if not is_remote(shard):
         return shard
     folder = cache_folder() / "shards" / hashlib.sha256(os.path.dirname(shard).encode()).hexdigest()[:16]
+    if not shard.startswith(WEB):
+        _require_webdataset()
     try:
         if shard.startswith(WEB):
             return _fetched(shard, folder / os.path.basename(shard))
-        _require_webdataset()
         from webdataset.cache import FileCache
 
         return FileCache(str(folder)).get_file(shard)
