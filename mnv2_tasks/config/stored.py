@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task, options_of
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.stored.checked_config import GONE, gone
+from mnv2_tasks.stored.checked_config import GONE, check_places, gone
 from mnv2_tasks.stored.run_files import check_run_config, read_config, read_description
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,8 @@ def update(config: DictConfig, overrides: list[str]) -> DictConfig:
         data, _, name = key.rpartition(".")  # stored resolved: the source no longer follows the keys of its data
         if data.startswith("data") and name in (OmegaConf.select(config, f"{data}.source") or {}):
             OmegaConf.update(config, f"{data}.source.{name}", override.value())
+    content: Any = OmegaConf.to_container(config)
+    check_places(content, "the run's configuration", [override.value() for override in parsed])
     OmegaConf.set_struct(config, True)
     return config
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport
+from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport, no_larger_than
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import summary
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
@@ -45,7 +46,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     for source in sources.values():
         source.prepare(("val",))
     views = Views(tuple(config.scales), config.flip)
-    network = build_tasks_network(config, sources)
+    with nullcontext() if exported else no_larger_than(weights.state, str(path)):
+        network = build_tasks_network(config, sources)
     data = build_data(config, sources)
     if exported:
         _check_unchanged(config, weights.passport, path)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.build import build_fit, build_network, ground_truths_of, load_tasks, load_with_passport
+from mnv2_tasks.build import build_fit, build_network, ground_truths_of, load_tasks, load_with_passport, no_larger_than
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
@@ -48,7 +48,8 @@ def export(config: DictConfig) -> Path:
     weights = load_with_passport(path, trust=config.trust)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
     fit, sources = build_fit(config), available_sources(config, names)
-    network = build_network(config, names, ground_truths_of(sources))
+    with no_larger_than(weights.state, str(path)):
+        network = build_network(config, names, ground_truths_of(sources))
     load_tasks(network, weights.state, str(path))
     network.eval()
     pictures = comparison_images(config.images, sources, fit, COMPARED)

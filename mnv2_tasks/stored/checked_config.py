@@ -6,7 +6,7 @@ classes need `trust=true`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -59,10 +59,8 @@ GONE = {  # what stored configs may need, as a command line says it, or a `_targ
 }
 
 
-def check_config(
-    config: Any, version: str | None, source: str, *, trust: bool = False, rebuilt: bool = True
-) -> Mapping[str, Any]:
-    """A config that came from a file, where it is one and needs nothing that is dangerous or gone.
+def check_config(config: Any, version: str | None, source: str, *, trust: bool = False, rebuilt: bool = True) -> None:
+    """Refuse what came from a file and is no config, or needs what is dangerous or gone.
 
     Args:
         config: plain data, resolved.
@@ -99,13 +97,25 @@ def check_config(
         _check_parts(config, version, source, rebuilt=rebuilt)
         _check_presets(config, source)
     _check_kinds(config, source)
+
+
+def check_places(config: Mapping[str, Any], source: str, said: Container[Any] = ()) -> None:
+    """Refuse data whose place is a command, unless the user said that place.
+
+    Args:
+        config: of a run, plain data.
+        source: the file; messages begin with it.
+        said: values of the command line.
+
+    Raises:
+        ConfigError: names the key.
+    """
     for key, value in dotted({"data": config.get("data", {})}).items():
-        if isinstance(value, str) and COMMAND_URL.match(value):
+        if isinstance(value, str) and COMMAND_URL.match(value) and value not in said:
             raise ConfigError(
                 f"{source}: {key}={_shown(value)}: is read by a command that is run on this machine, for which no file "
                 f"can ask. If you want it, say data.root=<it> trust=true"
             )
-    return config
 
 
 def gone(needed: str, version: str | None, source: str, remedy: str = "use the version that wrote it") -> ConfigError:
@@ -276,12 +286,11 @@ def _parts_of(group: str) -> dict[str, dict[str, dict[str, Any]]]:
 @cache
 def _defaults() -> dict[str, Any]:
     """What conf/ says beside its parts: of train.yaml and the trainer."""
-    read = [yaml.load((shipped("conf") / name).read_text(encoding="utf-8"), SafeLoader) for name in DEFAULTS]
-    top = {key: value for key, value in read[0].items() if key not in ("defaults", "hydra", "choices")}
-    return top | {"trainer": read[1]}
-
-
-DEFAULTS = ("train.yaml", "trainer/default.yaml")
+    train, trainer = (
+        yaml.load((shipped("conf") / name).read_text(encoding="utf-8"), SafeLoader)
+        for name in ("train.yaml", "trainer/default.yaml")
+    )
+    return {key: train[key] for key in train if key not in ("defaults", "hydra", "choices")} | {"trainer": trainer}
 
 
 def _shown(value: Any) -> str:

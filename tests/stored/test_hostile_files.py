@@ -141,7 +141,7 @@ def test_config_of_a_run_is_refused_by_every_verb(attack, composed, tmp_path):
         ("data.source._target_", "pickle.loads", "data.source._target_='pickle.loads'"),
         ("data.root", "pipe:touch canary", "a command that is run on this machine"),
         ("data.root", "s3://x'; touch canary; '", "a command that is run on this machine"),
-        ("data", {"ssdlite": {"root": "pipe:touch canary"}}, "a command that is run on this machine"),
+        ("data.ssdlite", {"root": "pipe:touch canary"}, "a command that is run on this machine"),
         ("data.augmentation.detection", "os.system", "augmentation.detection='os.system': is no preset"),
         ("workers", 10**6, "workers=1000000: expected at most"),
         ("seed", -1, "seed=-1: expected at least 0"),
@@ -175,6 +175,23 @@ def test_what_a_call_says_is_never_taken_from_a_run(composed, tmp_path):
     assert not read.trust and read.out is None
     repeated = compose("train", [f"repeat={tmp_path}"])
     assert repeated.runs == "runs" and repeated.resume is None
+
+
+def test_place_that_is_a_command_is_the_users_to_say_never_the_runs(composed, tmp_path):
+    config = attacked(OmegaConf.to_container(composed), "data.root", "pipe:cat theirs") | {"trust": True}
+    (tmp_path / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ConfigError, match="data.root='pipe:cat theirs'.*say data.root=<it> trust=true"):
+        compose("eval", [f"run={tmp_path}", "trust=true"])
+    said = compose("eval", [f"run={tmp_path}", "data.root=s3://mine", "trust=true"])
+    assert said.data.root == "s3://mine" and said.trust
+    with pytest.raises(DataError, match="a command that is run on this machine"):
+        read_config(tmp_path, trust=True)
+    (tmp_path / "config.yaml").write_text(json.dumps(config | {"data": composed_data(composed)}), encoding="utf-8")
+    assert read_config(tmp_path).trust is False
+
+
+def composed_data(composed):
+    return OmegaConf.to_container(composed.data)
 
 
 def test_places_that_are_commands_need_trust_on_the_command_line_too():

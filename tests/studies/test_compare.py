@@ -195,6 +195,13 @@ def test_run_without_metrics_is_stated_and_not_averaged_away(tmp_path):
         assert "0, 2 (without 1)" in text
 
 
+def test_score_that_is_a_group_of_numbers_is_stated_and_not_averaged(tmp_path):
+    good, bad = make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", hits(1), "seed=1", score={"disc": 1.0})
+    found = compared(tmp_path / "out", good, bad)
+    assert found["subjects"][0]["entries"][0]["seeds"] == [0]
+    assert "top1 is missing" in found["excluded"]["b"]
+
+
 def test_score_that_is_not_a_number_is_stated_and_not_averaged(tmp_path):
     good, bad = make_run(tmp_path / "a", hits(0)), make_run(tmp_path / "b", hits(1), "seed=1", score=float("nan"))
     found = compared(tmp_path / "out", good, bad)

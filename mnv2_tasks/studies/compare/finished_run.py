@@ -1,6 +1,5 @@
 """A run folder as a comparison sees it: its configuration, and each task's score with what every image came to."""
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.names import prefix_of
 from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
 from mnv2_tasks.stored import run_files
+from mnv2_tasks.stored.checked_config import check_places
 
 TOLERANCE = 1e-6  # between metrics.json and per_image.npz of one validation
 
@@ -77,7 +77,9 @@ def read_config(folder: Path, *, trust: bool = False) -> DictConfig:
     if not path.is_file():
         raise DataError("is not a run folder: it has no config.yaml")
     with _unreadable_as_data_error(path):
-        return DictConfig(run_files.read_config(path, trust=trust))
+        config = run_files.read_config(path, trust=trust)
+        check_places(config, str(path))
+        return DictConfig(config | {"trust": trust})  # of the call, whatever the file says
 
 
 def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
@@ -103,9 +105,9 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
     kinds, tasks = task_kinds(config), {}
     for task, kind in kinds.items():
         prefix, score_key = prefix_of(task, kinds), KINDS[kind].SCORE
-        score = metrics.get(prefix + score_key, math.nan)
-        if score is None or not math.isfinite(score):
-            notes.append(f"{task}: {score_key} is {'missing' if score is None else 'NaN'}; not averaged in")
+        score, class_scores = (metrics.get(prefix + key) for key in (score_key, KINDS[kind].CLASS_SCORES))
+        if not isinstance(score, int | float):
+            notes.append(f"{task}: {score_key} is missing; not averaged in")
             continue
         recomputed = _score(outcomes[task]) if task in outcomes else score
         if not abs(recomputed - score) <= TOLERANCE:
@@ -121,7 +123,7 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
             fingerprint=described["data_fingerprint"][task],
             class_names=described["class_names"][task],
             score=float(score),
-            class_scores=metrics.get(prefix + KINDS[kind].CLASS_SCORES, {}),
+            class_scores=class_scores if isinstance(class_scores, dict) else {},
             outcomes=outcomes.get(task),
         )
     if not tasks:
