@@ -15,6 +15,7 @@ from mnv2_tasks.weights.weight_files import Imported, read_passport
 log = logging.getLogger(__name__)
 
 FRESH = (0, 0)
+STATES = ("state_dict", "callbacks", "optimizer_states", "lr_schedulers", "averaging_state")  # of a checkpoint
 NEEDED = ("config", "class_names", "data_fingerprint", "started_from", "initial_weights", "versions")
 
 
@@ -48,6 +49,11 @@ def resume_point(config: DictConfig) -> ResumePoint:
         done = (epoch + 1, 0) if progress["is_last_batch"] else (epoch, int(progress["current"]["processed"]))
     except (LookupError, TypeError, ValueError):
         raise ConfigError(f"resume={run}: {path.relative_to(run)} does not say how far it has come") from None
+    for key in STATES if config.ema else STATES[:-1]:  # Lightning starts anew, in silence, what it does not find
+        if not content.get(key):
+            raise ConfigError(
+                f"resume={run}: {path.relative_to(run)} has no {key}; start a new run with weights={path}"
+            )
     if done[0] > config.epochs or (done[0] == config.epochs and done[1]):
         raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
     result = described(run).get("result", {})

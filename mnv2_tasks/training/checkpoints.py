@@ -4,7 +4,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.runs.stopping import Stopped, hear, say
 from mnv2_tasks.whole_files import written_whole
 
@@ -31,6 +32,42 @@ class WholeCheckpoints(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with written_whole(Path(path)) as file:
             torch.save(checkpoint, file)
+
+
+class Restored(L.Callback):
+    """Knows when all of a checkpoint is restored, and that it was this optimizer's."""
+
+    done = False
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:  # torch takes those of the checkpoint, whatever optimizer wrote them
+                missing = sorted(optimizer.defaults.keys() - group.keys() - {"differentiable"})  # added as it is loaded
+                if missing:
+                    raise KeyError(f"the optimizer has no {missing[0]}")
+                for weight in group["params"]:
+                    for name, value in optimizer.state.get(weight, {}).items():
+                        if isinstance(value, torch.Tensor) and value.ndim and value.shape != weight.shape:
+                            raise ValueError(f"the optimizer's {name} is {list(value.shape)} for {list(weight.shape)}")
+        self.done = True
+
+
+@contextmanager
+def restoring(checkpoint: Path | None, trainer: L.Trainer) -> Iterator[None]:
+    """What goes wrong while `checkpoint` is restored -> a ConfigError that names it."""
+    try:
+        yield
+    except (ConfigError, DataError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever torch's and Lightning's readers of it meet
+        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        if not checkpoint or any(isinstance(callback, Restored) and callback.done for callback in callbacks):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"{checkpoint}: does not fit the config.yaml of its run ({reason}). Put back the one that it was written "
+            f"with, or start a new run with weights={checkpoint}"
+        ) from None
 
 
 class StepRandomness(L.Callback):

@@ -54,7 +54,7 @@ from mnv2_tasks.runs.stopping import end_together
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
-from mnv2_tasks.training.checkpoints import Checkpoints, ResumedRate, StepRandomness
+from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
 from mnv2_tasks.training.initial_weights import start_from_weights
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.digest import digest_of
@@ -166,6 +166,7 @@ def assemble(prepared: Prepared, run: Path) -> L.Trainer:
         run,
         callbacks=[
             StepRandomness(config.seed),
+            Restored(),
             ResumedRate(),
             EpochPlan(),
             EpochLog(run / "metrics.csv"),
@@ -184,7 +185,8 @@ def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
         end_together()  # sooner than they are connected, for which they wait
     began = time.perf_counter()
     try:
-        trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
+        with restoring(prepared.resumed.checkpoint, trainer):
+            trainer.fit(prepared.module, prepared.data, ckpt_path=prepared.resumed.checkpoint)
     except (KeyboardInterrupt, SystemExit):
         if rank_zero_only.rank == 0:
             log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)

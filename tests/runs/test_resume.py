@@ -399,6 +399,49 @@ def test_what_cannot_change_is_refused_with_the_reason(how, change, message, who
         )
 
 
+def rewrite(path, change):
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    "in_config, in_checkpoint, message",
+    [
+        ({"freeze": ["backbone"]}, None, "group"),
+        ({"optim.optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}, None, "the optimizer has no dampening"),
+        ({"backbone.width": 0.5}, None, "loading state_dict"),
+        ({}, lambda content: content.pop("loops"), "does not say how far"),
+        ({}, lambda content: content["loops"]["fit_loop"].update(epoch_progress=3), "int"),
+        (
+            {},
+        ),
+        ({}, lambda content: content.pop("optimizer_states"), "has no optimizer_states"),
+        ({}, lambda content: content["optimizer_states"][0].update(param_groups=[]), "group"),
+        (
+            {},
+            lambda content: content["optimizer_states"][0]["state"][0].update(exp_avg=torch.ones(7)),
+            "exp_avg is [7]",
+        ),
+        ({}, lambda content: content.update(lr_schedulers=[]), "has no lr_schedulers"),
+        ({}, lambda content: content.pop("averaging_state"), "has no averaging_state"),
+        ({}, lambda content: content["callbacks"].update(Checkpoints={"score": 1}), "best_score"),
+    ],
+)
+def test_checkpoint_that_does_not_fit_its_config_is_named(in_config, in_checkpoint, message, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole("classification"), run)
+    stored = OmegaConf.load(run / "config.yaml")
+    for key, value in in_config.items():
+        OmegaConf.update(stored, key, value, merge=False)
+    OmegaConf.save(stored, run / "config.yaml")
+    if in_checkpoint:
+        rewrite(run / "checkpoints" / "last.ckpt", in_checkpoint)
+    with pytest.raises(ConfigError, match=r"last.ckpt\b") as error:
+        resume(run, "epochs=5")
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"config": 3}'])
 def test_repeating_what_is_no_run_is_refused(content, tmp_path):
     if content is not None:
