@@ -413,9 +413,7 @@ def rewrite(path, change):
         ({"backbone.width": 0.5}, None, "loading state_dict"),
         ({}, lambda content: content.pop("loops"), "does not say how far"),
         ({}, lambda content: content["loops"]["fit_loop"].update(epoch_progress=3), "int"),
-        (
-            {},
-        ),
+        ({},),
         ({}, lambda content: content.pop("optimizer_states"), "has no optimizer_states"),
         ({}, lambda content: content["optimizer_states"][0].update(param_groups=[]), "group"),
         (
