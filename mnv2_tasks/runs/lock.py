@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.whole_files import HOST, cannot_write, remove_parts
@@ -36,8 +36,15 @@ def written_alone(folder: Path) -> Iterator[None]:
     """
     path = folder / ".lock"
     if fcntl is None:
-        with FileLock(path, timeout=0):  # an OSError if another holds it
+        lock = FileLock(path)  # whose file another process cannot read
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"{folder}: another process is writing there. Wait for it, or end it") from None
+        try:
             yield
+        finally:
+            lock.release()
         return
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

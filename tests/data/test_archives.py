@@ -198,6 +198,22 @@ def test_a_zip_bomb_is_stopped_early(tmp_path, folder, monkeypatch):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
+def test_a_tar_header_of_gigabytes_is_not_read(tmp_path, folder, kind):
+    header = tarfile.TarInfo("name")
+    header.type, header.size = kind, 3 << 30
+    packed = tmp_path / "bomb.tar.gz"
+    with gzip.open(packed, "wb", compresslevel=1) as file:
+        file.write(header.tobuf(tarfile.PAX_FORMAT if kind == tarfile.XHDTYPE else tarfile.GNU_FORMAT))
+        file.write(bytes(1 << 25))  # the rest need not be there to be asked for
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match="a header of 3,221,225,472 bytes"):
+        extract(packed, folder, console=CONSOLE)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    tracemalloc.stop()
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("by", [extract, extract_tar_of_tars])
 def test_an_archive_larger_than_the_free_disk_is_refused(tmp_path, folder, monkeypatch, by):
     monkeypatch.setattr(download, "free_space", lambda folder: 100)

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from rich.console import Console
 
@@ -22,6 +22,7 @@ from mnv2_tasks.data.download.safe_names import name_fault
 from mnv2_tasks.errors import ConfigError
 
 CHUNK = 1 << 20
+LONGEST_READ = 1 << 24  # bytes; those of files are read in chunks
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, NotImplementedError)
 HERE = PurePosixPath()
 STAGING = ".unpacking"  # inside the target folder: beside it may be another disk
@@ -83,7 +84,7 @@ def extract_tar_of_tars(archive: Path, folder: Path, *, console: Console) -> int
         written = 0
         for done, pack in enumerate(packs, start=1):
             where = f"{archive}: {pack.member.name}"
-            with pack.member.open() as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
+            with pack.member.open() as packed, _tar(packed) as tar:
                 inside = _checked(_tar_members(tar, folder), where, below=PurePosixPath(pack.path.stem))
                 files = _missing(inside, folder, where)
                 require_space(folder, sum(file.member.size for file in files), f"unpacking {pack.path}")
@@ -93,6 +94,25 @@ def extract_tar_of_tars(archive: Path, folder: Path, *, console: Console) -> int
         return written
 
 
+class _Limited:
+    """A file for tarfile, which reads a header at once, whatever size the archive says that it has."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def read(self, size: int) -> bytes:
+        if size > LONGEST_READ:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self.file.read(size)
+
+
+def _tar(file: IO[bytes]) -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast(IO[bytes], _Limited(file)), mode="r:")
+
+
 @contextlib.contextmanager
 def _opened(archive: Path, folder: Path) -> Iterator[Iterator[Member]]:
     name = archive.name.lower()
@@ -100,7 +120,7 @@ def _opened(archive: Path, folder: Path) -> Iterator[Iterator[Member]]:
         with zipfile.ZipFile(archive) as zipped:
             yield _zip_members(zipped)
     elif name.endswith((".tar", ".tar.gz", ".tgz")):
-        with tarfile.open(archive, "r:" if name.endswith(".tar") else "r:gz") as tar:
+        with archive.open("rb") if name.endswith(".tar") else gzip.open(archive) as file, _tar(file) as tar:
             yield _tar_members(tar, folder)
     else:
         raise ConfigError(f"{archive}: unknown kind of archive; .zip, .tar, .tar.gz and .tgz can be unpacked")
