@@ -45,6 +45,7 @@ LARGEST: dict[str, int] = {  # by the last part of a key; else a short file coul
     "imgsz": 8192, "train_imgsz": 8192, "image_size": 8192, "resize": 16384, "width": 16, "scales": 16,
     "workers": 1024, "devices": 1024, "nodes": 65536, "seed": 2**32 - 1,
 }  # fmt: skip
+SMALLEST = {"seed": 0, "channels": 1}
 
 
 class Gone(NamedTuple):
@@ -178,11 +179,11 @@ def _everything(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str
 def _check_numbers(config: Mapping[str, Any], source: str) -> None:
     for key, value in dotted(config).items():
         largest = LARGEST.get(key.rpartition(".")[2], 2**31)
-        least = 0 if key.endswith("seed") else -(2**31)
-        numbers = [number for number in (value if isinstance(value, list) else [value]) if fits(number, float)]
-        if numbers and (min(numbers) < least or max(numbers) > largest):
-            bound = f"at most {largest:,}" if max(numbers) > largest else f"at least {least:,}"
-            raise ConfigError(f"{source}: {key}={value}: expected {bound}")
+        least = SMALLEST.get(key.rpartition(".")[2], -(2**31))
+        for number in value if isinstance(value, list) else [value]:
+            if fits(number, float) and not least <= number <= largest:  # which NaN is not
+                bound = f"at most {largest:,}" if number > largest else f"at least {least:,}"
+                raise ConfigError(f"{source}: {key}={_shown(value)}: expected {bound}")
 
 
 def _check_parts(config: Mapping[str, Any], version: str | None, source: str, *, rebuilt: bool) -> None:

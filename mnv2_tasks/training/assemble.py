@@ -65,7 +65,10 @@ def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
     tasks = {name: task for name, task in network.tasks.items() if task.kind == "classification"}
     if not tasks:
         raise ConfigError(f"mixing={dict(wanted)}: is for classification; {', '.join(network.tasks)} cannot use it")
-    return {name: Mixing(num_classes=len(task.class_names), **wanted) for name, task in tasks.items()}
+    return {
+        name: Mixing(num_classes=len(task.class_names), mixup=wanted.mixup, cutmix=wanted.cutmix)
+        for name, task in tasks.items()
+    }
 
 
 def build_distillation(config: DictConfig, student: Network) -> Distillation | None:

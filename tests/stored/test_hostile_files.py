@@ -41,6 +41,8 @@ ATTACKS = {  # name: (key, value, what the error says)
     "levels without end": ("backbone.padding", DEEP, "groups deep"),
     "a number beyond 64 bits": ("imgsz", 10**400, "64 bits|expected at most"),
     "a picture that fills the memory": ("imgsz", 10**6, "imgsz=1000000: expected at most 8,192"),
+    "no number": ("width", float("nan"), "width"),
+    "channels below none": ("tasks.classification.head.channels", -1, "head.channels"),
     "a network that fills the memory": ("width", 10**9, "width=1000000000: expected at most 16"),
     "a text for a number": ("backbone.norm_eps", "small", "backbone.norm_eps='small': expected a number"),
     "truth for a number": ("output_stride", True, "output_stride=True: expected a whole number"),
