@@ -22,6 +22,8 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data_tool import usage
 from mnv2_tasks.studies.study.overrides import sort_arguments
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "conf").glob("*/README.md"))]
 STUDIES = ROOT / "conf" / "study" / "README.md"

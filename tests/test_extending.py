@@ -20,6 +20,8 @@ from PIL import Image
 from mnv2_tasks.__main__ import main
 from mnv2_tasks.build import load_network
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 OWN, IN_PROJECT = PAGE.split("\n## Parts that the project must know\n")

@@ -17,6 +17,8 @@ from mnv2_tasks import __version__
 from mnv2_tasks.runs.run_folder import _git_commit
 from mnv2_tasks.shipped import as_called_here, checkout_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 VERBS = ("train", "eval", "predict", "export", "compare", "study", "data", "bench", "scorecard", "version")
 

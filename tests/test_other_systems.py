@@ -49,6 +49,8 @@ for _ in range(2):  # it is free again
 TRAIN_SCORE_PREDICT = """
 import multiprocessing, sys, warnings
 from mnv2_tasks.__main__ import main
+
+pytestmark = pytest.mark.slow
 multiprocessing.set_start_method("spawn")
 warnings.filterwarnings("error", category=EncodingWarning, module="mnv2_tasks")
 main(["train", *sys.argv[1:]])

@@ -410,6 +410,7 @@ def test_widths_end_in_a_figure_against_multiply_adds(tmp_path, tools):
     assert "| 224 | 0.35 | 58.0 | 0.5000 | 1 |" in page and "| 224 | 1 | 299.5 | 0.5000 | 1 |" in page
 
 
+@pytest.mark.slow
 def test_a_real_study_ends_in_a_comparison(tmp_path):
     tiny = ["data.source.train_size=16", "data.source.val_size=8", "imgsz=64", "batch=8", "epochs=1", "ema=0.5"]
     tool = Path(__file__).parents[2] / "tools" / "study.py"

@@ -24,6 +24,8 @@ import os
 from pathlib import Path
 from mnv2_tasks.loading.loaders import ValidationSet
 
+pytestmark = pytest.mark.slow
+
 def recorded(self, key, read=ValidationSet.__getitem__):
     with (Path(os.environ["RECORDS"]) / os.environ.get("LOCAL_RANK", "0")).open("a") as file:
         file.write(f"{self.source.kind} {key[1]}\\n")

@@ -17,6 +17,7 @@ PRIMARY = {
 STEPS_TO_FIT_BOXES = 350  # until the boxes are tight; classes are right after 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", PRIMARY)
 def test_task_overfits_four_images(task):
     steps = STEPS_TO_FIT_BOXES if task.startswith("ssd") else 150
@@ -24,6 +25,7 @@ def test_task_overfits_four_images(task):
     assert score >= 0.75, f"{task}: {PRIMARY[task]} {score:.3f} on its own training images"
 
 
+@pytest.mark.slow
 def test_three_tasks_overfit_four_images_together():
     metrics = overfit("multitask")
     assert metrics["classification"]["top1"] == 1
@@ -39,6 +41,7 @@ def respoil(change):
     return spoil
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -52,6 +55,7 @@ def test_fault_in_the_targets_shows_in_ap(fault):
     assert overfit("ssdlite", steps=STEPS_TO_FIT_BOXES, spoil=fault)["ssdlite"]["AP"] < 0.4
 
 
+@pytest.mark.slow
 def test_missing_box_loss_shows_in_ap():
     assert overfit("ssdlite", "tasks.ssdlite.loss.box_weight=0.0", steps=STEPS_TO_FIT_BOXES)["ssdlite"]["AP"] < 0.4
 
