@@ -11,7 +11,7 @@ import numpy as np
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
 from mnv2_tasks.data.images.mat_files import read_mat
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import PICTURES
+from mnv2_tasks.data.reading.folders import PICTURES, is_junk
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, labelled
 from mnv2_tasks.data.reading.root import data_root, not_found
@@ -69,7 +69,7 @@ def _folder(root: Path, split: str) -> Path | None:
 
 def _class_folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
 
 
 def _pictures(folder: str) -> list[str]:
