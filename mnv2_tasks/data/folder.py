@@ -1,13 +1,16 @@
 """A user's own data, recognised by its layout."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mnv2_tasks.data.layouts.coco import COCO_FOLDER
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
-from mnv2_tasks.data.layouts.masks import MASK_FOLDER
+from mnv2_tasks.data.layouts.masks import mask_folder
 from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
+from mnv2_tasks.data.layouts.void import Ignored, without_ignored
 from mnv2_tasks.data.layouts.yolo import YOLO
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import folders
@@ -17,24 +20,43 @@ from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted
 
-FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO, MASK_FOLDER)
+FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO)  # and masks, of which the user can say more
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}
 SEARCHED = 20  # folders below the root that are tried when the root itself holds no layout
 
 
-def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: str | None) -> FileSource:
+def folder(
+    *,
+    root: str | None,
+    kind: str,
+    on_bad: str,
+    train: str | None,
+    val: str | None,
+    images: str | None = None,
+    masks: str | None = None,
+    ignore: Ignored = (),
+    colours: str | None = None,
+    binary: bool = False,
+) -> FileSource:
     """The data in `root`, for a task of this kind.
 
     Args:
         train: the data's own name of the split to train on; None: train, or all there is.
         val: likewise; None: val, valid, validation or test, in this order, or every fifth image of train.
+        images, masks, colours, binary: of segmentation, see `mask_folder`.
+        ignore: likewise: mask values, or names of classes, that are no class; None: classes called void.
 
     Raises:
         ConfigError: no layout of this kind is recognised, or several; a split is not there; classes do not agree.
     """
+    _check_serves(kind, images=images, masks=masks, ignore=ignore, colours=colours, binary=binary)
     path = data_root(root, "folder")
+    formats = (*FORMATS, mask_folder(images=images, masks=masks, colours=colours, binary=binary))
     train, val = (None if name is None else str(name) for name in (train, val))
-    found, parts = recognise(path, kind, tuple(name for name in (train, val) if name is not None))
+    wanted = tuple(name for name in (train, val) if name is not None)
+    if images is not None or masks is not None:
+        formats = formats[-1:]  # the user says what the data are
+    found, parts = recognise(path, kind, wanted, formats)
     chosen = choose_splits(parts, train, val)
     opened = found.open(path, {name: parts[name] for name in chosen if name is not None})
 
@@ -47,28 +69,42 @@ def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: 
         records, problems = opened.read(name)
         return hold_out(records, problems, split, path) if chosen.val is None else (records, problems)
 
-    classes = counted(len(opened.class_names), "class")
+    names, values, notes = opened.class_names, opened.values, []
+    if kind == "segmentation":
+        names, values, notes = without_ignored(names, values, ignore)
+    classes = counted(len(names), "class")
     return FileSource(
         kind=kind,
-        class_names=opened.class_names,
+        class_names=names,
         read=read,
-        found=", ".join([found.title, classes, *opened.notes, *_told(chosen)]),
+        found=", ".join([found.title, classes, *opened.notes, *notes, *_told(chosen)]),
         on_bad=on_bad,
         category_ids=opened.category_ids,
+        values=values,
+        later_on_top=opened.later_on_top,
     )
 
 
-def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layout, dict[str, SplitFiles]]:
+def _check_serves(kind: str, **said: Any) -> None:
+    """Refuse what only masks have, where there are none: it would do nothing."""
+    given = [name for name, value in said.items() if value not in (None, [], (), False)]
+    if given and kind != "segmentation":
+        raise ConfigError(f"data.{given[0]}={said[given[0]]}: is for masks, and this task is {kind}")
+
+
+def recognise(
+    root: Path, kind: str, wanted: tuple[str, ...] = (), formats: Sequence[Layout] = (*FORMATS, mask_folder())
+) -> tuple[Layout, dict[str, SplitFiles]]:
     """The layout below `root` that serves this kind of task, and its splits.
 
     Args:
         wanted: names of splits that the user gave, beyond the usual ones.
+        formats: layouts that are tried.
 
     Raises:
         ConfigError: there is none, or more than one; it says what is there.
     """
-    found = [(layout, parts) for layout in FORMATS if (parts := layout.find(root, wanted))]
-    fitting = [(layout, parts) for layout, parts in found if layout.kind == kind]
+    fitting = _found(root, wanted, [layout for layout in formats if layout.kind == kind])
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -76,33 +112,40 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layo
         raise ConfigError(
             f"data=folder: {root} holds {titles}; which is meant? Keep one of them there\n  found: {listing(root)}"
         )
-    if found:
+    if found := _found(root, wanted, [layout for layout in formats if layout.kind != kind]):
         layout, parts = found[0]
         names = ", ".join(name for name in parts if name != WHOLE)
         splits = f" (splits {names})" if names else ""
         raise ConfigError(
             f"data=folder: {root} holds {layout.title}{splits}, which is data for {layout.kind}, and this task is "
-            f"{kind}: use task={TASK_OF_KIND[layout.kind]}, or a data.root in one of these layouts\n{_layouts(kind)}"
+            f"{kind}: use task={TASK_OF_KIND[layout.kind]}, or a data.root in one of these layouts\n"
+            f"{_layouts(kind, formats)}"
         )
     raise ConfigError(
-        f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind)}"
+        f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind, formats)}\n"
+        f"  found there: {listing(root)}{_deeper(root, kind, formats)}"
     )
 
 
-def _layouts(kind: str) -> str:
+def _found(
+    root: Path, wanted: tuple[str, ...], formats: Sequence[Layout]
+) -> list[tuple[Layout, dict[str, SplitFiles]]]:
+    return [(layout, parts) for layout in formats if (parts := layout.find(root, wanted))]
+
+
+def _layouts(kind: str, formats: Sequence[Layout]) -> str:
     shown = []
-    for layout in FORMATS:
+    for layout in formats:
         if layout.kind == kind:
             lines = "\n".join(f"      {line}" for line in layout.tree.strip().splitlines())
             shown.append(f"    {layout.title}\n{lines}")
     return "\n".join(shown)
 
 
-def _deeper(root: Path, kind: str) -> str:
+def _deeper(root: Path, kind: str, formats: Sequence[Layout]) -> str:
     """Archives often hold one folder around the data."""
     for inside in folders(root)[:SEARCHED]:
-        for layout in FORMATS:
+        for layout in formats:
             if layout.kind == kind and layout.find(inside, ()):
                 return f"\n  {inside} holds {layout.title}: data.root={inside}"
     return ""

@@ -137,9 +137,16 @@ def test_two_images_still_give_one_to_validate_on(tmp_path):
     assert (source.length("train"), source.length("val")) == (1, 1)
 
 
-def test_class_may_be_called_test_or_masks(tmp_path):
+def test_folders_named_after_splits_are_never_classes(tmp_path):
     image_folder(tmp_path, {"masks": 6, "test": 6, "control": 6})
-    assert opened(tmp_path, "classification").class_names == ["control", "masks", "test"]
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["control", "masks"]
+    assert "test left out: named after a split, without class folders" in source.describe()
+    image_folder(tmp_path / "railway", {"bus": 6, "train": 6, "car": 6})
+    with pytest.raises(ConfigError, match="train has the name of a split, but no class folders, and lies beside some"):
+        opened(tmp_path / "railway", "classification")
+    image_folder(tmp_path / "sorted", {"train/bus": 1, "train/train": 1, "val/bus": 1, "val/train": 1})
+    assert opened(tmp_path / "sorted", "classification").class_names == ["bus", "train"]
 
 
 @pytest.mark.parametrize(

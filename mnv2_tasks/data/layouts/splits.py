@@ -19,6 +19,10 @@ VAL = ("val", "valid", "validation", "test", "testing")
 WHOLE = ""  # the one split of data that are not split
 HELD_OUT = 5  # without a split to validate on, one image in so many
 
+# what folders of masks and of pictures are called, beside the name of a split or alone
+MASK_WORDS = r"annot(?:ation)?s?|masks?|labels?|lbls?|segmentation(?:class)?s?|segs?|gts?|ground[-_ ]?truths?|targets?"
+IMAGE_WORDS = r"jpeg|images?|imgs?|pics|pictures?|photos?|rgb|inputs?|leftimg8bit"
+
 
 class Chosen(NamedTuple):
     train: str | None  # None: there is nothing to train on
@@ -28,6 +32,17 @@ class Chosen(NamedTuple):
 def is_split(name: str, wanted: Collection[str]) -> bool:
     """Whether a folder's or file's name is a split's: a usual one, or one of those that the user named."""
     return name in wanted or plain(name) in (*TRAIN, *VAL)
+
+
+def part_of_split(name: str) -> str | None:
+    """The split whose pictures or masks a folder of this name holds: trainannot, train_labels, masks-train -> train."""
+    split = without_words(without_words(name, MASK_WORDS), IMAGE_WORDS)
+    return split if plain(split) in (*TRAIN, *VAL) else None
+
+
+def without_words(name: str, words: str) -> str:
+    """A folder's name without these words at its ends."""
+    return re.sub(rf"[-_ .]*(?:{words})(?:[-_ .]machine)?$|^(?:{words})(?:[-_ .]+|$)", "", name, flags=re.IGNORECASE)
 
 
 def choose_splits(there: Collection[str], train: str | None, val: str | None) -> Chosen:
