@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mnv2_tasks.data.images.mask_values import MaskValues
 from mnv2_tasks.data.layouts.coco import COCO_FOLDER
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
-from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, plain
+from mnv2_tasks.data.layouts.own_split import own_split
+from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
 from mnv2_tasks.data.layouts.void import Ignored, without_ignored
 from mnv2_tasks.data.layouts.yolo import YOLO
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import folders
+from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, listing
@@ -37,6 +42,7 @@ def folder(
     ignore: Ignored = (),
     colours: str | None = None,
     binary: bool = False,
+    split_seed: int | None = None,
 ) -> FileSource:
     """The data in `root`, for a task of this kind.
 
@@ -44,7 +50,8 @@ def folder(
         train: the data's own name of the split to train on; None: train, or all there is.
         val: likewise; None: val, valid, validation or test, in this order, or every fifth image of train.
         images, masks, colours, binary: of segmentation, see `mask_folder`.
-        ignore: likewise: mask values, or names of classes, that are no class; None: classes called void.
+        split_seed: of data without a split to validate on, see `own_split`; None: as before 0.2, see `hold_out`.
+        ignore: of segmentation: mask values, or names of classes, that are no class; None: classes called void.
 
     Raises:
         ConfigError: no layout of this kind is recognised, or several; a split is not there; classes do not agree.
@@ -67,8 +74,15 @@ def folder(
                 f"data=folder: {path} has no split to train on, only {', '.join(sorted(parts))}; data.train=<name>"
             )
         records, problems = opened.read(name)
-        return hold_out(records, problems, split, path) if chosen.val is None else (records, problems)
+        if chosen.val is not None:
+            return records, problems
+        if split_seed is None:
+            return hold_out(records, problems, split, path)
+        if not validating:
+            validating.append(own_split(records, _classes_held(kind, records, values, len(names)), path, split_seed))
+        return part_of(records, problems, validating[0] if split == "val" else ~validating[0])
 
+    validating: list[np.ndarray] = []  # once it is known
     names, values, notes = opened.class_names, opened.values, []
     if kind == "segmentation":
         names, values, notes = without_ignored(names, values, ignore)
@@ -77,7 +91,7 @@ def folder(
         kind=kind,
         class_names=names,
         read=read,
-        found=", ".join([found.title, classes, *opened.notes, *notes, *_told(chosen)]),
+        found=", ".join([found.title, classes, *opened.notes, *notes, *_told(chosen, split_seed)]),
         on_bad=on_bad,
         category_ids=opened.category_ids,
         values=values,
@@ -151,8 +165,19 @@ def _deeper(root: Path, kind: str, formats: Sequence[Layout]) -> str:
     return ""
 
 
-def _told(chosen: Chosen) -> list[str]:
+def _classes_held(kind: str, records: Records, values: MaskValues, num_classes: int) -> np.ndarray:
+    """(m, 2) int64 index of an image and a class that it holds."""
+    if kind == "classification":
+        return np.column_stack([np.arange(len(records)), records.labels])
+    if len(records.masks):
+        return mask_classes(list(records.masks), values, num_classes)
+    return np.column_stack([records.image_of_box(), records.box_labels])[~records.crowd]
+
+
+def _told(chosen: Chosen, split_seed: int | None) -> list[str]:
     """What people should know of the choice of splits; the usual one needs no words."""
+    if chosen.val is None and split_seed is not None:
+        return [f"no val split: a fifth of each class validates, at random (data.split_seed={split_seed})"]
     if chosen.val is None:
         return ["no val split: every fifth image, by a hash of its name, validates"]
     if chosen.train is None:

@@ -111,7 +111,7 @@ IMAGE_FOLDER = Layout(
     kind="classification",
     tree="""
 train/<class>/*.jpg
-val/<class>/*.jpg          or <class>/*.jpg alone: every fifth image validates
+val/<class>/*.jpg          or <class>/*.jpg alone: a fifth of each class validates
 """,
     find=_find,
     open=_open,

@@ -65,8 +65,12 @@ def given_places(root: Path, images: str, masks: str, wanted: tuple[str, ...]) -
         names = [
             name[len(start) : len(name) - len(end)] for name in names if name.startswith(start) and name.endswith(end)
         ]
-        filled = {name: [root / of.replace("{split}", name) for of in (images, masks)] for name in names if name}
-        parts = {name: SplitFiles(*both) for name, both in filled.items() if all(place.is_dir() for place in both)}
+        filled = {
+            name: SplitFiles(root / images.replace("{split}", name), root / masks.replace("{split}", name))
+            for name in names
+            if name
+        }
+        parts = {name: part for name, part in filled.items() if part.images.is_dir() and part.labels.is_dir()}
         if not parts:
             raise ConfigError(f"data.images={images} data.masks={masks}: there are no such folders below {root}")
         return parts

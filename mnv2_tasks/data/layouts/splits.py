@@ -71,15 +71,18 @@ def choose_splits(there: Collection[str], train: str | None, val: str | None) ->
 def hold_out(records: Records, problems: list[Problem], split: str, root: Path) -> tuple[Records, list[Problem]]:
     """The part of unsplit data that trains, or that validates: every fifth image, by a hash of its path below `root`.
 
-    An image's side depends on nothing else: more data, or another order, move none from val to train.
+    So it was before `own_split`, and is in runs of before.
     """
     names = [Path(os.path.relpath(file, root)).as_posix() for file in records.files]
     hashes = np.array([int.from_bytes(hashlib.sha256(os.fsencode(n)).digest()[:7]) for n in names], np.int64)
     images = hashes % HELD_OUT == 0
     if len(images) and not images.any():
         images[hashes.argmin()] = True  # a handful of images: one must validate
-    if split == "train":
-        images = ~images
+    return part_of(records, problems, ~images if split == "train" else images)
+
+
+def part_of(records: Records, problems: list[Problem], images: np.ndarray) -> tuple[Records, list[Problem]]:
+    """The images of a boolean mask (n,), with their problems; those of no image stay."""
     boxes = images[records.image_of_box()]
     place, box_place = np.cumsum(images) - 1, np.cumsum(boxes) - 1
     moved = []
