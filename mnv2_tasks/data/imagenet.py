@@ -29,8 +29,11 @@ ILSVRC2012_devkit_t12/data/{meta.mat,ILSVRC2012_validation_ground_truth.txt}, LO
 """
 
 
-def imagenet(*, root: str | None, kind: str, on_bad: str) -> FileSource:
+def imagenet(*, root: str | None, kind: str, on_bad: str, val: str = "val") -> FileSource:
     """Labels are the usual ones, 0 to 999 in the order of the WordNet ids, whichever folders are there.
+
+    Args:
+        val: the folder to validate on, beside `train`.
 
     Raises:
         ConfigError: the task is not classification, a folder is no class of ImageNet, or labels are missing.
@@ -38,17 +41,19 @@ def imagenet(*, root: str | None, kind: str, on_bad: str) -> FileSource:
     if kind != "classification":
         raise ConfigError(f"data=imagenet has one class for each image: for task=classification, not for {kind}")
     path = data_root(root, "imagenet")
-    folders = {split: _folder(path, split) for split in ("train", "val")}
+    names = {"train": "train", "val": val}
+    folders = {split: _folder(path, name) for split, name in names.items()}
     if not any(folders.values()):
         raise not_found("imagenet", path, "train", TREE)
 
     def read(split: str) -> tuple[Records, list[Problem]]:
         folder = folders[split]
         if folder is None:
-            raise not_found("imagenet", path, split, TREE)
+            raise not_found("imagenet", path, names[split], TREE)
         return _read(path, folder), []
 
-    return FileSource(kind=kind, class_names=imagenet_names(), read=read, found=_found(folders), on_bad=on_bad)
+    found = _found(folders) + ("" if val == "val" else f", {val} validates")
+    return FileSource(kind=kind, class_names=imagenet_names(), read=read, found=found, on_bad=on_bad)
 
 
 @cache
