@@ -1,6 +1,9 @@
 """A user's own data, recognised by its layout."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from mnv2_tasks.data.layouts.coco import COCO_FOLDER
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
@@ -19,19 +22,25 @@ from mnv2_tasks.wording import counted
 
 FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO, MASK_FOLDER)
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}
+CROWD = ("ignore", "train")
 SEARCHED = 20  # folders below the root that are tried when the root itself holds no layout
 
 
-def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: str | None) -> FileSource:
+def folder(
+    *, root: str | None, kind: str, on_bad: str, train: str | None, val: str | None, crowd: str = "ignore"
+) -> FileSource:
     """The data in `root`, for a task of this kind.
 
     Args:
         train: the data's own name of the split to train on; None: train, or all there is.
         val: likewise; None: val, valid, validation or test, in this order, or every fifth image of train.
+        crowd: "ignore": boxes of a crowd, and difficult ones, are neither trained on nor scored; "train": as any other.
 
     Raises:
         ConfigError: no layout of this kind is recognised, or several; a split is not there; classes do not agree.
     """
+    if crowd not in CROWD:
+        raise ConfigError(f"data.crowd={crowd}: expected {' or '.join(CROWD)}")
     path = data_root(root, "folder")
     train, val = (None if name is None else str(name) for name in (train, val))
     found, parts = recognise(path, kind, tuple(name for name in (train, val) if name is not None))
@@ -45,6 +54,8 @@ def folder(*, root: str | None, kind: str, on_bad: str, train: str | None, val: 
                 f"data=folder: {path} has no split to train on, only {', '.join(sorted(parts))}; data.train=<name>"
             )
         records, problems = opened.read(name)
+        if crowd == "train":
+            records = replace(records, crowd=np.zeros_like(records.crowd))
         return hold_out(records, problems, split, path) if chosen.val is None else (records, problems)
 
     classes = counted(len(opened.class_names), "class")

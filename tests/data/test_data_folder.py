@@ -271,7 +271,7 @@ def test_unsplit_yolo_finds_the_class_list_that_labelimg_writes_among_the_labels
     ],
 )
 def test_class_list_may_be_yaml_text_or_json(tmp_path, file, text, names):
-    yolo(tmp_path, {"train": {"a": "1 .5 .5 1 1"}, "val": {"b": ""}}, names="")
+    yolo(tmp_path, {"train": {"a": "1 .5 .5 1 1"}, "val": {"b": "0 .5 .5 1 1"}}, names="")
     write(tmp_path / file, text)
     assert opened(tmp_path, "detection").class_names == names
 
@@ -464,9 +464,45 @@ def test_difficult_objects_are_neither_trained_on_nor_scored(tmp_path):
         {"train": "b", "val": "a"},
     )
     source = opened(tmp_path, "detection")
-    assert "1 difficult object neither trained on nor scored" in source.describe()
+    assert "(1 of 2 boxes in val crowds or difficult, neither trained on nor scored)" in source.describe()
     assert len(source.sample("val", 0, 0).boxes) == 1
     assert [row["iscrowd"] for row in source.coco_ground_truth()["annotations"]] == [0, 1]
+
+
+def test_boxes_of_crowds_alone_are_nothing_to_learn_from_until_they_are_taken_as_objects(tmp_path):
+    for split in ("train", "val"):
+        for name in "ab":
+            picture(tmp_path / split / f"{split}{name}.jpg")
+        coco(
+            tmp_path / "annotations" / f"{split}.json", [f"{split}a.jpg", f"{split}b.jpg"], CATS, crowd=split == "train"
+        )
+    refused = opened(tmp_path, "detection", prepare=())
+    with pytest.raises(
+        DataError,
+        match=r"nothing to learn from or to score in train: all 4 boxes of its 2 images are crowds .*data.crowd=train",
+    ):
+        refused.prepare(["train", "val"])
+    (problem,) = refused.problems("train")[1]  # what `check` reports
+    assert "data.crowd=train" in str(problem) and not refused.problems("val")[1]
+    taken = folder(root=str(tmp_path), kind="detection", on_bad="refuse", train=None, val=None, crowd="train")
+    taken.prepare(["train", "val"])
+    assert len(taken.sample("train", 0, 0).boxes) == 2
+    with pytest.raises(ConfigError, match=r"data\.crowd=yes: expected ignore or train"):
+        folder(root=str(tmp_path), kind="detection", on_bad="refuse", train=None, val=None, crowd="yes")
+
+
+@pytest.mark.parametrize("on_bad", ["refuse", "skip"])
+def test_split_without_a_single_object_is_refused(tmp_path, on_bad):
+    yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": "", "c": None}})
+    with pytest.raises(DataError, match=r"in val: none of its 2 images has an object\. Are the labels where"):
+        opened(tmp_path, "detection", on_bad=on_bad)
+
+
+@pytest.mark.parametrize("values", [[255], [0], [0, 255]])
+def test_masks_without_a_pixel_of_a_class_are_refused(tmp_path, values):
+    masks(tmp_path, {"train/a": [0, 1], "train/b": [0], "val/c": values, "val/d": values})
+    with pytest.raises(DataError, match=r"in val: no mask of its 2 images has a pixel of a class"):
+        opened(tmp_path, "segmentation")
 
 
 def test_annotations_without_any_object_are_refused(tmp_path):
@@ -486,13 +522,13 @@ def test_blood_cells_of_a_stranger_are_read_as_they_are():
 # ---------------------------------------------------------------- COCO json
 
 
-def coco(path, images, categories, annotations=None):
+def coco(path, images, categories, annotations=None, crowd=False):
     """Each image with one box of each category, if none are given."""
     rows = [{"id": i, "file_name": name, "width": 20, "height": 10} for i, name in enumerate(images, start=1)]
     if annotations is None:
         annotations = [(row["id"], number) for row in rows for number in categories]
     boxes = [
-        {"id": i, "image_id": image, "category_id": number, "bbox": [2, 3, 4, 5], "area": 20, "iscrowd": 0}
+        {"id": i, "image_id": image, "category_id": number, "bbox": [2, 3, 4, 5], "area": 20, "iscrowd": int(crowd)}
         for i, (image, number) in enumerate(annotations, start=1)
     ]
     names = [{"id": number, "name": name, "supercategory": "none"} for number, name in categories.items()]

@@ -41,18 +41,16 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     objects, unreadable = [], 0
     for file in sorted(file for folder in every for file in files_below(folder) if file.endswith(".xml")):
         try:
-            objects += [(o.name, o.corners, o.difficult) for o in read_voc_xml(Path(file)).objects]
+            objects += [(o.name, o.corners) for o in read_voc_xml(Path(file)).objects]
         except DataError:
             unreadable += 1  # a problem of its split, when that is read
-    names = sorted({name for name, _, _ in objects})
+    names = sorted({name for name, _ in objects})
     if not names:
         also = f", {unreadable:,} of them unreadable" if unreadable else ""
         raise ConfigError(f"data=folder: no XML in {', '.join(map(str, sorted(every)))} has an object{also}")
-    one_based = corners_are_one_based(corners for _, corners, _ in objects)
-    difficult = sum(hard for _, _, hard in objects)
+    one_based = corners_are_one_based(corners for _, corners in objects)
     notes = [
         f"corners counted from {int(one_based)}",
-        *([f"{counted(difficult, 'difficult object')} neither trained on nor scored"] if difficult else []),
         *_without_xml(parts.values()),
     ]
     return Opened(names, lambda split: _read(parts[split], names, one_based), notes)
