@@ -445,6 +445,84 @@ def test_picture_goes_by_the_name_of_its_xml_and_else_by_what_the_xml_says(tmp_p
     assert files(opened(tmp_path, "detection"), "train") == ["a.jpg", "other.jpg"]
 
 
+CAT = [("cat", 1, 1, 5, 5)]
+
+
+def test_of_pictures_that_differ_in_their_ending_the_xml_says_which_is_meant(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
+    picture(tmp_path / "JPEGImages" / "a.PNG")
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name=r"C:\photos\a.jpg"))
+    assert files(opened(tmp_path, "detection"), "train") == ["a.jpg"]
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="a.png"))
+    assert files(opened(tmp_path, "detection"), "train") == ["a.PNG"]
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="a.bmp"))
+    with pytest.raises(DataError, match=r"a\.xml: belongs to .*a\.PNG, .*a\.jpg: which one\? <filename> has 'a\.bmp'"):
+        opened(tmp_path, "detection")
+
+
+def test_xml_that_contradicts_its_own_name_is_refused_and_a_stale_copy_is_told(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="b.jpg"))  # as tools that augment copy it
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["a.jpg"]
+    assert "1 XML name another picture than their own name does, which counts" in source.describe()
+    picture(tmp_path / "JPEGImages" / "c.jpg")
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="c.jpg"))
+    with pytest.raises(DataError, match=r"a\.xml: belongs to .*a\.jpg by its name, and to .*c\.jpg by its <filename>"):
+        opened(tmp_path, "detection")
+
+
+def test_two_xml_for_one_picture_are_refused_by_name(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT, "d": CAT}, {"train": "ad", "val": "b"})
+    write(tmp_path / "Annotations" / "a.XML", xml(CAT))
+    with pytest.raises(DataError, match=r"a\.XML: has the same name as .*a\.xml"):
+        opened(tmp_path, "detection")
+    (tmp_path / "Annotations" / "a.XML").unlink()
+    (tmp_path / "JPEGImages" / "d.jpg").unlink()
+    write(tmp_path / "Annotations" / "d.xml", xml(CAT, file_name="a.jpg"))
+    with pytest.raises(DataError, match=r"d\.xml: and .*a\.xml both annotate .*a\.jpg"):
+        opened(tmp_path, "detection")
+
+
+def test_names_that_a_list_repeats_count_once_and_that_is_said(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT, "c": CAT}, {"train": ["a", "a", "c.jpg", "c", "a", ""], "val": ["b", "b"]})
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["a.jpg", "c.jpg"] and files(source, "val") == ["b.jpg"]
+    assert "listed again in train.txt and taken once: a 3 times" in source.describe()
+    assert "listed again in val.txt and taken once: b 2 times" in source.describe()
+    write(tmp_path / "ImageSets" / "Main" / "val.txt", "a\n" * 9 + "b\n")
+    with pytest.raises(DataError, match=r"1 bad records in train:\n.*a\.jpg: this training image is also in val"):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize(
+    "text, difficult",
+    [("Unspecified", False), ("", False), ("false", False), ("0", False), ("True", True), ("1", True)],
+)
+def test_difficult_is_read_as_tools_write_it(tmp_path, text, difficult):
+    voc(tmp_path, {"a": [*CAT, *CAT], "b": CAT}, {"train": "a", "val": "b"})
+    path = tmp_path / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<difficult>0</difficult>", f"<difficult>{text}</difficult>", 1))
+    assert opened(tmp_path, "detection").problems("train")[0].crowd.tolist() == [difficult, False]
+
+
+def test_objects_that_cannot_be_read_say_file_and_reason(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
+    for name in "ab":
+        path = tmp_path / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("<difficult>0</difficult>", "<difficult>maybe</difficult>"))
+    with pytest.raises(ConfigError, match=r"2 of them cannot be read: .*a\.xml: object 1 \(cat\) has <difficult>maybe"):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize("ending", ["XML", "Xml"])
+def test_endings_of_xml_and_pictures_are_read_in_any_case(tmp_path, ending):
+    for split, name in (("train", "a"), ("val", "b")):
+        picture(tmp_path / split / f"{name}.JPG")
+        write(tmp_path / split / f"{name}.{ending}", xml(CAT))
+    assert opened(tmp_path, "detection").describe() == "VOC XML, 1 class, corners counted from 1, 1 / 1 images"
+
+
 def test_broken_and_missing_xml_are_named(tmp_path):
     voc(tmp_path, {"a": [("cat", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}, {"train": "axy", "val": "b"})
     for name in "xy":
