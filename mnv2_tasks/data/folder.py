@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnv2_tasks.data.layouts.coco import COCO_FOLDER
+from mnv2_tasks.data.layouts.coco import COCO_FOLDER, broken_files
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import MASK_FOLDER
@@ -52,6 +52,7 @@ def folder(
         if name is None:
             raise ConfigError(
                 f"data=folder: {path} has no split to train on, only {', '.join(sorted(parts))}; data.train=<name>"
+                f"{_broken(path, kind)}"
             )
         records, problems = opened.read(name)
         if crowd == "train":
@@ -97,7 +98,7 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layo
         )
     raise ConfigError(
         f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind)}"
+        f"  found there: {listing(root)}{_deeper(root, kind)}{_broken(root, kind)}"
     )
 
 
@@ -108,6 +109,11 @@ def _layouts(kind: str) -> str:
             lines = "\n".join(f"      {line}" for line in layout.tree.strip().splitlines())
             shown.append(f"    {layout.title}\n{lines}")
     return "\n".join(shown)
+
+
+def _broken(root: Path, kind: str) -> str:
+    """Files that would be annotations, and why they are none."""
+    return "".join(f"\n  {reason}" for reason in broken_files(root)) if kind == "detection" else ""
 
 
 def _deeper(root: Path, kind: str) -> str:

@@ -670,6 +670,93 @@ def test_pictures_that_lie_nowhere_are_refused_with_the_places(tmp_path):
         opened(tmp_path, "detection")
 
 
+def coco_pair(root, change=lambda split, content: None, pictures="images"):
+    """train and val of two pictures each; their json is changed before it is written."""
+    for split in ("train", "val"):
+        path, names = root / "annotations" / f"{split}.json", [f"{split}{i}.jpg" for i in range(2)]
+        for name in names:
+            picture(root / pictures / name)
+        coco(path, names, CATS)
+        content = json.loads(path.read_text())
+        text = change(split, content)
+        write(path, json.dumps(content) if text is None else text)
+
+
+def test_backslashes_in_coco_json_are_folders(tmp_path):
+    def change(split, content):
+        for row in content["images"]:
+            row["file_name"] = f"images\\{split}\\{row['file_name']}" if split == "val" else row["file_name"]
+
+    coco_pair(tmp_path, change)
+    (tmp_path / "images" / "val").mkdir()
+    for i in range(2):
+        (tmp_path / "images" / f"val{i}.jpg").rename(tmp_path / "images" / "val" / f"val{i}.jpg")
+    assert files(opened(tmp_path, "detection"), "val") == ["val0.jpg", "val1.jpg"]
+
+
+@pytest.mark.parametrize(
+    "place", ["../../data/upload/1/{}", "C:\\Users\\me\\{}", "/home/me/{}", "data/upload/{}", "x/1f2e3d4c-{}"]
+)
+def test_pictures_named_by_a_place_of_another_machine_are_found_by_name_below_the_root(tmp_path, place):
+    def change(split, content):
+        for row in content["images"]:
+            row["file_name"] = place.format(row["file_name"])
+
+    coco_pair(tmp_path, change, pictures="anywhere/deep")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["train0.jpg", "train1.jpg"]
+    assert "4 pictures found by name: " in source.describe() and " is anywhere/deep/train0.jpg" in source.describe()
+    picture(tmp_path / "other" / "val1.jpg")
+    with pytest.raises(DataError, match=r"val1\.jpg' may be .*anywhere/deep/val1\.jpg, .*other/val1\.jpg\. Name it by"):
+        opened(tmp_path, "detection")
+
+
+def test_categories_of_one_name_or_id_matter_only_if_annotations_use_them(tmp_path):
+    def roboflow(split, content):
+        content["categories"] = [{"id": 0, "name": "cat"}, {"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+        content["categories"] += [{"id": 9, "name": "unused"}] if split == "train" else [{"id": 9, "name": "other"}]
+
+    coco_pair(tmp_path, roboflow)
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["cat", "dog", "unused"] and source.category_ids == [3, 7, 9]
+    assert [source.sample(split, 0, 0).box_labels.tolist() for split in ("train", "val")] == [[0, 1]] * 2
+
+    def unused_first(split, content):
+        content["categories"] = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+        content["categories"] += [{"id": 1, "name": "root"}] if split == "val" else []
+
+    coco_pair(tmp_path, unused_first)
+    assert opened(tmp_path, "detection").sample("val", 0, 0).box_labels.tolist() == [0, 1]
+
+    def both(split, content):
+        roboflow(split, content)
+        content["annotations"][0]["category_id"] = 0
+
+    coco_pair(tmp_path, both)
+    with pytest.raises(
+        DataError, match=r"category 3 \(cat\) is listed twice, also as 0, .*Rename one of the two, or give"
+    ):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize(
+    "spoilt, text, what",
+    [
+        ("train", "{not json", r"train\.json: is not valid JSON"),
+        ("val", "<html>", r"val\.json: is not valid JSON"),
+        ("val", "", r"val\.json: is not valid JSON"),
+        ("val", '{"images": [], "annotations": []}', r"val\.json: is not in COCO's format, it lacks .*categories"),
+    ],
+)
+def test_coco_file_that_is_no_json_says_so(tmp_path, spoilt, text, what):
+    coco_pair(tmp_path, lambda split, content: text if split == spoilt else None)
+    with pytest.raises((ConfigError, DataError), match=what):
+        opened(tmp_path, "detection")
+    coco_pair(tmp_path, lambda split, content: text)
+    with pytest.raises(ConfigError, match=rf"(?s)in none of the layouts.*{what}"):
+        opened(tmp_path, "detection")
+
+
 def test_two_files_for_one_split_must_be_told_apart(tmp_path):
     for place in ("annotations/train.json", "train/_annotations.coco.json"):
         picture(tmp_path / "train" / "a.jpg")

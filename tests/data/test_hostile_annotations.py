@@ -115,7 +115,7 @@ OUTSIDE = {
     "upward": ("../../outside.png", "leads out of"),
     "absolute": ("/etc/passwd", "leads out of"),
     "roundabout": ("a/../../../outside.png", "leads out of"),
-    "backslash": ("..\\..\\outside.png", "has a backslash"),
+    "backslash": ("..\\..\\outside.png", "leads out of"),
     "drive": ("C:/outside.png", "names a drive"),
     "NUL": ("a.png\0", "control character"),
     "escape": ("\x1b[2J.png", "control character"),
