@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnv2_tasks.data.layouts.class_file import class_list
 from mnv2_tasks.data.layouts.coco import COCO_FOLDER, broken_files
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
@@ -33,7 +34,8 @@ def folder(
 
     Args:
         train: the data's own name of the split to train on; None: train, or all there is.
-        val: likewise; None: val, valid, validation or test, in this order, or every fifth image of train.
+        val: likewise; None: val, valid, validation, dev, eval or test, in this order, or every fifth image of
+            train.
         crowd: "ignore": boxes of a crowd, and difficult ones, are neither trained on nor scored; "train": as any other.
 
     Raises:
@@ -41,7 +43,7 @@ def folder(
     """
     if crowd not in CROWD:
         raise ConfigError(f"data.crowd={crowd}: expected {' or '.join(CROWD)}")
-    path = data_root(root, "folder")
+    path = _described(root) or data_root(root, "folder")
     train, val = (None if name is None else str(name) for name in (train, val))
     found, parts = recognise(path, kind, tuple(name for name in (train, val) if name is not None))
     chosen = choose_splits(parts, train, val)
@@ -57,7 +59,8 @@ def folder(
         records, problems = opened.read(name)
         if crowd == "train":
             records = replace(records, crowd=np.zeros_like(records.crowd))
-        return hold_out(records, problems, split, path) if chosen.val is None else (records, problems)
+        around = path.parent if path.is_file() else path
+        return hold_out(records, problems, split, around) if chosen.val is None else (records, problems)
 
     classes = counted(len(opened.class_names), "class")
     return FileSource(
@@ -79,7 +82,13 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layo
     Raises:
         ConfigError: there is none, or more than one; it says what is there.
     """
+    if root.is_file():
+        return _of_file(root, kind, wanted)
     found = [(layout, parts) for layout in FORMATS if (parts := layout.find(root, wanted))]
+    if not any(layout.kind == kind for layout, _ in found) and not _deeper(root, kind):
+        found += [
+            (layout, parts) for layout in FORMATS if layout.kind == kind and (parts := layout.search(root, wanted))
+        ]
     fitting = [(layout, parts) for layout, parts in found if layout.kind == kind]
     if len(fitting) == 1:
         return fitting[0]
@@ -102,6 +111,25 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layo
     )
 
 
+def _described(root: str | None) -> Path | None:
+    """A file that describes a data set, in place of its folder."""
+    path = Path(root).expanduser() if root else None
+    endings = tuple(ending for layout in FORMATS for ending in layout.files)
+    return path if path is not None and path.is_file() and path.name.lower().endswith(endings) else None
+
+
+def _of_file(file: Path, kind: str, wanted: tuple[str, ...]) -> tuple[Layout, dict[str, SplitFiles]]:
+    for layout in FORMATS:
+        if layout.kind == kind and file.name.lower().endswith(layout.files or ("\0",)):
+            if parts := layout.find(file, wanted):
+                return layout, parts
+            class_list([file])  # which says what is wrong with it
+            raise ConfigError(
+                f"data.root={file}: names no split to train on or to validate on, such as `train: images/train`"
+            )
+    raise ConfigError(f"data.root={file}: describes no data for {kind}; data.root=<folder>\n{_layouts(kind)}")
+
+
 def _layouts(kind: str) -> str:
     shown = []
     for layout in FORMATS:
@@ -120,7 +148,8 @@ def _deeper(root: Path, kind: str) -> str:
     """Archives often hold one folder around the data."""
     for inside in folders(root)[:SEARCHED]:
         for layout in FORMATS:
-            if layout.kind == kind and layout.find(inside, ()):
+            parts = layout.find(inside, ()) if layout.kind == kind else {}
+            if any(part.images != inside for part in parts.values()):  # else `search` reads it from here
                 return f"\n  {inside} holds {layout.title}: data.root={inside}"
     return ""
 

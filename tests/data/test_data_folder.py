@@ -248,7 +248,7 @@ def test_roboflow_yolo_with_labels_beside_images_is_recognised(tmp_path):
     write(tmp_path / "data.yaml", "train: ../train/images\nnc: 1\nnames: ['no']\n")
     source = opened(tmp_path, "detection")
     assert source.class_names == ["no"] and files(source, "val") == ["b.jpg"]
-    assert source.describe() == "YOLO txt, 1 class, valid validates, 1 / 1 images"
+    assert source.describe() == "YOLO txt, 1 class, data.yaml: train is train/images, valid validates, 1 / 1 images"
 
 
 def test_unsplit_yolo_finds_the_class_list_that_labelimg_writes_among_the_labels(tmp_path):

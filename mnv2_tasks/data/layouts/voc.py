@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
+from mnv2_tasks.data.layouts.pairing import paired_by_content
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import (
     PICTURES,
@@ -31,8 +32,12 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
         if any(has(part.labels, (".xml",)) for part in parts.values()):
             return _listed(root, parts, wanted)
     beside = {folder.name: SplitFiles(folder, folder) for folder in folders(root) if is_split(folder.name, wanted)}
-    beside = {name: part for name, part in beside.items() if files_in(part.labels, ".xml")}
-    return beside or ({WHOLE: SplitFiles(root, root)} if files_in(root, ".xml") else {})
+    beside = {name: part for name, part in beside.items() if _beside(part.images)}
+    return beside or ({WHOLE: SplitFiles(root, root)} if _beside(root) else {})
+
+
+def _beside(folder: Path) -> bool:
+    return bool(files_in(folder, ".xml")) and has(folder, PICTURES)
 
 
 def _listed(root: Path, parts: dict[str, SplitFiles], wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
@@ -167,9 +172,10 @@ VOC_FOLDER = Layout(
     title="VOC XML",
     kind="detection",
     tree="""
-Annotations/*.xml          JPEGImages/*.jpg          or images/*.jpg
+Annotations/*.xml          JPEGImages/*.jpg          or any two folders with files of equal names
 ImageSets/Main/{train,val,test}.txt          or <split>/*.jpg with <split>/*.xml beside, without lists
 """,
     find=_find,
     open=_open,
+    search=lambda root, wanted: paired_by_content(root, ".xml", wanted),
 )
