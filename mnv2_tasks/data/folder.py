@@ -1,13 +1,15 @@
 """A user's own data, recognised by its layout."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mnv2_tasks.data.images.mask_values import MaskValues
-from mnv2_tasks.data.layouts.coco import COCO_FOLDER
+from mnv2_tasks.data.layouts.class_file import class_list
+from mnv2_tasks.data.layouts.coco import COCO_FOLDER, broken_files
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
@@ -27,6 +29,7 @@ from mnv2_tasks.wording import counted
 
 FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO)  # and masks, of which the user can say more
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}
+CROWD = ("ignore", "train")
 SEARCHED = 20  # folders below the root that are tried when the root itself holds no layout
 
 
@@ -42,13 +45,15 @@ def folder(
     ignore: Ignored = (),
     colours: str | None = None,
     binary: bool = False,
+    crowd: str = "ignore",
     split_seed: int | None = None,
 ) -> FileSource:
     """The data in `root`, for a task of this kind.
 
     Args:
         train: the data's own name of the split to train on; None: train, or all there is.
-        val: likewise; None: val, valid, validation or test, in this order, or every fifth image of train.
+        val: likewise; None: val, valid, validation, dev, eval or test, in this order, or a fifth of train.
+        crowd: "ignore": boxes of a crowd, and difficult ones, are neither trained on nor scored; "train": as any other.
         images, masks, colours, binary: of segmentation, see `mask_folder`.
         split_seed: of data without a split to validate on, see `own_split`; None: as before 0.2, see `hold_out`.
         ignore: of segmentation: mask values, or names of classes, that are no class; None: classes called void.
@@ -56,8 +61,10 @@ def folder(
     Raises:
         ConfigError: no layout of this kind is recognised, or several; a split is not there; classes do not agree.
     """
+    if crowd not in CROWD:
+        raise ConfigError(f"data.crowd={crowd}: expected {' or '.join(CROWD)}")
     _check_serves(kind, images=images, masks=masks, ignore=ignore, colours=colours, binary=binary)
-    path = data_root(root, "folder")
+    path = _described(root) or data_root(root, "folder")
     formats = (*FORMATS, mask_folder(images=images, masks=masks, colours=colours, binary=binary))
     train, val = (None if name is None else str(name) for name in (train, val))
     wanted = tuple(name for name in (train, val) if name is not None)
@@ -72,14 +79,18 @@ def folder(
         if name is None:
             raise ConfigError(
                 f"data=folder: {path} has no split to train on, only {', '.join(sorted(parts))}; data.train=<name>"
+                f"{_broken(path, kind)}"
             )
         records, problems = opened.read(name)
+        if crowd == "train":
+            records = replace(records, crowd=np.zeros_like(records.crowd))
         if chosen.val is not None:
             return records, problems
+        around = path.parent if path.is_file() else path
         if split_seed is None:
-            return hold_out(records, problems, split, path)
+            return hold_out(records, problems, split, around)
         if not validating:
-            validating.append(own_split(records, _classes_held(kind, records, values, len(names)), path, split_seed))
+            validating.append(own_split(records, _classes_held(kind, records, values, len(names)), around, split_seed))
         return part_of(records, problems, validating[0] if split == "val" else ~validating[0])
 
     validating: list[np.ndarray] = []  # once it is known
@@ -118,7 +129,12 @@ def recognise(
     Raises:
         ConfigError: there is none, or more than one; it says what is there.
     """
-    fitting = _found(root, wanted, [layout for layout in formats if layout.kind == kind])
+    if root.is_file():
+        return _of_file(root, kind, wanted)
+    ours = [layout for layout in formats if layout.kind == kind]
+    fitting = [(layout, parts) for layout in ours if (parts := layout.find(root, wanted))]
+    if not fitting and not _deeper(root, kind, ours):
+        fitting = [(layout, parts) for layout in ours if (parts := layout.search(root, wanted))]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -126,8 +142,9 @@ def recognise(
         raise ConfigError(
             f"data=folder: {root} holds {titles}; which is meant? Keep one of them there\n  found: {listing(root)}"
         )
-    if found := _found(root, wanted, [layout for layout in formats if layout.kind != kind]):
-        layout, parts = found[0]
+    others = [(layout, parts) for layout in formats if layout.kind != kind and (parts := layout.find(root, wanted))]
+    if others:
+        layout, parts = others[0]
         names = ", ".join(name for name in parts if name != WHOLE)
         splits = f" (splits {names})" if names else ""
         raise ConfigError(
@@ -137,14 +154,27 @@ def recognise(
         )
     raise ConfigError(
         f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind, formats)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind, formats)}"
+        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}"
     )
 
 
-def _found(
-    root: Path, wanted: tuple[str, ...], formats: Sequence[Layout]
-) -> list[tuple[Layout, dict[str, SplitFiles]]]:
-    return [(layout, parts) for layout in formats if (parts := layout.find(root, wanted))]
+def _described(root: str | None) -> Path | None:
+    """A file that describes a data set, in place of its folder."""
+    path = Path(root).expanduser() if root else None
+    endings = tuple(ending for layout in FORMATS for ending in layout.files)
+    return path if path is not None and path.is_file() and path.name.lower().endswith(endings) else None
+
+
+def _of_file(file: Path, kind: str, wanted: tuple[str, ...]) -> tuple[Layout, dict[str, SplitFiles]]:
+    for layout in FORMATS:
+        if layout.kind == kind and file.name.lower().endswith(layout.files or ("\0",)):
+            if parts := layout.find(file, wanted):
+                return layout, parts
+            class_list([file])  # which says what is wrong with it
+            raise ConfigError(
+                f"data.root={file}: names no split to train on or to validate on, such as `train: images/train`"
+            )
+    raise ConfigError(f"data.root={file}: describes no data for {kind}; data.root=<folder>\n{_layouts(kind, FORMATS)}")
 
 
 def _layouts(kind: str, formats: Sequence[Layout]) -> str:
@@ -156,11 +186,17 @@ def _layouts(kind: str, formats: Sequence[Layout]) -> str:
     return "\n".join(shown)
 
 
+def _broken(root: Path, kind: str) -> str:
+    """Files that would be annotations, and why they are none."""
+    return "".join(f"\n  {reason}" for reason in broken_files(root)) if kind == "detection" else ""
+
+
 def _deeper(root: Path, kind: str, formats: Sequence[Layout]) -> str:
     """Archives often hold one folder around the data."""
     for inside in folders(root)[:SEARCHED]:
         for layout in formats:
-            if layout.kind == kind and layout.find(inside, ()):
+            parts = layout.find(inside, ()) if layout.kind == kind else {}
+            if any(part.images != inside for part in parts.values()):  # else `search` reads it from here
                 return f"\n  {inside} holds {layout.title}: data.root={inside}"
     return ""
 

@@ -12,7 +12,7 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.reading.file_source import FileSource, shared_images
-from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.problems import ROUNDING, Problem, reach
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.anchor_recall import AnchorFit, Shapes, anchor_fit
 from mnv2_tasks.errors import ConfigError, DataError
@@ -40,6 +40,7 @@ class Split:
     problems: list[Problem]  # what training refuses
     duplicates: list[Problem]  # boxes given twice: training goes on with them, each teaches the same object again
     counts: Counts
+    cut: int  # boxes that reach out of their image by less than is refused
     tiny: int  # boxes whose shorter side is less than TINY of the image's
     anchors: list[AnchorFit]  # of detection only
 
@@ -111,6 +112,7 @@ def _examine_split(
         problems=problems,
         duplicates=_duplicates(source, records) if detection else [],
         counts=_count(source, records),
+        cut=int((reach(records, sizes)[usable] > ROUNDING).sum()) if detection else 0,
         tiny=int(tiny.sum()),
         anchors=anchor_fit(fractions, image_size, anchors) if detection else [],
     )

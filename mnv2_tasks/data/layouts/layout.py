@@ -18,6 +18,7 @@ class SplitFiles(NamedTuple):
     images: Path
     labels: Path  # a folder, or the one file that holds all annotations
     listed: Path | None = None  # a text file with the names of the split's images; None: all that lie there
+    places: tuple[Path, ...] = ()  # folders and lists of images that a description names, in place of `images`
     also: tuple["SplitFiles", ...] = ()  # further places of the same split
 
 
@@ -43,6 +44,8 @@ class Layout:
         tree: its layout below the root, for people.
         find: the root, and names of splits that the user gave -> the splits there, or nothing if this is another
             layout. It is quick, and never refuses.
+        search: the same by what files hold, whatever folders are called; asked where no layout is found by its names.
+        files: endings of files that describe such data, which may stand for the root.
         open: the root and the chosen splits, that to train on first -> the data. It refuses what it cannot understand.
     """
 
@@ -51,6 +54,8 @@ class Layout:
     tree: str
     find: Callable[[Path, tuple[str, ...]], dict[str, SplitFiles]]
     open: Callable[[Path, dict[str, SplitFiles]], Opened]
+    search: Callable[[Path, tuple[str, ...]], dict[str, SplitFiles]] = lambda root, wanted: {}
+    files: tuple[str, ...] = ()
 
 
 def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:

@@ -15,7 +15,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import did_you_mean
 
 TRAIN = ("train", "training", "trainval")
-VAL = ("val", "valid", "validation", "test", "testing")
+VAL = ("val", "valid", "validation", "dev", "eval", "test", "testing")
 WHOLE = ""  # the one split of data that are not split
 HELD_OUT = 5  # without a split to validate on, one image in so many
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mnv2_tasks.errors import ConfigError
@@ -53,6 +53,23 @@ def files_below(folder: Path) -> Iterator[str]:
                     waiting.append(entry.path)
                 else:
                     yield entry.path
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Visible files of that ending, in any case, directly in a folder, by name; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.name.lower().endswith(suffix) and not e.name.startswith(".")]
+    return [folder / name for name in sorted(names)]
+
+
+def by_stem(files: Iterable[str], folder: Path) -> dict[str, list[str]]:
+    """{what a picture and its label file have in common: the files}, see `stem`."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(files):
+        found.setdefault(stem(file, folder), []).append(file)
+    return found
 
 
 def has(folder: Path, suffixes: tuple[str, ...]) -> bool:
