@@ -9,7 +9,7 @@ import numpy as np
 
 from mnv2_tasks.data.images.mask_values import MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
-from mnv2_tasks.data.layouts.coco import COCO_FOLDER, broken_files
+from mnv2_tasks.data.layouts.coco import COCO_FOLDER, COCO_OUTLINES, broken_files
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
@@ -17,7 +17,7 @@ from mnv2_tasks.data.layouts.own_split import own_split
 from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
 from mnv2_tasks.data.layouts.void import Ignored, without_ignored
-from mnv2_tasks.data.layouts.yolo import YOLO
+from mnv2_tasks.data.layouts.yolo import YOLO, YOLO_OUTLINES
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import folders
 from mnv2_tasks.data.reading.mask_classes import mask_classes
@@ -27,7 +27,14 @@ from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted
 
-FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO)  # and masks, of which the user can say more
+FORMATS = (
+    IMAGE_FOLDER,
+    COCO_FOLDER,
+    VOC_FOLDER,
+    YOLO,
+    COCO_OUTLINES,
+    YOLO_OUTLINES,
+)  # and masks, of which the user can say more
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}
 CROWD = ("ignore", "train")
 SEARCHED = 20  # folders below the root that are tried when the root itself holds no layout
