@@ -35,6 +35,7 @@ def picture(path):
 
 def bands(values):
     """(H, W) or (H, W, 3): a band of each value, from left to right."""
+    values = list(values)
     row = np.array(values, np.uint8)[np.arange(SIZE[0]) * len(values) // SIZE[0]]
     return np.repeat(row[None], SIZE[1], axis=0)
 
@@ -252,6 +253,7 @@ LAYOUTS = {
     "one folder, two kinds": ("{}/{}.jpg", "{}/{}.png"),
     "Carvana": ("{}/{}.jpg", "{}_masks/{}_mask.gif"),
     "unheard of": ("blau/{}/{}.jpg", "rot/{}/{}.png"),
+    "deeper": ("images/{}/{}.jpg", "annotations/trimaps/{}/{}.png"),
 }
 
 
@@ -265,6 +267,15 @@ def test_masks_are_found_wherever_tools_put_them(tmp_path, name):
     assert source.describe() == "masks, 2 classes, 2 / 2 images"
     assert [held(source, split, i) for split in ("train", "val") for i in (0, 1)] == [values] * 4
     assert {"/".join(f.split("/")[-1:])[:5] for f in source.problems("train")[0].files} == {"train"}
+
+
+def test_camvids_first_release_is_told_by_what_its_folders_hold(tmp_path):
+    for i in range(10):
+        picture(tmp_path / "701_StillsRaw_full" / f"0001TP_{i:06d}.png")
+        mask(tmp_path / "LabeledApproved_full" / f"0001TP_{i:06d}_L.png", CAMVID.values())
+    write(tmp_path / "label_colors.txt", COLOUR_FILES["label_colors.txt"])
+    source = opened(tmp_path, split_seed=0)
+    assert (source.length("train"), source.length("val")) == (8, 2) and held(source) == [0, 1, IGNORE]
 
 
 def test_folders_may_be_named_by_hand(tmp_path):

@@ -143,12 +143,13 @@ def _partner(root: Path, mask: Path, pictures: list[Path]) -> Path | None:
     key = _key(mask, root)
     same = [place for place in pictures if _key(place, root) == key]
     found = same or pictures
-    shared = {place: _shared(SplitFiles(place, mask)) for place in found}
-    best = max(found, key=lambda place: shared[place], default=None)
-    return best if best is not None and shared[best] else None
+    common = {place: shared(SplitFiles(place, mask)) for place in found}
+    best = max(found, key=lambda place: common[place], default=None)
+    return best if best is not None and common[best] else None
 
 
-def _shared(part: SplitFiles) -> int:
+def shared(part: SplitFiles) -> int:
+    """How many pictures have their mask."""
     try:
         pictures, masks = paired(part)
     except ConfigError:
@@ -164,9 +165,9 @@ def _told_by_content(places: list[Path]) -> list[tuple[Path, Path]]:
     pictures = [place for place in places if not flat[place]]
     found = []
     for mask in (place for place in places if flat[place]):
-        shared = {p: _shared(SplitFiles(p, mask)) for p in pictures}
-        best = max(pictures, key=lambda place: shared[place], default=None)
-        if best is not None and 2 * shared[best] > len(_files(mask, SUFFIXES)):
+        common = {place: shared(SplitFiles(place, mask)) for place in pictures}
+        best = max(pictures, key=lambda place: common[place], default=None)
+        if best is not None and 2 * common[best] > len(_files(mask, SUFFIXES)):
             found.append((best, mask))
     return found
 

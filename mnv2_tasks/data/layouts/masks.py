@@ -12,7 +12,7 @@ from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
 from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, paired
+from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, paired, shared
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import child, has
 from mnv2_tasks.data.reading.problems import Problem
@@ -55,12 +55,17 @@ def _find(root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str
         raise ConfigError(f"data.{'masks' if masks is None else 'images'}=<folder> is needed too")
     if images is not None and masks is not None:
         return given_places(root, images, masks, wanted)
-    for image_name in IMAGES:
-        for mask_name in MASKS:
-            parts = paired_folders(root, image_name, mask_name, wanted)
-            if any(has(part.labels, SUFFIXES) for part in parts.values()):
-                return parts
-    return _find_voc(root, wanted) or find_places(root, wanted)
+    named = [
+        parts
+        for image_name in IMAGES
+        for mask_name in MASKS
+        if (parts := paired_folders(root, image_name, mask_name, wanted))
+        and any(has(part.labels, SUFFIXES) for part in parts.values())
+    ]
+    if named and any(shared(part) for part in named[0].values()):
+        return named[0]
+    # what is called so and shares no name is refused by its files
+    return _find_voc(root, wanted) or find_places(root, wanted) or (named[0] if named else {})
 
 
 def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
