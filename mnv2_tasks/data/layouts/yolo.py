@@ -169,7 +169,7 @@ class _Heap:
             self.labels, self.left = _labels_of_places(self.pictures, folder, part.places)
         else:
             self.pictures = pictures_below(part.images)[0]
-            self.labels, self.left = _labels_of_folder(self.pictures, part)
+            self.labels, self.left, self.notes = _labels_of_folder(self.pictures, part)
         self.label_folders = sorted({Path(file).parent for files in self.labels for file in files} | {part.labels})
         strange = [file for file in self.left if _begins_as_labels(Path(file)) is False]
         self.left = [file for file in self.left if file not in strange]
@@ -178,21 +178,25 @@ class _Heap:
             self.notes.append(f"{files}: {first_few(map(os.path.basename, strange), 3)}")
 
 
-def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[str]], list[str]]:
-    """Of each picture its label files; and the label files that are left."""
+def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[str]], list[str], list[str]]:
+    """Of each picture its label files; the label files that are left; and what to tell people."""
     texts = [
         f for f in files_below(part.labels) if f.lower().endswith(".txt") and not is_class_file(os.path.basename(f))
     ]
     found = by_stem(texts, part.labels)
     names = [stem(file, part.images) for file in pictures]
     known = set(names)
+    uploads = {}
     for name in [name for name in found if name not in known]:
         place, _, own = name.rpartition("/")
         uploaded = f"{place}/{HASH.sub('', own)}" if place else HASH.sub("", own)
         if uploaded in known and uploaded not in found:
-            found[uploaded] = found.pop(name)
+            uploads.setdefault(uploaded, []).extend(found.pop(name))
+    found |= uploads
     labels = [found.get(name, []) for name in names]
-    return labels, sorted(file for name, files in found.items() if name not in known for file in files)
+    left = sorted(file for name, files in found.items() if name not in known for file in files)
+    notes = [f"{counted(len(uploads), 'picture')} found by name: {next(iter(uploads))}"] if uploads else []
+    return labels, left, notes
 
 
 def _labels_of_places(pictures: list[str], folder: Path, places: tuple[Path, ...]) -> tuple[list[list[str]], list[str]]:

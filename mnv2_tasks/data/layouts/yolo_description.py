@@ -61,7 +61,7 @@ def _content(file: Path) -> dict[str, Any] | None:
     """Texts by their keys; None where the file describes something else."""
     if file.suffix.lower() in DARKNET:
         rows = [line.partition("=") for line in read_text(file, most_bytes=MOST_BYTES).split("\n") if "=" in line]
-        content: Any = {key.strip(): value.strip() for key, _, value in rows}
+        content: Any = {key.strip().lower(): value.strip() for key, _, value in rows}
     else:
         content = read_yaml(file, as_written=True)
     named = isinstance(content, dict) and ({"train", "val", "valid", "names", "kpt_shape"} & set(content))
