@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mnv2_tasks.data.layouts.layout import SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import PICTURES, folders
+from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, stem
 
 DEEPEST = 6  # folders within each other that are looked into
 
@@ -23,17 +23,50 @@ def paired_by_content(
         is_label: whether a file of that ending holds labels; asked of each until one does.
     """
     pictures, labels = _stems(root, ending, is_label)
-    pairs: dict[str, list[tuple[Path, Path]]] = {}
-    for folder, stems in labels.items():
-        if (partner := _partner(root, folder, stems, pictures)) is not None:
-            pairs.setdefault(_split(root, folder, partner, wanted), []).append((partner, folder))
+    partners = {folder: _partner(root, folder, stems, pictures) for folder, stems in labels.items()}
+    pairs = [(images, folder, False) for folder, images in partners.items() if images is not None]
+    pairs = [more for pair in pairs for more in _of_splits(root, pair, pairs, pictures, labels, wanted)]
+    by_split: dict[str, list[tuple[Path, Path, bool]]] = {}
+    for pair in pairs:
+        by_split.setdefault(_split(root, pair[1], pair[0], wanted), []).append(pair)
     found: dict[str, SplitFiles] = {}
-    for split, those in pairs.items():
-        if (both := _around(those, [pair for name, other in pairs.items() if name != split for pair in other])) is None:
-            found |= {folder.relative_to(root).as_posix(): SplitFiles(images, folder) for images, folder in those}
+    for split, those in by_split.items():
+        if (
+            whole := _around(those, [pair for name, other in by_split.items() if name != split for pair in other])
+        ) is None:
+            found |= {folder.relative_to(root).as_posix(): SplitFiles(images, folder) for images, folder, _ in those}
         else:
-            found[split] = both
+            found[split] = whole
     return found
+
+
+def _of_splits(
+    root: Path,
+    pair: tuple[Path, Path, bool],
+    pairs: list[tuple[Path, Path, bool]],
+    pictures: Stems,
+    labels: Stems,
+    wanted: tuple[str, ...],
+) -> list[tuple[Path, Path, bool]]:
+    """A pair; or one for each split, where only the pictures, or only the labels, lie in folders of splits."""
+    images, folder, _ = pair
+    if _split(root, folder, folder, wanted) == WHOLE:
+        parts = [
+            place
+            for place, names in pictures.items()
+            if _split(root, place, place, wanted) != WHOLE
+            and all(place != other for other, _, _ in pairs if other != images)
+            and 2 * len(names & labels[folder]) >= len(names)
+        ]
+        return [(place, folder, True) for place in parts] if len(parts) > 1 else [pair]
+    shared = sum(other == images for other, _, _ in pairs) > 1 and _split(root, images, images, wanted) == WHOLE
+    return [(images, folder, True)] if shared else [pair]
+
+
+def fits(part: SplitFiles, ending: str) -> bool:
+    """Whether a picture of these two folders has a label file: `images/train` has none in a `labels` without splits."""
+    names = {stem(file, part.images) for file in files_below(part.images) if file.lower().endswith(PICTURES)}
+    return any(stem(file, part.labels) in names for file in files_below(part.labels) if file.lower().endswith(ending))
 
 
 def _stems(root: Path, ending: str, is_label: Callable[[Path], bool]) -> tuple[Stems, Stems]:
@@ -77,9 +110,11 @@ def _split(root: Path, labels: Path, pictures: Path, wanted: tuple[str, ...]) ->
     return next((part for part in parts if is_split(part, wanted)), WHOLE)
 
 
-def _around(pairs: list[tuple[Path, Path]], others: list[tuple[Path, Path]]) -> SplitFiles | None:
+def _around(pairs: list[tuple[Path, Path, bool]], others: list[tuple[Path, Path, bool]]) -> SplitFiles | None:
     """The two folders that hold all pairs of a split and nothing else; None where there are none."""
-    images, labels = (Path(os.path.commonpath(places)) for places in zip(*pairs))
-    mirrored = all(place.relative_to(images) == label.relative_to(labels) for place, label in pairs)
-    strange = any(place.is_relative_to(images) or label.is_relative_to(labels) for place, label in others)
-    return SplitFiles(images, labels) if len(pairs) == 1 or mirrored and not strange else None
+    if len(pairs) == 1:
+        return SplitFiles(*pairs[0][:2], both=pairs[0][2])
+    images, labels = (Path(os.path.commonpath([pair[side] for pair in pairs])) for side in (0, 1))
+    mirrored = all(place.relative_to(images) == label.relative_to(labels) for place, label, _ in pairs)
+    strange = any(place.is_relative_to(images) or label.is_relative_to(labels) for place, label, _ in others)
+    return SplitFiles(images, labels) if mirrored and not strange else None

@@ -21,7 +21,7 @@ class Description(NamedTuple):
     file: Path
     splits: dict[str, tuple[Path, ...]]  # folders of pictures, and text files that list them, as the file names them
     missing: dict[str, str]  # of splits whose places are not there: what the file says
-    keypoints: int  # numbers after the four of each box
+    keypoints: int | None  # numbers after the four of each box; None: what it says of them cannot be understood
     roots: tuple[Path, ...]  # folders that its paths start from
 
     def told(self, split: str) -> str:
@@ -86,10 +86,12 @@ def _understood(file: Path, content: dict[str, Any]) -> Description:
     return Description(file, splits, missing, _keypoints(content.get("kpt_shape")), roots)
 
 
-def _keypoints(shape: Any) -> int:
+def _keypoints(shape: Any) -> int | None:
+    if shape is None:
+        return 0
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, str) and n.isdecimal() for n in shape):
         return int(shape[0][:4]) * int(shape[1][:4])
-    return 0
+    return None
 
 
 def place(value: str, roots: tuple[Path, ...]) -> Path | None:
