@@ -3,12 +3,20 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from mnv2_tasks.data.layouts.layout import SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, stem
 
 DEEPEST = 6  # folders within each other that are looked into
+
+
+class Pair(NamedTuple):
+    images: Path
+    labels: Path
+    both: bool = False  # see `SplitFiles`
+
 
 Stems = dict[Path, set[str]]  # folder -> names without ending of the files directly in it
 
@@ -24,11 +32,11 @@ def paired_by_content(
     """
     pictures, labels = _stems(root, ending, is_label)
     partners = {folder: _partner(root, folder, stems, pictures) for folder, stems in labels.items()}
-    pairs = [(images, folder, False) for folder, images in partners.items() if images is not None]
+    pairs = [Pair(images, folder) for folder, images in partners.items() if images is not None]
     pairs = [more for pair in pairs for more in _of_splits(root, pair, pairs, pictures, labels, wanted)]
-    by_split: dict[str, list[tuple[Path, Path, bool]]] = {}
+    by_split: dict[str, list[Pair]] = {}
     for pair in pairs:
-        by_split.setdefault(_split(root, pair[1], pair[0], wanted), []).append(pair)
+        by_split.setdefault(_split(root, pair.labels, pair.images, wanted), []).append(pair)
     found: dict[str, SplitFiles] = {}
     for split, those in by_split.items():
         if (
@@ -42,12 +50,12 @@ def paired_by_content(
 
 def _of_splits(
     root: Path,
-    pair: tuple[Path, Path, bool],
-    pairs: list[tuple[Path, Path, bool]],
+    pair: Pair,
+    pairs: list[Pair],
     pictures: Stems,
     labels: Stems,
     wanted: tuple[str, ...],
-) -> list[tuple[Path, Path, bool]]:
+) -> list[Pair]:
     """A pair; or one for each split, where only the pictures, or only the labels, lie in folders of splits."""
     images, folder, _ = pair
     if _split(root, folder, folder, wanted) == WHOLE:
@@ -58,9 +66,9 @@ def _of_splits(
             and all(place != other for other, _, _ in pairs if other != images)
             and 2 * len(names & labels[folder]) >= len(names)
         ]
-        return [(place, folder, True) for place in parts] if len(parts) > 1 else [pair]
+        return [Pair(place, folder, both=True) for place in parts] if len(parts) > 1 else [pair]
     shared = sum(other == images for other, _, _ in pairs) > 1 and _split(root, images, images, wanted) == WHOLE
-    return [(images, folder, True)] if shared else [pair]
+    return [pair._replace(both=True)] if shared else [pair]
 
 
 def fits(part: SplitFiles, ending: str) -> bool:
@@ -110,11 +118,12 @@ def _split(root: Path, labels: Path, pictures: Path, wanted: tuple[str, ...]) ->
     return next((part for part in parts if is_split(part, wanted)), WHOLE)
 
 
-def _around(pairs: list[tuple[Path, Path, bool]], others: list[tuple[Path, Path, bool]]) -> SplitFiles | None:
+def _around(pairs: list[Pair], others: list[Pair]) -> SplitFiles | None:
     """The two folders that hold all pairs of a split and nothing else; None where there are none."""
     if len(pairs) == 1:
-        return SplitFiles(*pairs[0][:2], both=pairs[0][2])
-    images, labels = (Path(os.path.commonpath([pair[side] for pair in pairs])) for side in (0, 1))
+        return SplitFiles(pairs[0].images, pairs[0].labels, both=pairs[0].both)
+    images = Path(os.path.commonpath([pair.images for pair in pairs]))
+    labels = Path(os.path.commonpath([pair.labels for pair in pairs]))
     mirrored = all(place.relative_to(images) == label.relative_to(labels) for place, label, _ in pairs)
     strange = any(place.is_relative_to(images) or label.is_relative_to(labels) for place, label, _ in others)
     return SplitFiles(images, labels) if mirrored and not strange else None

@@ -104,7 +104,7 @@ def place(value: str, roots: tuple[Path, ...]) -> Path | None:
     parts = PurePosixPath(value).parts
     for first in range(1, len(parts)):
         end = parts[first:]
-        if ".." not in end and (len(end) > 1 or end[0].lower() not in GENERAL):
+        if ".." not in end and (len(end) > 1 or parts[-1].lower() not in GENERAL):
             options += [root.joinpath(*end) for root in roots]
     try:
         return next((Path(os.path.normpath(option)) for option in options if option.exists()), None)

@@ -195,7 +195,7 @@ class FileSource:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
         records, found, sizes = self._read(split)
         if nothing := self._nothing_in(records, sizes):
-            found = [*found, Problem(f"{self.found}, the {split} split", *nothing, None)]
+            found = [*found, Problem(f"the {split} split", *nothing, None)]
         return records, found, sizes
 
     def _nothing_in(self, records: Records, sizes: np.ndarray) -> tuple[str, str] | None:
