@@ -199,7 +199,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
 
 def test_a_file_that_two_images_name_is_refused_or_used_once(tmp_path):
     write(tmp_path, "val", content([image(1), image(2, "000000000001.jpg")], [thing(1, 1), thing(2, 2)]))
-    with pytest.raises(DataError, match=r"images 1 and 2 are the same file, 000000000001\.jpg"):
+    with pytest.raises(DataError, match=r"000000000001\.jpg is listed again, first as image 1"):
         source(tmp_path).prepare(["val"])
     data = source(tmp_path, on_bad="skip")
     assert data.length("val") == 1 and data.sample("val", 0, 0).image_id == 1

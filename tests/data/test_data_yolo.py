@@ -71,6 +71,13 @@ def test_line_that_kpt_shape_does_not_explain_is_refused(tmp_path):
         opened(tmp_path, "detection")
 
 
+@pytest.mark.parametrize("shape", ["17", "[17]", "[a, b]"])
+def test_kpt_shape_that_cannot_be_understood_is_refused(tmp_path, shape):
+    yolo(tmp_path, {"train": {"a": WHOLE}, "val": {"b": WHOLE}}, names=f"{TWO}kpt_shape: {shape}")
+    with pytest.raises(ConfigError, match=r"data\.yaml: kpt_shape needs two numbers"):
+        opened(tmp_path, "detection")
+
+
 # ---------------------------------------------------------------- data.yaml decides
 
 
@@ -169,6 +176,10 @@ def test_class_lists_that_contradict_are_refused_with_both_files(tmp_path):
         opened(tmp_path, "detection")
     write(tmp_path / "labels" / "val" / "classes.txt", "cat\ndog\nemu\n")  # longer, not another
     assert opened(tmp_path, "detection").class_names == ["cat", "dog", "emu"]
+    write(tmp_path / "images" / "classes.txt", "cat\nDog\n")
+    with pytest.raises(ConfigError, match=r"class 1 is (D|d)og in one and (D|d)og in the other"):
+        opened(tmp_path, "detection")
+    (tmp_path / "images" / "classes.txt").unlink()
     write(tmp_path / "data.yaml", "names: [dog, cat, emu]")
     with pytest.raises(ConfigError, match=r"data\.yaml and .*classes\.txt contradict"):
         opened(tmp_path, "detection")
@@ -195,6 +206,33 @@ def test_folders_may_be_called_anything(tmp_path, images, labels, val, ending):
     assert (source.length("train"), source.length("val")) == (3, 2)
     assert source.sample("train", 0, 0).boxes.round(3).tolist() == [[0, 0, 20, 10]]
     assert all(f"/{val}" in file for file in source.problems("val")[0].files)
+
+
+@pytest.mark.parametrize("images, labels", [("images", "labels"), ("photos", "annots")])
+@pytest.mark.parametrize("split", ["images", "labels"])
+@pytest.mark.parametrize("ending", ["txt", "xml"])
+def test_only_pictures_or_only_labels_may_lie_in_folders_of_splits(tmp_path, images, labels, split, ending):
+    if ending == "xml":
+        labels = {"labels": "annotations"}.get(labels, labels)
+    for side, number in (("train", 4), ("val", 3)):
+        for i in range(number):
+            picture(tmp_path / images / (side if split == "images" else "") / f"{side}{i}.jpg")
+            text = WHOLE if ending == "txt" else xml([("cat", 1, 1, 20, 10)])
+            write(tmp_path / labels / (side if split == "labels" else "") / f"{side}{i}.{ending}", text)
+    write(tmp_path / "classes.txt", "cat\n")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == [f"train{i}.jpg" for i in range(4)]
+    assert files(source, "val") == [f"val{i}.jpg" for i in range(3)]
+    assert "without objects" not in source.describe()
+
+
+@pytest.mark.parametrize("images, labels", [("", "xmls"), ("pics", ""), ("", "")])
+def test_pictures_or_labels_may_lie_in_the_root_itself(tmp_path, images, labels):
+    for i in range(8):
+        picture(tmp_path / images / f"{i}.jpg")
+        write(tmp_path / labels / f"{i}.xml", xml([("cat", 1, 1, 20, 10)]))
+    source = opened(tmp_path, "detection")
+    assert source.length("train") + source.length("val") == 8
 
 
 def test_labelimg_in_one_folder_is_read_with_folders_within(tmp_path):

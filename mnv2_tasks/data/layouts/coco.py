@@ -16,7 +16,7 @@ from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.layouts.strays import Strays
-from mnv2_tasks.data.reading.coco_json import SECTIONS, CocoJson, parse, read_coco_json
+from mnv2_tasks.data.reading.coco_json import NO_JSON, SECTIONS, CocoJson, parse, read_coco_json
 from mnv2_tasks.data.reading.folders import files_in, folders
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted, first_few
@@ -49,9 +49,13 @@ def _json_files(root: Path) -> list[Path]:
 
 
 def broken_files(root: Path) -> list[str]:
-    """Why each file that would hold annotations in COCO's format, by its name, does not."""
-    named = [file for file in _json_files(root) if is_split(_split_name(file, root), ()) or _named_coco(file)]
-    return [reason for file in named if (reason := why_no_coco(file))]
+    """Why each file that is no JSON, or by its name would hold annotations in COCO's format, does not."""
+    found = {file: why_no_coco(file) for file in _json_files(root)}
+    return [
+        reason
+        for file, reason in found.items()
+        if reason and (NO_JSON in reason or is_split(_split_name(file, root), ()) or _named_coco(file))
+    ]
 
 
 def _named_coco(file: Path) -> bool:

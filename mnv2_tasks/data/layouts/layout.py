@@ -18,6 +18,7 @@ class SplitFiles(NamedTuple):
     images: Path
     labels: Path  # a folder, or the one file that holds all annotations
     listed: Path | None = None  # a text file with the names of the split's images; None: all that lie there
+    both: bool = False  # only images and labels that have each other: those beside them are another split's
     places: tuple[Path, ...] = ()  # folders and lists of images that a description names, in place of `images`
     also: tuple["SplitFiles", ...] = ()  # further places of the same split
 

@@ -3,12 +3,20 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from mnv2_tasks.data.layouts.layout import SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import PICTURES, folders
+from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, stem
 
 DEEPEST = 6  # folders within each other that are looked into
+
+
+class Pair(NamedTuple):
+    images: Path
+    labels: Path
+    both: bool = False  # see `SplitFiles`
+
 
 Stems = dict[Path, set[str]]  # folder -> names without ending of the files directly in it
 
@@ -23,17 +31,50 @@ def paired_by_content(
         is_label: whether a file of that ending holds labels; asked of each until one does.
     """
     pictures, labels = _stems(root, ending, is_label)
-    pairs: dict[str, list[tuple[Path, Path]]] = {}
-    for folder, stems in labels.items():
-        if (partner := _partner(root, folder, stems, pictures)) is not None:
-            pairs.setdefault(_split(root, folder, partner, wanted), []).append((partner, folder))
+    partners = {folder: _partner(root, folder, stems, pictures) for folder, stems in labels.items()}
+    pairs = [Pair(images, folder) for folder, images in partners.items() if images is not None]
+    pairs = [more for pair in pairs for more in _of_splits(root, pair, pairs, pictures, labels, wanted)]
+    by_split: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_split.setdefault(_split(root, pair.labels, pair.images, wanted), []).append(pair)
     found: dict[str, SplitFiles] = {}
-    for split, those in pairs.items():
-        if (both := _around(those, [pair for name, other in pairs.items() if name != split for pair in other])) is None:
-            found |= {folder.relative_to(root).as_posix(): SplitFiles(images, folder) for images, folder in those}
+    for split, those in by_split.items():
+        if (
+            whole := _around(those, [pair for name, other in by_split.items() if name != split for pair in other])
+        ) is None:
+            found |= {folder.relative_to(root).as_posix(): SplitFiles(images, folder) for images, folder, _ in those}
         else:
-            found[split] = both
+            found[split] = whole
     return found
+
+
+def _of_splits(
+    root: Path,
+    pair: Pair,
+    pairs: list[Pair],
+    pictures: Stems,
+    labels: Stems,
+    wanted: tuple[str, ...],
+) -> list[Pair]:
+    """A pair; or one for each split, where only the pictures, or only the labels, lie in folders of splits."""
+    images, folder, _ = pair
+    if _split(root, folder, folder, wanted) == WHOLE:
+        parts = [
+            place
+            for place, names in pictures.items()
+            if _split(root, place, place, wanted) != WHOLE
+            and all(place != other for other, _, _ in pairs if other != images)
+            and 2 * len(names & labels[folder]) >= len(names)
+        ]
+        return [Pair(place, folder, both=True) for place in parts] if len(parts) > 1 else [pair]
+    shared = sum(other == images for other, _, _ in pairs) > 1 and _split(root, images, images, wanted) == WHOLE
+    return [pair._replace(both=True)] if shared else [pair]
+
+
+def fits(part: SplitFiles, ending: str) -> bool:
+    """Whether a picture of these two folders has a label file: `images/train` has none in a `labels` without splits."""
+    names = {stem(file, part.images) for file in files_below(part.images) if file.lower().endswith(PICTURES)}
+    return any(stem(file, part.labels) in names for file in files_below(part.labels) if file.lower().endswith(ending))
 
 
 def _stems(root: Path, ending: str, is_label: Callable[[Path], bool]) -> tuple[Stems, Stems]:
@@ -77,9 +118,12 @@ def _split(root: Path, labels: Path, pictures: Path, wanted: tuple[str, ...]) ->
     return next((part for part in parts if is_split(part, wanted)), WHOLE)
 
 
-def _around(pairs: list[tuple[Path, Path]], others: list[tuple[Path, Path]]) -> SplitFiles | None:
+def _around(pairs: list[Pair], others: list[Pair]) -> SplitFiles | None:
     """The two folders that hold all pairs of a split and nothing else; None where there are none."""
-    images, labels = (Path(os.path.commonpath(places)) for places in zip(*pairs))
-    mirrored = all(place.relative_to(images) == label.relative_to(labels) for place, label in pairs)
-    strange = any(place.is_relative_to(images) or label.is_relative_to(labels) for place, label in others)
-    return SplitFiles(images, labels) if len(pairs) == 1 or mirrored and not strange else None
+    if len(pairs) == 1:
+        return SplitFiles(pairs[0].images, pairs[0].labels, both=pairs[0].both)
+    images = Path(os.path.commonpath([pair.images for pair in pairs]))
+    labels = Path(os.path.commonpath([pair.labels for pair in pairs]))
+    mirrored = all(place.relative_to(images) == label.relative_to(labels) for place, label, _ in pairs)
+    strange = any(place.is_relative_to(images) or label.is_relative_to(labels) for place, label, _ in others)
+    return SplitFiles(images, labels) if mirrored and not strange else None

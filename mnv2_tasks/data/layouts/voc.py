@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.layouts.pairing import paired_by_content
+from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import (
     PICTURES,
@@ -30,14 +30,20 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     for images in IMAGES:
         parts = paired_folders(root, images, "annotations", wanted)
         if any(has(part.labels, (".xml",)) for part in parts.values()):
-            return _listed(root, parts, wanted)
+            lists = _listed(root, parts, wanted)
+            apart = {} if WHOLE not in lists or fits(lists[WHOLE], ".xml") else _search(root, wanted)
+            return apart or lists  # one of the two lies in folders of splits
     beside = {folder.name: SplitFiles(folder, folder) for folder in folders(root) if is_split(folder.name, wanted)}
     beside = {name: part for name, part in beside.items() if _beside(part.images)}
     return beside or ({WHOLE: SplitFiles(root, root)} if _beside(root) else {})
 
 
 def _beside(folder: Path) -> bool:
-    return bool(files_in(folder, ".xml")) and has(folder, PICTURES)
+    return bool(files_in(folder, ".xml") and files_in(folder, PICTURES))
+
+
+def _search(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
+    return _listed(root, paired_by_content(root, ".xml", wanted), wanted)
 
 
 def _listed(root: Path, parts: dict[str, SplitFiles], wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
@@ -92,7 +98,7 @@ class _Pairs:
             for file in files:
                 self.by_name.setdefault(os.path.basename(file).lower(), []).append(file)
         self.notes: list[str] = []
-        names = sorted(self.xml)
+        names = sorted(name for name in self.xml if name in self.pictures or not part.both)
         if part.listed is not None:
             listed, again = listed_once(part.listed)
             names = list(dict.fromkeys(self._of_list(name) for name in listed))
@@ -104,7 +110,7 @@ class _Pairs:
         self.without_xml = [
             name for name, files in self.pictures.items() if name not in self.xml and not taken.intersection(files)
         ]
-        if part.listed is not None:
+        if part.listed is not None or part.both:
             self.without_xml = []
         if elsewhere := sum(self._names_another(name, read) for name in names):
             self.notes.append(f"{elsewhere:,} XML name another picture than their own name does, which counts")
@@ -177,5 +183,5 @@ ImageSets/Main/{train,val,test}.txt          or <split>/*.jpg with <split>/*.xml
 """,
     find=_find,
     open=_open,
-    search=lambda root, wanted: paired_by_content(root, ".xml", wanted),
+    search=_search,
 )

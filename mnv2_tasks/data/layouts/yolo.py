@@ -10,7 +10,7 @@ from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.class_file import class_list, is_class_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.layouts.pairing import paired_by_content
+from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
 from mnv2_tasks.data.layouts.strays import HASH
 from mnv2_tasks.data.layouts.yolo_description import Description, description, pictures_of, rival_descriptions
@@ -104,6 +104,8 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     told, folder = description(root), root.parent if root.is_file() else root
     parts = paired_folders(folder, "images", LABELS, wanted)
     parts = parts if any(has(part.labels, (".txt",)) for part in parts.values()) else {}
+    if WHOLE in parts and not fits(parts[WHOLE], ".txt") and (apart := _search(folder, wanted)):
+        parts = apart  # one of the two lies in folders of splits
     if told is None or not (told.splits or told.missing):
         return parts
     parts = {split: part for split, part in parts.items() if split != WHOLE}
@@ -171,8 +173,12 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -
                 f"{told.file}: {split} is {told.missing[split]}, which is not there. Correct it: paths start from "
                 f"{' or '.join(map(str, told.roots))}"
             )
+    if told is not None and told.keypoints is None:
+        raise ConfigError(
+            f"{told.file}: kpt_shape needs two numbers: of keypoints, and 2 or 3 of each, such as [17, 3]"
+        )
     heaps = {split: _Heap(folder, part, told) for split, part in parts.items()}
-    places = [place for heap in heaps.values() for place in heap.label_folders]
+    places = [place for heap in heaps.values() for place in heap.folders]
     above = [parent for place in places for parent in place.parents if parent.is_relative_to(folder)]
     names = class_list([root]) if root.is_file() else None  # the user's own choice, whatever lies beside
     if names is None:
@@ -183,7 +189,7 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -
             f"class name a line, that of class 0 first; data.yaml with `names:` does too"
         )
     notes = [*(_told(told, parts, folder) if told else []), *(note for heap in heaps.values() for note in heap.notes)]
-    keypoints = told.keypoints if told else 0
+    keypoints = (told.keypoints if told else None) or 0
     if outlines:
         classes, value_of = with_background(names)
 
@@ -217,8 +223,12 @@ class _Heap:
             self.labels, self.left = _labels_of_places(self.pictures, folder, part.places)
         else:
             self.pictures = pictures_below(part.images)[0]
-            self.labels, self.left = _labels_of_folder(self.pictures, part)
-        self.label_folders = sorted({Path(file).parent for files in self.labels for file in files} | {part.labels})
+            self.labels, self.left, self.notes = _labels_of_folder(self.pictures, part)
+            if part.both:
+                self.pictures = [file for file, labels in zip(self.pictures, self.labels) if labels]
+                self.labels, self.left = [labels for labels in self.labels if labels], []
+        around = {Path(file).parent for files in (self.pictures, *self.labels) for file in files}
+        self.folders = sorted(around | {part.images, part.labels})  # where class lists may lie
         strange = [file for file in self.left if _begins_as_labels(Path(file)) is False]
         self.left = [file for file in self.left if file not in strange]
         if strange:
@@ -226,21 +236,25 @@ class _Heap:
             self.notes.append(f"{files}: {first_few(map(os.path.basename, strange), 3)}")
 
 
-def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[str]], list[str]]:
-    """Of each picture its label files; and the label files that are left."""
+def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[str]], list[str], list[str]]:
+    """Of each picture its label files; the label files that are left; and what to tell people."""
     texts = [
         f for f in files_below(part.labels) if f.lower().endswith(".txt") and not is_class_file(os.path.basename(f))
     ]
     found = by_stem(texts, part.labels)
     names = [stem(file, part.images) for file in pictures]
     known = set(names)
+    uploads = {}
     for name in [name for name in found if name not in known]:
         place, _, own = name.rpartition("/")
         uploaded = f"{place}/{HASH.sub('', own)}" if place else HASH.sub("", own)
         if uploaded in known and uploaded not in found:
-            found[uploaded] = found.pop(name)
+            uploads.setdefault(uploaded, []).extend(found.pop(name))
+    found |= uploads
     labels = [found.get(name, []) for name in names]
-    return labels, sorted(file for name, files in found.items() if name not in known for file in files)
+    left = sorted(file for name, files in found.items() if name not in known for file in files)
+    notes = [f"{counted(len(uploads), 'picture')} found by name: {next(iter(uploads))}"] if uploads else []
+    return labels, left, notes
 
 
 def _labels_of_places(pictures: list[str], folder: Path, places: tuple[Path, ...]) -> tuple[list[list[str]], list[str]]:

@@ -21,7 +21,7 @@ class Description(NamedTuple):
     file: Path
     splits: dict[str, tuple[Path, ...]]  # folders of pictures, and text files that list them, as the file names them
     missing: dict[str, str]  # of splits whose places are not there: what the file says
-    keypoints: int  # numbers after the four of each box
+    keypoints: int | None  # numbers after the four of each box; None: what it says of them cannot be understood
     roots: tuple[Path, ...]  # folders that its paths start from
 
     def told(self, split: str) -> str:
@@ -61,7 +61,7 @@ def _content(file: Path) -> dict[str, Any] | None:
     """Texts by their keys; None where the file describes something else."""
     if file.suffix.lower() in DARKNET:
         rows = [line.partition("=") for line in read_text(file, most_bytes=MOST_BYTES).split("\n") if "=" in line]
-        content: Any = {key.strip(): value.strip() for key, _, value in rows}
+        content: Any = {key.strip().lower(): value.strip() for key, _, value in rows}
     else:
         content = read_yaml(file, as_written=True)
     named = isinstance(content, dict) and ({"train", "val", "valid", "names", "kpt_shape"} & set(content))
@@ -86,10 +86,12 @@ def _understood(file: Path, content: dict[str, Any]) -> Description:
     return Description(file, splits, missing, _keypoints(content.get("kpt_shape")), roots)
 
 
-def _keypoints(shape: Any) -> int:
+def _keypoints(shape: Any) -> int | None:
+    if shape is None:
+        return 0
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, str) and n.isdecimal() for n in shape):
         return int(shape[0][:4]) * int(shape[1][:4])
-    return 0
+    return None
 
 
 def place(value: str, roots: tuple[Path, ...]) -> Path | None:
@@ -102,7 +104,7 @@ def place(value: str, roots: tuple[Path, ...]) -> Path | None:
     parts = PurePosixPath(value).parts
     for first in range(1, len(parts)):
         end = parts[first:]
-        if ".." not in end and (len(end) > 1 or end[0].lower() not in GENERAL):
+        if ".." not in end and (len(end) > 1 or parts[-1].lower() not in GENERAL):
             options += [root.joinpath(*end) for root in roots]
     try:
         return next((Path(os.path.normpath(option)) for option in options if option.exists()), None)

@@ -20,6 +20,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import brief
 
 SECTIONS = ("images", "annotations", "categories")
+NO_JSON = "is not valid JSON"
 OTHER_FILE = "Is this the file of another split or release?"
 
 
@@ -116,7 +117,7 @@ def parse(path: Path, *, outlines: bool = False, labels: Mapping[int, int] | Non
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason})") from None
     except ValueError as error:  # of a number with more than 4,300 digits too
-        raise DataError(f"{path}: is not valid JSON ({error}); was it cut short?") from None
+        raise DataError(f"{path}: {NO_JSON} ({error}); was it cut short?") from None
     except RecursionError:
         raise DataError(f"{path}: has lists and objects within each other, deeper than any annotation") from None
     except MemoryError:
@@ -196,7 +197,7 @@ def _images(
             file = found
         first = place_of_file.setdefault(file, place)
         if first != place:
-            what = f"images {ids[first]} and {number} are the same file, {os.path.relpath(file, pictures or root)}"
+            what = f"{os.path.relpath(file, pictures or root)} is listed again, first as image {ids[first]}"
             problems.append(Problem(str(path), what, "Give all its annotations to one of them", place))
         files.append(file)
         ids.append(number)

@@ -204,7 +204,7 @@ class FileSource:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
         records, found, sizes = self._read(split)
         if nothing := self._nothing_in(records, sizes):
-            found = [*found, Problem(f"{self.found}, the {split} split", *nothing, None)]
+            found = [*found, Problem(f"the {split} split", *nothing, None)]
         return records, found, sizes
 
     def _nothing_in(self, records: Records, sizes: np.ndarray) -> tuple[str, str] | None:
@@ -220,12 +220,12 @@ class FileSource:
             raise ConfigError(f"{self.found}: the {split} split has no images")
         if self.packed is not None:
             sizes = self.packed(split).sizes
-            return records, [*found, *box_problems(records, len(self.class_names), sizes)], sizes
+            return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
         in_files, sizes = verify_files(records, class_names=self.class_names, split=split, values=self.values)
         found = [*found, *in_files]
         if self.kind == "detection":
             broken = {problem.image for problem in in_files}
-            found += [p for p in box_problems(records, len(self.class_names), sizes) if p.image not in broken]
+            found += [p for p in box_problems(records, self.class_names, sizes) if p.image not in broken]
         return records, found, sizes
 
     def verified(self, split: str) -> tuple[Records, np.ndarray]:

@@ -55,7 +55,7 @@ def files_below(folder: Path) -> Iterator[str]:
                     yield entry.path
 
 
-def files_in(folder: Path, suffix: str) -> list[Path]:
+def files_in(folder: Path, suffix: str | tuple[str, ...]) -> list[Path]:
     """Visible files of that ending, in any case, directly in a folder, by name; none where there is no such folder."""
     if not folder.is_dir():
         return []

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import brief, visible
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def _limits(records: Records, sizes: np.ndarray) -> np.ndarray:
     return limit
 
 
-def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[Problem]:
+def box_problems(records: Records, class_names: Sequence[str], sizes: np.ndarray) -> list[Problem]:
     """Boxes that no detector can learn from, or that contradict their picture.
 
     Args:
@@ -78,7 +78,7 @@ def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[
             ((x1 == x0) | (y1 == y0), "has no area"),
             (known & ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)), "lies outside its image"),
             (known & (reach(records, sizes) > SLACK), f"reaches out of its image by more than {SLACK:g} pixels"),
-            ((records.box_labels < 0) | (records.box_labels >= num_classes), "has a class that does not exist"),
+            ((records.box_labels < 0) | (records.box_labels >= len(class_names)), "has a class that does not exist"),
         ]
     found, seen = [], np.zeros(len(boxes), bool)
     for fault, what in faults:
@@ -86,7 +86,9 @@ def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[
             image = int(owner[i])
             size = f", the image has {int(width[i])} x {int(height[i])} pixels" if known[i] else ""
             corners = ", ".join(f"{side:.6g}" for side in boxes[i])
-            text = f"box {records.box_ids[i]} {what}: corners ({corners}){size}"
+            label = int(records.box_labels[i])
+            name = brief(class_names[label]) if 0 <= label < len(class_names) else f"class {label}"
+            text = f"box {records.box_ids[i]} {what}: {name}, corners ({corners}){size}"
             found.append(Problem(records.files[image], text, "Correct or delete this box", image, int(i)))
         seen |= fault
     return sorted(found, key=lambda problem: (problem.image, problem.box))

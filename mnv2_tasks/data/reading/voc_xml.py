@@ -100,7 +100,8 @@ def _mark(path: Path, title: str, parent: Element, tag: str) -> bool:
 
 
 def _pixels(path: Path, size: Element, side: str) -> int:
-    if not (size.findtext(side) or "").strip():
+    text = size.findtext(side)
+    if text is not None and not text.strip():
         return 0  # not said
     number = _number(path, "<size>", size, side)
     if not 0 <= number <= LONGEST_SIDE or not number.is_integer():
