@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 def counted(number: int, noun: str) -> str:
     """Such as "1 class" or "3 classes"."""
-    plural = {"class": "classes", "category": "categories"}.get(noun, f"{noun}s")
+    plural = {"class": "classes", "category": "categories", "box": "boxes"}.get(noun, f"{noun}s")
     return f"{number:,} {noun if number == 1 else plural}"
 
 

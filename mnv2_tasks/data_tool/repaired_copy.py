@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
+from mnv2_tasks.data.images.mask_values import INDICES
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.problems import box_problems
 from mnv2_tasks.data.reading.records import Records
@@ -36,7 +37,7 @@ def write_repaired(found: Examination, folder: Path) -> list[str]:
     lines = []
     with made_whole(folder) as copy:
         for split in found.splits:
-            records, sizes = _cured(split, len(found.source.class_names), found.source.kind)
+            records, sizes = _cured(split, found.source.class_names, found.source.kind)
             if not len(records):
                 raise DataError(f"{split.name}: no image is without problems, so there is nothing to copy")
             write[found.source.kind](found.source, split.name, records, sizes, copy)
@@ -45,7 +46,7 @@ def write_repaired(found: Examination, folder: Path) -> list[str]:
     return lines
 
 
-def _cured(split: Split, num_classes: int, kind: str) -> tuple[Records, np.ndarray]:
+def _cured(split: Split, class_names: Sequence[str], kind: str) -> tuple[Records, np.ndarray]:
     """What is left of a split, and the sizes (n, 2) of its images."""
     records = split.records
     images, boxes = np.ones(len(records), bool), np.ones(len(records.boxes), bool)
@@ -58,7 +59,7 @@ def _cured(split: Split, num_classes: int, kind: str) -> tuple[Records, np.ndarr
         boxes &= left >= INSIDE * whole  # False for NaN too
         areas = np.where(left < whole, np.minimum(records.areas, left), records.areas)
         records = replace(records, boxes=cut, areas=areas)
-        faults = box_problems(records, num_classes, split.sizes)
+        faults = box_problems(records, class_names, split.sizes)
         boxes[[p.box for p in faults if p.box is not None]] = False
     return records.keep(images, boxes), split.sizes[images]
 
@@ -106,7 +107,7 @@ def _write_masks(source: FileSource, split: str, records: Records, sizes: np.nda
     for index, name in enumerate(_names(records)):
         _link(records.files[index], folder / "images" / split / name)
         mask = (folder / "masks" / split / name).with_suffix(".png")
-        if len(records.masks) and records.masks[index].endswith(".png"):
+        if len(records.masks) and records.masks[index].endswith(".png") and source.values == INDICES:
             _link(records.masks[index], mask)
         else:
             write_mask(mask, mask_of(source, records, index))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mnv2_tasks.data.reading.problems import Problem
+from mnv2_tasks.data.reading.problems import SLACK, Problem, each_once
 from mnv2_tasks.data_tool.anchor_recall import MATCHED
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
 from mnv2_tasks.kinds.kinds import KINDS
@@ -57,7 +57,7 @@ def write_bad_files(found: Examination, path: Path) -> None:
     for split in found.splits:
         for title, problems in (("problems", split.problems), ("hints", split.duplicates)):
             lines.append(f"# {split.name}: {len(problems):,} {title}")
-            lines += ["\t".join(_flat(part) for part in (p.file, p.what, p.remedy)) for p in problems]
+            lines += ["\t".join(_flat(part) for part in (p.file, p.what, p.remedy)) for p in each_once(problems)]
     lines += [f"# {split}: not read: {_flat(reason)}" for split, reason in found.unread.items()]
     write_text(path, "\n".join(lines) + "\n")
 
@@ -102,8 +102,11 @@ def _overview(found: Examination) -> Table:
         row("  without objects", lambda split: int((split.records.starts[1:] == split.records.starts[:-1]).sum()))
         row("boxes", lambda split: len(split.records.boxes))
         row("  crowd or difficult (not trained on)", lambda split: int(split.records.crowd.sum()))
+        row(f"  cut by up to {SLACK:g} pixels at the edge", lambda split: split.cut)
         row("  given twice", lambda split: len(split.duplicates))
         row(f"  tiny (a side under {TINY:.0%} of the image's)", lambda split: split.tiny)
+    if found.source.kind == "classification":
+        row("  of another class too, by their bytes", lambda split: len(split.duplicates))
     if found.source.kind == "segmentation":
         row("pixels of a class", lambda split: int(split.counts.amount.sum()))
         row("pixels without a class (255)", lambda split: split.counts.ignored)
@@ -119,11 +122,11 @@ def _print_problems(title: str, problems: Sequence[Problem], console: Console) -
     console.print(Text(title, "bold"))
     for kind, number in kinds.most_common():
         console.print(Text(f"  {number:,} x {kind}"))
-        examples = [problem for problem in problems if kind_of(problem) == kind][:EXAMPLES]
-        for problem in examples:
+        distinct = each_once(problem for problem in problems if kind_of(problem) == kind)
+        for problem in distinct[:EXAMPLES]:
             console.print(Text(f"      {_flat(str(problem))}", "dim"))
-        if number > EXAMPLES:
-            console.print(Text(f"      ... and {number - EXAMPLES:,} more in bad_files.txt", "dim"))
+        if len(distinct) > EXAMPLES:
+            console.print(Text(f"      ... and {len(distinct) - EXAMPLES:,} more in bad_files.txt", "dim"))
 
 
 def _classes(found: Examination) -> Table:

@@ -80,9 +80,28 @@ def test_hidden_files_are_passed_over_nested_ones_are_read_and_others_are_counte
     write(tmp_path / "train" / "dog" / "Thumbs.db", "Windows")
     write(tmp_path / "train" / ".DS_Store", "macOS")
     picture(tmp_path / "train" / "loose.jpg")
+    write(tmp_path / "train" / "dog" / "notes.md", "")
     source = opened(tmp_path, "classification")
-    told = "1 file left out as no images (.db), 1 image outside of class folders left out"
+    told = "1 file left out as no images (.md), 1 image outside of class folders left out"
     assert source.describe() == f"ImageFolder, 2 classes, {told}, 3 / 1 images"
+
+
+def test_what_systems_and_tools_leave_behind_is_no_class_and_no_picture(tmp_path):
+    image_folder(tmp_path, {"cat": 5, "dog": 5})
+    for junk in ("__MACOSX", ".ipynb_checkpoints", "cat/.ipynb_checkpoints", "dog/@eaDir", "$RECYCLE.BIN"):
+        picture(tmp_path / junk / "0-checkpoint.jpg")
+    for junk in ("Thumbs.db", "cat/Thumbs.db", "dog/desktop.ini", "cat/.DS_Store"):
+        write(tmp_path / junk, "")
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["cat", "dog"] and "left out" not in source.describe()
+    assert source.length("train") + source.length("val") == 10
+
+
+def test_jpeg_pictures_as_browsers_save_them_on_windows_are_read(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "val/cat": 1})
+    (tmp_path / "train" / "cat" / "0.jpg").rename(tmp_path / "train" / "cat" / "0.JFIF")
+    source = opened(tmp_path, "classification")
+    assert files(source, "train") == ["0.JFIF", "0.jpg"] and source.sample("train", 0, 0).image.shape == (10, 20, 3)
 
 
 def test_class_folder_without_images_is_a_class_and_is_named(tmp_path):
@@ -118,9 +137,16 @@ def test_two_images_still_give_one_to_validate_on(tmp_path):
     assert (source.length("train"), source.length("val")) == (1, 1)
 
 
-def test_class_may_be_called_test_or_masks(tmp_path):
+def test_folders_named_after_splits_are_never_classes(tmp_path):
     image_folder(tmp_path, {"masks": 6, "test": 6, "control": 6})
-    assert opened(tmp_path, "classification").class_names == ["control", "masks", "test"]
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["control", "masks"]
+    assert "test left out: named after a split, without class folders" in source.describe()
+    image_folder(tmp_path / "railway", {"bus": 6, "train": 6, "car": 6})
+    with pytest.raises(ConfigError, match="train has the name of a split, but no class folders, and lies beside some"):
+        opened(tmp_path / "railway", "classification")
+    image_folder(tmp_path / "sorted", {"train/bus": 1, "train/train": 1, "val/bus": 1, "val/train": 1})
+    assert opened(tmp_path / "sorted", "classification").class_names == ["bus", "train"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +274,7 @@ def test_roboflow_yolo_with_labels_beside_images_is_recognised(tmp_path):
     write(tmp_path / "data.yaml", "train: ../train/images\nnc: 1\nnames: ['no']\n")
     source = opened(tmp_path, "detection")
     assert source.class_names == ["no"] and files(source, "val") == ["b.jpg"]
-    assert source.describe() == "YOLO txt, 1 class, valid validates, 1 / 1 images"
+    assert source.describe() == "YOLO txt, 1 class, data.yaml: train is train/images, valid validates, 1 / 1 images"
 
 
 def test_unsplit_yolo_finds_the_class_list_that_labelimg_writes_among_the_labels(tmp_path):
@@ -271,7 +297,7 @@ def test_unsplit_yolo_finds_the_class_list_that_labelimg_writes_among_the_labels
     ],
 )
 def test_class_list_may_be_yaml_text_or_json(tmp_path, file, text, names):
-    yolo(tmp_path, {"train": {"a": "1 .5 .5 1 1"}, "val": {"b": ""}}, names="")
+    yolo(tmp_path, {"train": {"a": "1 .5 .5 1 1"}, "val": {"b": "0 .5 .5 1 1"}}, names="")
     write(tmp_path / file, text)
     assert opened(tmp_path, "detection").class_names == names
 
@@ -445,6 +471,84 @@ def test_picture_goes_by_the_name_of_its_xml_and_else_by_what_the_xml_says(tmp_p
     assert files(opened(tmp_path, "detection"), "train") == ["a.jpg", "other.jpg"]
 
 
+CAT = [("cat", 1, 1, 5, 5)]
+
+
+def test_of_pictures_that_differ_in_their_ending_the_xml_says_which_is_meant(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
+    picture(tmp_path / "JPEGImages" / "a.PNG")
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name=r"C:\photos\a.jpg"))
+    assert files(opened(tmp_path, "detection"), "train") == ["a.jpg"]
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="a.png"))
+    assert files(opened(tmp_path, "detection"), "train") == ["a.PNG"]
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="a.bmp"))
+    with pytest.raises(DataError, match=r"a\.xml: belongs to .*a\.PNG, .*a\.jpg: which one\? <filename> has 'a\.bmp'"):
+        opened(tmp_path, "detection")
+
+
+def test_xml_that_contradicts_its_own_name_is_refused_and_a_stale_copy_is_told(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="b.jpg"))  # as tools that augment copy it
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["a.jpg"]
+    assert "1 XML name another picture than their own name does, which counts" in source.describe()
+    picture(tmp_path / "JPEGImages" / "c.jpg")
+    write(tmp_path / "Annotations" / "a.xml", xml(CAT, file_name="c.jpg"))
+    with pytest.raises(DataError, match=r"a\.xml: belongs to .*a\.jpg by its name, and to .*c\.jpg by its <filename>"):
+        opened(tmp_path, "detection")
+
+
+def test_two_xml_for_one_picture_are_refused_by_name(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT, "d": CAT}, {"train": "ad", "val": "b"})
+    write(tmp_path / "Annotations" / "a.XML", xml(CAT))
+    with pytest.raises(DataError, match=r"a\.XML: has the same name as .*a\.xml"):
+        opened(tmp_path, "detection")
+    (tmp_path / "Annotations" / "a.XML").unlink()
+    (tmp_path / "JPEGImages" / "d.jpg").unlink()
+    write(tmp_path / "Annotations" / "d.xml", xml(CAT, file_name="a.jpg"))
+    with pytest.raises(DataError, match=r"d\.xml: and .*a\.xml both annotate .*a\.jpg"):
+        opened(tmp_path, "detection")
+
+
+def test_names_that_a_list_repeats_count_once_and_that_is_said(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT, "c": CAT}, {"train": ["a", "a", "c.jpg", "c", "a", ""], "val": ["b", "b"]})
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["a.jpg", "c.jpg"] and files(source, "val") == ["b.jpg"]
+    assert "listed again in train.txt and taken once: a 3 times" in source.describe()
+    assert "listed again in val.txt and taken once: b 2 times" in source.describe()
+    write(tmp_path / "ImageSets" / "Main" / "val.txt", "a\n" * 9 + "b\n")
+    with pytest.raises(DataError, match=r"1 bad records in train:\n.*a\.jpg: this training image is also in val"):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize(
+    "text, difficult",
+    [("Unspecified", False), ("", False), ("false", False), ("0", False), ("True", True), ("1", True)],
+)
+def test_difficult_is_read_as_tools_write_it(tmp_path, text, difficult):
+    voc(tmp_path, {"a": [*CAT, *CAT], "b": CAT}, {"train": "a", "val": "b"})
+    path = tmp_path / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<difficult>0</difficult>", f"<difficult>{text}</difficult>", 1))
+    assert opened(tmp_path, "detection").problems("train")[0].crowd.tolist() == [difficult, False]
+
+
+def test_objects_that_cannot_be_read_say_file_and_reason(tmp_path):
+    voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
+    for name in "ab":
+        path = tmp_path / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("<difficult>0</difficult>", "<difficult>maybe</difficult>"))
+    with pytest.raises(ConfigError, match=r"2 of them cannot be read: .*a\.xml: object 1 \(cat\) has <difficult>maybe"):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize("ending", ["XML", "Xml"])
+def test_endings_of_xml_and_pictures_are_read_in_any_case(tmp_path, ending):
+    for split, name in (("train", "a"), ("val", "b")):
+        picture(tmp_path / split / f"{name}.JPG")
+        write(tmp_path / split / f"{name}.{ending}", xml(CAT))
+    assert opened(tmp_path, "detection").describe() == "VOC XML, 1 class, corners counted from 1, 1 / 1 images"
+
+
 def test_broken_and_missing_xml_are_named(tmp_path):
     voc(tmp_path, {"a": [("cat", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}, {"train": "axy", "val": "b"})
     for name in "xy":
@@ -464,9 +568,45 @@ def test_difficult_objects_are_neither_trained_on_nor_scored(tmp_path):
         {"train": "b", "val": "a"},
     )
     source = opened(tmp_path, "detection")
-    assert "1 difficult object neither trained on nor scored" in source.describe()
+    assert "(1 of 2 boxes in val crowds or difficult, neither trained on nor scored)" in source.describe()
     assert len(source.sample("val", 0, 0).boxes) == 1
     assert [row["iscrowd"] for row in source.coco_ground_truth()["annotations"]] == [0, 1]
+
+
+def test_boxes_of_crowds_alone_are_nothing_to_learn_from_until_they_are_taken_as_objects(tmp_path):
+    for split in ("train", "val"):
+        for name in "ab":
+            picture(tmp_path / split / f"{split}{name}.jpg")
+        coco(
+            tmp_path / "annotations" / f"{split}.json", [f"{split}a.jpg", f"{split}b.jpg"], CATS, crowd=split == "train"
+        )
+    refused = opened(tmp_path, "detection", prepare=())
+    with pytest.raises(
+        DataError,
+        match=r"nothing to learn from or to score in train: all 4 boxes of its 2 images are crowds .*data.crowd=train",
+    ):
+        refused.prepare(["train", "val"])
+    (problem,) = refused.problems("train")[1]  # what `check` reports
+    assert "data.crowd=train" in str(problem) and not refused.problems("val")[1]
+    taken = folder(root=str(tmp_path), kind="detection", on_bad="refuse", train=None, val=None, crowd="train")
+    taken.prepare(["train", "val"])
+    assert len(taken.sample("train", 0, 0).boxes) == 2
+    with pytest.raises(ConfigError, match=r"data\.crowd=yes: expected ignore or train"):
+        folder(root=str(tmp_path), kind="detection", on_bad="refuse", train=None, val=None, crowd="yes")
+
+
+@pytest.mark.parametrize("on_bad", ["refuse", "skip"])
+def test_split_without_a_single_object_is_refused(tmp_path, on_bad):
+    yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": "", "c": None}})
+    with pytest.raises(DataError, match=r"in val: none of its 2 images has an object\. Are the labels where"):
+        opened(tmp_path, "detection", on_bad=on_bad)
+
+
+@pytest.mark.parametrize("values", [[255], [0], [0, 255]])
+def test_masks_without_a_pixel_of_a_class_are_refused(tmp_path, values):
+    masks(tmp_path, {"train/a": [0, 1], "train/b": [0], "val/c": values, "val/d": values})
+    with pytest.raises(DataError, match=r"in val: no mask of its 2 images has a pixel of a class"):
+        opened(tmp_path, "segmentation")
 
 
 def test_annotations_without_any_object_are_refused(tmp_path):
@@ -486,13 +626,13 @@ def test_blood_cells_of_a_stranger_are_read_as_they_are():
 # ---------------------------------------------------------------- COCO json
 
 
-def coco(path, images, categories, annotations=None):
+def coco(path, images, categories, annotations=None, crowd=False):
     """Each image with one box of each category, if none are given."""
     rows = [{"id": i, "file_name": name, "width": 20, "height": 10} for i, name in enumerate(images, start=1)]
     if annotations is None:
         annotations = [(row["id"], number) for row in rows for number in categories]
     boxes = [
-        {"id": i, "image_id": image, "category_id": number, "bbox": [2, 3, 4, 5], "area": 20, "iscrowd": 0}
+        {"id": i, "image_id": image, "category_id": number, "bbox": [2, 3, 4, 5], "area": 20, "iscrowd": int(crowd)}
         for i, (image, number) in enumerate(annotations, start=1)
     ]
     names = [{"id": number, "name": name, "supercategory": "none"} for number, name in categories.items()]
@@ -553,6 +693,93 @@ def test_pictures_that_lie_nowhere_are_refused_with_the_places(tmp_path):
     (tmp_path / "images").mkdir()
     coco(tmp_path / "annotations" / "train.json", ["a.jpg"], CATS)
     with pytest.raises(ConfigError, match=r"its pictures, such as a\.jpg, are in none of .*annotations, .*images, "):
+        opened(tmp_path, "detection")
+
+
+def coco_pair(root, change=lambda split, content: None, pictures="images"):
+    """train and val of two pictures each; their json is changed before it is written."""
+    for split in ("train", "val"):
+        path, names = root / "annotations" / f"{split}.json", [f"{split}{i}.jpg" for i in range(2)]
+        for name in names:
+            picture(root / pictures / name)
+        coco(path, names, CATS)
+        content = json.loads(path.read_text())
+        text = change(split, content)
+        write(path, json.dumps(content) if text is None else text)
+
+
+def test_backslashes_in_coco_json_are_folders(tmp_path):
+    def change(split, content):
+        for row in content["images"]:
+            row["file_name"] = f"images\\{split}\\{row['file_name']}" if split == "val" else row["file_name"]
+
+    coco_pair(tmp_path, change)
+    (tmp_path / "images" / "val").mkdir()
+    for i in range(2):
+        (tmp_path / "images" / f"val{i}.jpg").rename(tmp_path / "images" / "val" / f"val{i}.jpg")
+    assert files(opened(tmp_path, "detection"), "val") == ["val0.jpg", "val1.jpg"]
+
+
+@pytest.mark.parametrize(
+    "place", ["../../data/upload/1/{}", "C:\\Users\\me\\{}", "/home/me/{}", "data/upload/{}", "x/1f2e3d4c-{}"]
+)
+def test_pictures_named_by_a_place_of_another_machine_are_found_by_name_below_the_root(tmp_path, place):
+    def change(split, content):
+        for row in content["images"]:
+            row["file_name"] = place.format(row["file_name"])
+
+    coco_pair(tmp_path, change, pictures="anywhere/deep")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["train0.jpg", "train1.jpg"]
+    assert "4 pictures found by name: " in source.describe() and " is anywhere/deep/train0.jpg" in source.describe()
+    picture(tmp_path / "other" / "val1.jpg")
+    with pytest.raises(DataError, match=r"val1\.jpg' may be .*anywhere/deep/val1\.jpg, .*other/val1\.jpg\. Name it by"):
+        opened(tmp_path, "detection")
+
+
+def test_categories_of_one_name_or_id_matter_only_if_annotations_use_them(tmp_path):
+    def roboflow(split, content):
+        content["categories"] = [{"id": 0, "name": "cat"}, {"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+        content["categories"] += [{"id": 9, "name": "unused"}] if split == "train" else [{"id": 9, "name": "other"}]
+
+    coco_pair(tmp_path, roboflow)
+    source = opened(tmp_path, "detection")
+    assert source.class_names == ["cat", "dog", "unused"] and source.category_ids == [3, 7, 9]
+    assert [source.sample(split, 0, 0).box_labels.tolist() for split in ("train", "val")] == [[0, 1]] * 2
+
+    def unused_first(split, content):
+        content["categories"] = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+        content["categories"] += [{"id": 1, "name": "root"}] if split == "val" else []
+
+    coco_pair(tmp_path, unused_first)
+    assert opened(tmp_path, "detection").sample("val", 0, 0).box_labels.tolist() == [0, 1]
+
+    def both(split, content):
+        roboflow(split, content)
+        content["annotations"][0]["category_id"] = 0
+
+    coco_pair(tmp_path, both)
+    with pytest.raises(
+        DataError, match=r"category 3 \(cat\) is listed twice, also as 0, .*Rename one of the two, or give"
+    ):
+        opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize(
+    "spoilt, text, what",
+    [
+        ("train", "{not json", r"train\.json: is not valid JSON"),
+        ("val", "<html>", r"val\.json: is not valid JSON"),
+        ("val", "", r"val\.json: is not valid JSON"),
+        ("val", '{"images": [], "annotations": []}', r"val\.json: is not in COCO's format, it lacks .*categories"),
+    ],
+)
+def test_coco_file_that_is_no_json_says_so(tmp_path, spoilt, text, what):
+    coco_pair(tmp_path, lambda split, content: text if split == spoilt else None)
+    with pytest.raises((ConfigError, DataError), match=what):
+        opened(tmp_path, "detection")
+    coco_pair(tmp_path, lambda split, content: text)
+    with pytest.raises(ConfigError, match=rf"(?s)in none of the layouts.*{what}"):
         opened(tmp_path, "detection")
 
 

@@ -53,9 +53,19 @@ def test_bad_boxes_are_refused_by_file_and_number_or_skipped_and_counted(picture
     assert lenient.skipped == ["skipped in train: 0 of 2 images, 1 of 3 boxes"]
 
 
-def test_a_box_that_overshoots_by_a_pixel_is_cut_to_the_image(pictures):
-    tight = source(pictures, {"train": [("0.jpg", [(-1, -0.5, 40.6, 31)])]})
-    assert tight.sample("train", 0, 0).boxes.tolist() == [[0, 0, 40, 30]]
+def test_a_box_that_overshoots_by_up_to_two_pixels_is_cut_to_the_image_and_counted(pictures):
+    boxes = [(-1, -0.5, 40.6, 31), (5, 5, 42, 10), (0, 0, 40.001, 30)]
+    tight = source(pictures, {"train": [("0.jpg", boxes)]})
+    assert tight.sample("train", 0, 0).boxes.tolist() == [[0, 0, 40, 30], [5, 5, 40, 10], [0, 0, 40, 30]]
+    assert "2 boxes cut by up to 2 pixels at the edge of the image" in tight.describe()
+    with pytest.raises(DataError, match=r"0\.jpg: box 1 reaches out of its image by more than 2 pixels: .*42\.1"):
+        source(pictures, {"train": [("0.jpg", [(5, 5, 42.1, 10)])]}).prepare(["train"])
+
+
+def test_problems_that_say_the_same_are_told_once_with_their_number(pictures):
+    splits = {"train": [("0.jpg", [GOOD])] + [("no.jpg", [GOOD])] * 31}
+    with pytest.raises(DataError, match=r"31 bad records in train:\n.*no\.jpg: cannot be opened.*\(31 times\).*\nMend"):
+        source(pictures, splits).prepare(["train"])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +100,7 @@ def test_images_of_val_are_not_trained_on(pictures):
 
 
 def test_files_are_decoded_once_until_one_of_them_changes(pictures, monkeypatch):
-    splits = {"train": [("0.jpg", []), ("1.jpg", [])]}
+    splits = {"train": [("0.jpg", [GOOD]), ("1.jpg", [])]}
     decoded = []
     check = verify.check_image
     monkeypatch.setattr(verify, "check_image", lambda path: decoded.append(path.name) or check(path))
@@ -105,7 +115,7 @@ def test_files_are_decoded_once_until_one_of_them_changes(pictures, monkeypatch)
 def test_a_damaged_memory_and_one_that_cannot_be_written_are_told_and_the_files_checked_anew(
     pictures, tmp_path, monkeypatch, caplog
 ):
-    splits = {"train": [("0.jpg", []), ("1.jpg", [])]}
+    splits = {"train": [("0.jpg", [GOOD]), ("1.jpg", [])]}
     source(pictures, splits).prepare(["train"])
     (memory,) = (tmp_path / "cache" / "verified").iterdir()
     whole = memory.read_bytes()

@@ -6,35 +6,75 @@ from pathlib import Path
 from typing import Any
 
 from mnv2_tasks.data.reading.class_names import check_class_names
+from mnv2_tasks.data.reading.folders import files_in
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import MOST_BYTES, read_bytes, read_json, read_yaml
 from mnv2_tasks.wording import brief, first_few
 
-NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels.txt", "obj.names", "classes.json")
+NAMES = (
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+    "dataset.yml",
+    "classes.txt",
+    "labels.txt",
+    "obj.names",
+    "classes.json",
+)
+
+
+def is_class_file(name: str) -> bool:
+    return name.lower() in NAMES or name.lower().endswith(".names")
 
 
 def class_list(places: Iterable[Path]) -> list[str] | None:
-    """Index i is class i. None if no folder of `places` has a class list.
+    """Index i is class i. None if none of `places`, folders or files, has a class list.
 
     Raises:
-        ConfigError: a list is there, but it cannot be one of classes 0, 1, 2 ...
+        ConfigError: a list is there, but it cannot be one of classes 0, 1, 2 ...; or two lists contradict each other.
     """
-    for path in (folder / name for folder in places for name in NAMES):
-        if path.is_file() and (names := _read(path)) is not None:
-            check_class_names(names, str(path))
-            twice = sorted(name for name, times in Counter(names).items() if times > 1)
-            if twice:
-                raise ConfigError(f"{path}: names {first_few(twice)} twice; each line or entry is one class")
-            if not names:
-                raise ConfigError(f"{path}: names no classes")
-            return names
-    return None
+    best: tuple[Path, list[str]] | None = None
+    for path in dict.fromkeys(file for place in places for file in _lists(place)):
+        if (names := _read(path)) is None:
+            continue
+        check_class_names(names, str(path))
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        if twice:
+            raise ConfigError(f"{path}: names {first_few(twice)} twice; each line or entry is one class")
+        if not names:
+            raise ConfigError(f"{path}: names no classes")
+        if best is not None:
+            _check_agreement(best, (path, names))
+        if best is None or len(names) > len(best[1]):  # a tool that adds classes as they are drawn
+            best = path, names
+    return best[1] if best else None
+
+
+def _lists(place: Path) -> list[Path]:
+    """The class lists in a folder, in the order of `NAMES`."""
+    if place.is_file():
+        return [place]
+    found = [file for file in files_in(place, "") if is_class_file(file.name) and file.is_file()]
+    order = {name: number for number, name in enumerate(NAMES)}
+    return sorted(found, key=lambda file: order.get(file.name.lower(), len(order)))
+
+
+def _check_agreement(one: tuple[Path, list[str]], other: tuple[Path, list[str]]) -> None:
+    for number, (ours, theirs) in enumerate(zip(one[1], other[1])):
+        if ours != theirs:
+            raise ConfigError(
+                f"{one[0]} and {other[0]} contradict each other: class {number} is {ours} in one and {theirs} in the "
+                f"other. Keep the list that the labels were written with"
+            )
 
 
 def _read(path: Path) -> list[str] | None:
-    if path.suffix == ".json":
+    ending = path.suffix.lower()
+    if ending == ".data":
+        return None  # it names the file of the names
+    if ending == ".json":
         return _ordered(path, read_json(path))
-    if path.suffix in (".yaml", ".yml"):
+    if ending in (".yaml", ".yml"):
         return _from_yaml(path, read_yaml(path, as_written=True))  # a class may be called `no`
     try:
         text = read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")

@@ -5,28 +5,37 @@ import json
 import mmap
 import os
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from mnv2_tasks.data.download.safe_names import path_within
+from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
-from mnv2_tasks.data.layouts.splits import WHOLE
-from mnv2_tasks.data.reading.coco_json import CocoJson, read_coco_json
-from mnv2_tasks.data.reading.folders import folders
+from mnv2_tasks.data.layouts.splits import WHOLE, is_split
+from mnv2_tasks.data.layouts.strays import Strays
+from mnv2_tasks.data.reading.coco_json import NO_JSON, SECTIONS, CocoJson, parse, read_coco_json
+from mnv2_tasks.data.reading.folders import files_in, folders
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted, first_few
 
-SECTIONS = (b'"images"', b'"annotations"', b'"categories"')
 NO_SPLIT = ("", "instances", "annotations", "annotation", "coco", "labels", "result")  # words that name no split
+OUTLINE = rb'"segmentation"\s*:\s*(\[\s*[\[\d]|\{)'  # polygons or run lengths
 FEW = 20  # a folder with more .json files has one for each image: another format
 PROBED = 10  # pictures that are looked for
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     by_name: dict[str, list[Path]] = {}
-    for folder in (root, *folders(root)):
-        files = sorted(folder.glob("[!.]*.json"))
-        for file in filter(_is_coco, files if len(files) <= FEW else []):
-            by_name.setdefault(_split_name(file, root), []).append(file)
+    files = _json_files(root)
+    if not any(map(_is_coco, files)):
+        return {}
+    for file in files:
+        name = _split_name(file, root)
+        if _is_coco(file) or (is_split(name, wanted) and why_no_coco(file)):  # which says why, once it is opened
+            by_name.setdefault(name, []).append(file)
     return {
         name if len(files) == 1 else file.relative_to(root).as_posix(): SplitFiles(root, file)
         for name, files in by_name.items()
@@ -34,12 +43,57 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     }
 
 
+def _json_files(root: Path) -> list[Path]:
+    found = [files_in(folder, ".json") for folder in (root, *folders(root))]
+    return [file for files in found if len(files) <= FEW for file in files]
+
+
+def broken_files(root: Path) -> list[str]:
+    """Why each file that is no JSON, or by its name would hold annotations in COCO's format, does not."""
+    found = {file: why_no_coco(file) for file in _json_files(root)}
+    return [
+        reason
+        for file, reason in found.items()
+        if reason and (NO_JSON in reason or is_split(_split_name(file, root), ()) or _named_coco(file))
+    ]
+
+
+def _named_coco(file: Path) -> bool:
+    words = re.split(r"[._-]+", file.stem.lower())
+    return bool({"instances", "annotations", "coco"} & set(words)) or words == ["result"]
+
+
+def why_no_coco(file: Path) -> str | None:
+    """None where it is in COCO's format, or says nothing about boxes, such as a test split without annotations."""
+    try:
+        content = parse(file)
+    except DataError as error:
+        return str(error)
+    missing = [section for section in SECTIONS if not isinstance(content.get(section), list)]
+    if 0 < len(missing) < len(SECTIONS) and missing != ["annotations"]:
+        return f"{file}: is not in COCO's format, it lacks the lists {missing}"
+    return None
+
+
 def _is_coco(file: Path) -> bool:
     """By its bytes: to parse the annotations of COCO's training split takes half a minute."""
     if not file.is_file() or not file.stat().st_size:
         return False
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return all(content.find(section) >= 0 for section in SECTIONS)
+        return all(content.find(f'"{section}"'.encode()) >= 0 for section in SECTIONS)
+
+
+def _find_outlines(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
+    """Nothing where all annotations are boxes."""
+    parts = _find(root, wanted)
+    return parts if any(map(_has_outlines, {part.labels for part in parts.values()})) else {}
+
+
+def _has_outlines(file: Path) -> bool:
+    if not file.stat().st_size:
+        return False
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return re.search(OUTLINE, content) is not None
 
 
 def _split_name(file: Path, root: Path) -> str:
@@ -49,42 +103,57 @@ def _split_name(file: Path, root: Path) -> str:
     return "_".join(words) or (file.parent.name if inside else WHOLE)
 
 
-def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
-    splits = {
-        name: read_coco_json(part.labels, _pictures(part.labels, root, name), root=root, outlines=False)
-        for name, part in parts.items()
-    }
+def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -> Opened:
+    splits: dict[str, CocoJson] = {}
+    strays = Strays(root)
+    for name, part in parts.items():
+        pictures = _pictures(part.labels, root, name, strays)
+        splits[name] = read_coco_json(part.labels, pictures, root=root, outlines=outlines, elsewhere=strays.find)
     first, *rest = splits
     categories = splits[first].categories
     for name in rest:
-        _check_categories(parts[first].labels, categories, parts[name].labels, splits[name].categories)
+        splits[name] = _renumbered(parts[first].labels, categories, parts[name].labels, splits[name])
     unused = _unused(list(splits.values()))
     notes = [f"{counted(len(unused), 'class')} without annotations: {first_few(unused)}"] if unused else []
+    notes += strays.notes()
     names, ids = list(categories.values()), list(categories)
+    if outlines:
+        names, value_of = with_background(names)
+        drawn = {name: relabelled(split.records, value_of) for name, split in splits.items()}
+        return Opened(names, lambda split: (drawn[split], splits[split].problems), notes, later_on_top=True)
     return Opened(names, lambda split: (splits[split].records, splits[split].problems), notes, ids)
 
 
-def _pictures(file: Path, root: Path, split: str) -> Path:
-    """The folder that the first `file_name`s of an annotation file start from."""
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        names = _file_names(content)
+def _pictures(file: Path, root: Path, split: str, strays: Strays) -> Path | None:
+    """The folder that the first `file_name`s of an annotation file start from; None: they lie somewhere else each."""
+    names = _file_names(file)
     beside, images = file.parent, root / "images"
     usual = [beside, beside / "images", images / split, root / split, root / split / "images", images, root]
     others = folders(root) + (folders(images) if images.is_dir() else [])
     places = [place for place in dict.fromkeys((*usual, *others)) if place.is_dir()]
     hits = {place: sum(_lies_there(root, place, name) for name in names) for place in places}
     best = max(places, key=lambda place: hits[place])  # the first of equals
-    if not hits[best]:
+    if not names:
+        return beside  # the reader says what is wrong with the file
+    if not hits[best] and not any(strays.lies_somewhere(name) for name in names):
         for name in names:
             path_within(root, beside, name, str(file))  # rather than lying nowhere, it may lead out of the root
         raise ConfigError(
             f"data=folder: {file}: its pictures, such as {first_few(names, 2)}, are in none of "
             + ", ".join(str(place) for place in places)
         )
-    return best
+    return best if hits[best] else None
 
 
-def _file_names(content: mmap.mmap) -> list[str]:
+def _file_names(file: Path) -> list[str]:
+    """The first `PROBED`."""
+    if not file.stat().st_size:
+        return []
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _names_within(content)
+
+
+def _names_within(content: mmap.mmap) -> list[str]:
     found = re.finditer(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.){0,4096}+")', content)
     return [name for match in itertools.islice(found, PROBED) if (name := _file_name(match[1])) is not None]
 
@@ -92,7 +161,7 @@ def _file_names(content: mmap.mmap) -> list[str]:
 def _file_name(quoted: bytes) -> str | None:
     """None where it is broken, which the reader refuses by name."""
     try:
-        return json.loads(quoted)
+        return json.loads(quoted).replace("\\", "/")
     except ValueError:
         return None
 
@@ -104,14 +173,22 @@ def _lies_there(root: Path, place: Path, name: str) -> bool:
         return False
 
 
-def _check_categories(train: Path, ours: dict[int, str], val: Path, theirs: dict[int, str]) -> None:
-    if ours != theirs:
-        here = [f"{number} {name}" for number, name in ours.items() if theirs.get(number) != name]
-        there = [f"{number} {name}" for number, name in theirs.items() if ours.get(number) != name]
+def _renumbered(train: Path, ours: dict[int, str], val: Path, split: CocoJson) -> CocoJson:
+    """A split with the labels of that to train on; categories that it lists and does not use do not matter."""
+    if split.categories == ours:
+        return split
+    theirs = list(split.categories.items())
+    used = dict(theirs[label] for label in np.unique(split.records.box_labels).tolist())
+    if not used.items() <= ours.items():
+        here = [f"{number} {name}" for number, name in ours.items() if split.categories.get(number) != name]
+        there = [f"{number} {name}" for number, name in used.items() if ours.get(number) != name]
         raise ConfigError(
             f"the categories (id and name) of two splits differ: only {train} has {first_few(here) or 'none'}; "
-            f"only {val} has {first_few(there) or 'none'}. Export both with one list of categories"
+            f"only {val} has {first_few(there)}. Export both with one list of categories"
         )
+    label_of = {number: label for label, number in enumerate(ours)}
+    labels = np.array([label_of.get(number, 0) for number, _ in theirs], np.int64)[split.records.box_labels]
+    return split._replace(records=replace(split.records, box_labels=labels), categories=ours)
 
 
 def _unused(splits: list[CocoJson]) -> list[str]:
@@ -129,4 +206,14 @@ images/, train/ and val/, images/train/ ...          or beside the .json
 """,
     find=_find,
     open=_open,
+)
+COCO_OUTLINES = Layout(
+    title="COCO json with outlines",
+    kind="segmentation",
+    tree="""
+the same files as for detection, whose annotations have polygons or run lengths (`segmentation`): later ones lie on top
+of earlier ones, crowds (iscrowd 1) are no class, the rest is background
+""",
+    find=_find_outlines,
+    open=partial(_open, outlines=True),
 )

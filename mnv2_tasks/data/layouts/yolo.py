@@ -1,28 +1,43 @@
 """YOLO: a text file for each image, `class x y width height` a line, in fractions of the upright image."""
 
+import itertools
 import os
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from mnv2_tasks.data.images.decode import upright_size
-from mnv2_tasks.data.layouts.class_file import NAMES, class_list
+from mnv2_tasks.data.layouts.background import relabelled, with_background
+from mnv2_tasks.data.layouts.class_file import class_list, is_class_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.reading.folders import files_below, has, pictures_below, stem
+from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
+from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
+from mnv2_tasks.data.layouts.strays import HASH
+from mnv2_tasks.data.layouts.yolo_description import Description, description, pictures_of, rival_descriptions
+from mnv2_tasks.data.reading.folders import by_stem, child, files_below, files_in, has, pictures_below, stem
+from mnv2_tasks.data.reading.outlines import compressed_outline
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import read_text
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import brief
+from mnv2_tasks.wording import brief, counted, first_few
 
+FIRST_LINE = 4096  # characters that are read to tell labels from other text
+PROBED = 200  # label files that are searched for an outline
 MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
-ROUNDING = 1e-3  # fractions may leave [0, 1] by so much
+BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
+IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
 
 Box = tuple[float, float, float, float]
 
 
-def read_labels(path: Path, num_classes: int) -> tuple[list[tuple[int, int, Box]], list[str]]:
+def read_labels(path: Path, num_classes: int, keypoints: int = 0) -> tuple[list[tuple[int, int, Box]], list[str]]:
     """Objects of one image, and what is wrong with it, a text for each bad line.
 
     A line with more numbers is the outline of an object, x y x y ..., and its box is what is kept.
+
+    Args:
+        keypoints: numbers behind those of a box, which are left out.
 
     Returns:
         (line, class, xyxy fractions of the image) of each good line, lines counted from 1.
@@ -38,23 +53,42 @@ def read_labels(path: Path, num_classes: int) -> tuple[list[tuple[int, int, Box]
         if not line.strip():
             continue
         try:
-            label, box = _object(line, num_classes)
+            label, box = _object(line, num_classes, keypoints)
             objects.append((number, label, box))
         except ValueError as error:
             faults.append(f"line {number} {error}")
     return objects, faults
 
 
-def _object(line: str, num_classes: int) -> tuple[int, Box]:
+def read_outlines(path: Path, num_classes: int) -> tuple[list[tuple[int, int, list[float]]], list[str]]:
+    """As `read_labels`, with the outline of each object, x y x y ... in fractions of the image, in place of its box."""
+    objects, faults = read_labels(path, num_classes)
+    lines = read_text(path, most_bytes=MOST_BYTES).split("\n")
+    found = []
+    for number, label, _ in objects:
+        points = [float(word) for word in lines[number - 1].split()[1:]]
+        if len(points) > 4:
+            found.append((number, label, points))
+        else:
+            faults.append(f"line {number} is a box: a mask needs the outline of its object")
+    return found, faults
+
+
+def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:
         raise ValueError(f"is not made of numbers: {brief(line.strip())!r}") from None
     if not label.is_integer() or not 0 <= label < num_classes:
         raise ValueError(f"has class {label:g}; there are {num_classes} classes, 0 to {num_classes - 1}")
+    if keypoints and len(values) not in (4, 4 + keypoints):
+        raise ValueError(
+            f"has {len(values)} numbers after the class: a box has 4, with the keypoints of kpt_shape {4 + keypoints}"
+        )
+    values = values[:4] if keypoints else values
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(f"has {len(values)} numbers after the class: a box has 4, an outline two for each point")
-    if not all(-ROUNDING <= value <= 1 + ROUNDING for value in values):  # False for NaN too
+    if not all(-BEYOND <= value <= 1 + BEYOND for value in values):  # False for NaN too
         raise ValueError(
             f"has numbers outside [0, 1]; fractions of the image's sides belong here, not pixels: "
             f"{brief(line.strip())!r}"
@@ -67,45 +101,256 @@ def _object(line: str, num_classes: int) -> tuple[int, Box]:
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
-    parts = paired_folders(root, "images", "labels", wanted)
-    return parts if any(has(part.labels, (".txt",)) for part in parts.values()) else {}
+    told, folder = description(root), root.parent if root.is_file() else root
+    parts = paired_folders(folder, "images", LABELS, wanted)
+    parts = parts if any(has(part.labels, (".txt",)) for part in parts.values()) else {}
+    if WHOLE in parts and not fits(parts[WHOLE], ".txt") and (apart := _search(folder, wanted)):
+        parts = apart  # one of the two lies in folders of splits
+    if told is None or not (told.splits or told.missing):
+        return parts
+    parts = {split: part for split, part in parts.items() if split != WHOLE}
+    lost = {split for split in told.missing if split != "test" and not _standing_in(split, parts)}
+    return (
+        parts
+        | {split: SplitFiles(folder, folder, places=places) for split, places in told.splits.items()}
+        | {split: SplitFiles(told.file, told.file) for split in lost}  # to be refused where it is used
+    )
 
 
-def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
-    labels = [part.labels for part in parts.values()]
-    names = class_list([root, *labels, *(folder.parent for folder in labels)])
+def _standing_in(split: str, parts: Collection[str]) -> str | None:
+    """The usual folders of a split whose places are not there."""
+    usual = TRAIN if split == "train" else VAL
+    return next((name for name in parts if plain(name) in usual and plain(name) != "test"), None)
+
+
+def _find_outlines(
+    root: Path, wanted: tuple[str, ...], *, find: Callable[[Path, tuple[str, ...]], dict[str, SplitFiles]]
+) -> dict[str, SplitFiles]:
+    """Nothing where all labels are boxes, or have keypoints."""
+    told, folder = description(root), root.parent if root.is_file() else root
+    if told is not None and told.keypoints:
+        return {}
+    parts = find(root, wanted)
+    heaps = (_Heap(folder, part, told) for part in parts.values() if told is None or part.images != told.file)
+    files = (file for heap in heaps for files in heap.labels for file in files)
+    return parts if any(map(_has_outlines, itertools.islice(files, PROBED))) else {}
+
+
+def _has_outlines(file: str) -> bool:
+    try:
+        lines = read_text(Path(file), most_bytes=MOST_BYTES).split("\n")
+    except DataError:
+        return False
+    return any(len(words) > 6 and len(words) % 2 for words in map(str.split, lines))
+
+
+def _search(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
+    def is_label(file: Path) -> bool:
+        return not is_class_file(file.name) and _begins_as_labels(file) is True
+
+    return paired_by_content(root, ".txt", wanted, is_label) if root.is_dir() else {}
+
+
+def _begins_as_labels(file: Path) -> bool | None:
+    """By its first line; None where there is none."""
+    try:
+        with open(file, encoding="utf-8-sig") as opened:
+            words = opened.read(FIRST_LINE).split("\n")[0].split()
+        return len([float(word) for word in words]) > 4 if words else None
+    except (OSError, ValueError):
+        return False
+
+
+def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -> Opened:
+    told, folder = description(root), root.parent if root.is_file() else root
+    if told is not None and len(rivals := rival_descriptions(root, told)) > 1:
+        raise ConfigError(
+            f"data=folder: {first_few(rivals)} describe data: which is meant? data.root={rivals[0]}, or another"
+        )
+    for split, part in parts.items():
+        if told is not None and part.images == told.file:
+            raise ConfigError(
+                f"{told.file}: {split} is {told.missing[split]}, which is not there. Correct it: paths start from "
+                f"{' or '.join(map(str, told.roots))}"
+            )
+    if told is not None and told.keypoints is None:
+        raise ConfigError(
+            f"{told.file}: kpt_shape needs two numbers: of keypoints, and 2 or 3 of each, such as [17, 3]"
+        )
+    heaps = {split: _Heap(folder, part, told) for split, part in parts.items()}
+    places = [place for heap in heaps.values() for place in heap.folders]
+    above = [parent for place in places for parent in place.parents if parent.is_relative_to(folder)]
+    names = class_list([root]) if root.is_file() else None  # the user's own choice, whatever lies beside
+    if names is None:
+        names = class_list([*([told.file] if told else []), folder, *places, *above])
     if names is None:
         raise ConfigError(
-            f"data=folder: {root} holds YOLO labels, but no class list. Write {root / 'classes.txt'} with one class "
-            f"name a line, that of class 0 first; data.yaml with `names:` does too"
+            f"data=folder: {folder} holds YOLO labels, but no class list. Write {folder / 'classes.txt'} with one "
+            f"class name a line, that of class 0 first; data.yaml with `names:` does too"
         )
-    return Opened(names, lambda split: _read(parts[split], len(names)))
+    notes = [*(_told(told, parts, folder) if told else []), *(note for heap in heaps.values() for note in heap.notes)]
+    keypoints = (told.keypoints if told else None) or 0
+    if outlines:
+        classes, value_of = with_background(names)
+
+        def read(split: str) -> tuple[Records, list[Problem]]:
+            records, problems = _read_outlines(heaps[split], len(names))
+            return relabelled(records, value_of), problems
+
+        return Opened(classes, read, notes, later_on_top=True)
+    return Opened(names, lambda split: _read(heaps[split], len(names), keypoints), notes)
 
 
-def _read(part: SplitFiles, num_classes: int) -> tuple[Records, list[Problem]]:
+def _told(told: Description, parts: dict[str, SplitFiles], folder: Path) -> list[str]:
+    taken = [split for split, part in parts.items() if part.places]
+    notes = [f"{told.file.name}: {', '.join(map(told.told, taken))}"] if taken else []
+    for split, said in told.missing.items():
+        if split != "test" and (usual := _standing_in(split, parts)):
+            notes.append(f"{told.file.name} says {split} is {said}, which is not there: {usual} taken")
+    around = os.path.abspath(folder)
+    outside = [p for split in taken for p in told.splits[split] if not Path(os.path.abspath(p)).is_relative_to(around)]
+    notes += [f"outside of data.root, as {told.file.name} has it: {first_few(map(str, outside))}"] if outside else []
+    return notes + ([f"{told.keypoints} numbers of keypoints for each box left out"] if told.keypoints else [])
+
+
+class _Heap:
+    """The pictures of a split, and the label files of each: one, or none for a picture without objects."""
+
+    def __init__(self, folder: Path, part: SplitFiles, told: Description | None):
+        self.part, self.notes = part, []
+        if told is not None and part.places:
+            self.pictures, self.notes = pictures_of(part.places, told.roots)
+            self.labels, self.left = _labels_of_places(self.pictures, folder, part.places)
+        else:
+            self.pictures = pictures_below(part.images)[0]
+            self.labels, self.left, self.notes = _labels_of_folder(self.pictures, part)
+            if part.both:
+                self.pictures = [file for file, labels in zip(self.pictures, self.labels) if labels]
+                self.labels, self.left = [labels for labels in self.labels if labels], []
+        around = {Path(file).parent for files in (self.pictures, *self.labels) for file in files}
+        self.folders = sorted(around | {part.images, part.labels})  # where class lists may lie
+        strange = [file for file in self.left if _begins_as_labels(Path(file)) is False]
+        self.left = [file for file in self.left if file not in strange]
+        if strange:
+            files = f"{counted(len(strange), 'text file')} without labels left out"
+            self.notes.append(f"{files}: {first_few(map(os.path.basename, strange), 3)}")
+
+
+def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[str]], list[str], list[str]]:
+    """Of each picture its label files; the label files that are left; and what to tell people."""
+    texts = [
+        f for f in files_below(part.labels) if f.lower().endswith(".txt") and not is_class_file(os.path.basename(f))
+    ]
+    found = by_stem(texts, part.labels)
+    names = [stem(file, part.images) for file in pictures]
+    known = set(names)
+    uploads = {}
+    for name in [name for name in found if name not in known]:
+        place, _, own = name.rpartition("/")
+        uploaded = f"{place}/{HASH.sub('', own)}" if place else HASH.sub("", own)
+        if uploaded in known and uploaded not in found:
+            uploads.setdefault(uploaded, []).extend(found.pop(name))
+    found |= uploads
+    labels = [found.get(name, []) for name in names]
+    left = sorted(file for name, files in found.items() if name not in known for file in files)
+    notes = [f"{counted(len(uploads), 'picture')} found by name: {next(iter(uploads))}"] if uploads else []
+    return labels, left, notes
+
+
+def _labels_of_places(pictures: list[str], folder: Path, places: tuple[Path, ...]) -> tuple[list[list[str]], list[str]]:
+    """As Ultralytics finds them: in `labels` for `images`, or beside the picture; else wherever their names are."""
+    inside: dict[str, dict[str, list[str]]] = {}  # folder of pictures -> its label files by their names
+    for place in {os.path.dirname(picture) for picture in pictures}:
+        options = [*_mirrored(Path(place)), Path(place)]
+        inside[place] = next((texts for option in options if (texts := _texts_in(option))), {})
+    labels = [inside[os.path.dirname(file)].get(Path(file).stem, []) for file in pictures]
+    if not any(labels):
+        for part in _search(folder, ()).values():
+            for place in inside:
+                if Path(place).is_relative_to(part.images):
+                    inside[place] = _texts_in(part.labels / Path(place).relative_to(part.images))
+        labels = [inside[os.path.dirname(file)].get(Path(file).stem, []) for file in pictures]
+    used = {file for files in labels for file in files}
+    whole = {
+        os.path.dirname(file) for file in pictures if any(Path(file).is_relative_to(p) for p in places if p.is_dir())
+    }
+    return labels, sorted(file for place in whole for files in inside[place].values() for file in {*files} - used)
+
+
+def _mirrored(place: Path) -> Iterator[Path]:
+    """a/images/train -> a/labels/train, from the last such folder on"""
+    for number in range(len(place.parts) - 1, -1, -1):
+        if place.parts[number].lower() in IMAGES and (beside := child(Path(*place.parts[:number]), LABELS)):
+            yield beside.joinpath(*place.parts[number + 1 :])
+
+
+def _texts_in(folder: Path) -> dict[str, list[str]]:
+    return by_stem((str(file) for file in files_in(folder, ".txt") if not is_class_file(file.name)), folder)
+
+
+def _read(heap: _Heap, num_classes: int, keypoints: int) -> tuple[Records, list[Problem]]:
     recorder, problems = Recorder(), []
-    files, _ = pictures_below(part.images)
-    left = {stem(f, part.labels): f for f in files_below(part.labels) if f.endswith(".txt") and not _is_class_file(f)}
-    for image, file in enumerate(files):
-        recorder.image(file)
-        path = left.pop(stem(file, part.images), None)
-        if path is None:
-            continue  # an image without objects
+    for image, file, path in _images(heap, recorder, problems):
         try:
-            objects, faults = read_labels(Path(path), num_classes)
+            objects, faults = read_labels(path, num_classes, keypoints)
         except DataError as error:
             objects, faults = [], [str(error).removeprefix(f"{path}: ")]
-        problems += [Problem(path, fault, "Correct or delete it", image) for fault in faults]
+        problems += [Problem(str(path), fault, "Correct or delete it", image) for fault in faults]
         width, height = _upright_size(file) if objects else (0, 0)
         for line, label, (x0, y0, x1, y1) in objects if width else []:
             recorder.box((x0 * width, y0 * height, x1 * width, y1 * height), label, box_id=line)
-    for name in sorted(left):  # labels without an image: the file is missing, which verification reports
-        recorder.image(str(part.images / f"{name}.*"))
-    return recorder.records(), problems
+    return _with_lost(heap, recorder), problems
 
 
-def _is_class_file(file: str) -> bool:
-    return os.path.basename(file) in NAMES
+def _read_outlines(heap: _Heap, num_classes: int) -> tuple[Records, list[Problem]]:
+    recorder, problems = Recorder(), []
+    for image, file, path in _images(heap, recorder, problems, sized=True):
+        try:
+            objects, faults = read_outlines(path, num_classes)
+        except DataError as error:
+            objects, faults = [], [str(error).removeprefix(f"{path}: ")]
+        width, height = _upright_size(file) if objects else (0, 0)
+        for line, label, points in objects if width else []:
+            corners = [value * side for value, side in zip(points, itertools.cycle((width, height)))]
+            try:
+                outline = compressed_outline([corners], (height, width))
+            except DataError as error:
+                faults.append(f"line {line} {error}")
+                continue
+            xs, ys = corners[::2], corners[1::2]
+            recorder.box((min(xs), min(ys), max(xs), max(ys)), label, box_id=line, outline=outline)
+        problems += [Problem(str(path), fault, "Correct or delete it", image) for fault in faults]
+    return _with_lost(heap, recorder), problems
+
+
+def _images(
+    heap: _Heap, recorder: Recorder, problems: list[Problem], *, sized: bool = False
+) -> Iterator[tuple[int, str, Path]]:
+    """Record each image of a split, and give those that have labels: (index, picture, label file)."""
+    owners: dict[str, str] = {}
+    for image, (file, paths) in enumerate(zip(heap.pictures, heap.labels)):
+        width, height = _upright_size(file) if sized else (0, 0)
+        recorder.image(file, size=(height, width))
+        if not paths:
+            continue  # an image without objects
+        path = paths[0]
+        first = owners.setdefault(path, file)
+        if first != file or len(paths) > 1:
+            both = (
+                f"{path} belongs to {first} and to {file}"
+                if first != file
+                else f"{first_few(paths)} are both its labels"
+            )
+            problems.append(Problem(file, f"{both}: which one?", "Remove or rename the other", image))
+            continue
+        yield image, file, Path(path)
+
+
+def _with_lost(heap: _Heap, recorder: Recorder) -> Records:
+    for path in heap.left:  # labels without an image: the file is missing, which verification reports
+        name = stem(path, heap.part.labels) if Path(path).is_relative_to(heap.part.labels) else Path(path).stem
+        recorder.image(str(heap.part.images / f"{name}.*"))
+    return recorder.records()
 
 
 def _upright_size(file: str) -> tuple[int, int]:
@@ -121,10 +366,25 @@ YOLO = Layout(
     title="YOLO txt",
     kind="detection",
     tree="""
-data.yaml                  with `names:`, or classes.txt with a name a line
+data.yaml                  with `names:`, or classes.txt with a name a line; its `train:`, `val:`, `test:` count
 images/train/*.jpg         labels/train/*.txt
-images/val/*.jpg           labels/val/*.txt          or train/images/, train/labels/ ...
+images/val/*.jpg           labels/val/*.txt          or train/images/, train/labels/, or labels beside the pictures
+obj.data, obj.names        train.txt, obj_train_data/          as CVAT exports it
 """,
     find=_find,
     open=_open,
+    search=_search,
+    files=(".yaml", ".yml", ".data"),
+)
+YOLO_OUTLINES = Layout(
+    title="YOLO txt with outlines",
+    kind="segmentation",
+    tree="""
+the same files as for detection, with `class x y x y ...` a line: later lines lie on top of earlier ones, the rest is
+background
+""",
+    find=partial(_find_outlines, find=_find),
+    open=partial(_open, outlines=True),
+    search=partial(_find_outlines, find=_search),
+    files=YOLO.files,
 )

@@ -4,13 +4,14 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnv2_tasks.data.download.safe_names import path_within
+from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
 from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
 from mnv2_tasks.data.reading.problems import Problem
@@ -19,6 +20,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import brief
 
 SECTIONS = ("images", "annotations", "categories")
+NO_JSON = "is not valid JSON"
 OTHER_FILE = "Is this the file of another split or release?"
 
 
@@ -29,7 +31,13 @@ class CocoJson(NamedTuple):
 
 
 def read_coco_json(
-    path: Path, pictures: Path, *, root: Path, outlines: bool, labels: Mapping[int, int] | None = None
+    path: Path,
+    pictures: Path | None,
+    *,
+    root: Path,
+    outlines: bool,
+    labels: Mapping[int, int] | None = None,
+    elsewhere: Callable[[str], str | None] = lambda name: None,
 ) -> CocoJson:
     """Images, boxes and, if asked for, outlines. Images without objects are kept.
 
@@ -39,24 +47,27 @@ def read_coco_json(
 
     Args:
         path: such as instances_val2017.json.
-        pictures: the folder that `file_name` starts from.
+        pictures: the folder that `file_name` starts from; None: there is none, `elsewhere` knows each.
         root: of the data set, which no `file_name` leaves.
         outlines: read `segmentation`, which takes most of the file; the records' sizes are those of their pixels.
         labels: {category id: label}; objects of other categories are left out. By default the file's categories are
             numbered in the order of their ids.
+        elsewhere: the name of a picture that does not lie within `root` -> the file that is meant, None for none.
 
     Raises:
-        DataError: the file is not in COCO's format, is cut short, lists an image or a category twice, names a picture
-            outside of `root`, or has no annotations or, where they are asked for, outlines.
+        DataError: the file is not in COCO's format, is cut short, lists an image twice or a category that annotations
+            use, names a picture outside of `root`, or has no annotations or, where they are asked for, outlines.
         ConfigError: none of its pictures is there.
     """
-    content = _parse(path, outlines=outlines, labels=labels)
-    categories = _categories(path, content["categories"])
+    content = _sections(path, outlines=outlines, labels=labels)
+    categories = _categories(path, content["categories"], content["annotations"])
     label_of = labels if labels is not None else {number: label for label, number in enumerate(categories)}
-    files, ids, sizes, problems = _images(path, content["images"], pictures, root)
+    files, ids, sizes, problems = _images(path, content["images"], pictures, root, elsewhere)
     if not any(os.path.isfile(file) for file in files):  # ends with the first that is
         first = content["images"][0]["file_name"]
         raise ConfigError(f"{path}: none of its {len(files):,} pictures lies in {pictures}; the first is {first}")
+    if outlines:
+        sizes = [size if 0 not in size else _size_of(file) for file, size in zip(files, sizes)]
     boxes = _Boxes(path, ids, sizes, set(categories), label_of, outlines=outlines)
     for number, annotation in enumerate(content["annotations"], start=1):
         boxes.add(number, annotation)
@@ -69,8 +80,28 @@ def read_coco_json(
     return CocoJson(records, [*problems, *boxes.problems], categories)
 
 
-def _parse(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> dict[str, list]:
-    """The file's sections, without the outlines that nobody asked for: they would fill the memory."""
+def _sections(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> dict[str, list]:
+    """The file's lists, none of them empty."""
+    content = parse(path, outlines=outlines, labels=labels)
+    missing = [section for section in SECTIONS if not isinstance(content.get(section), list)]
+    if missing == ["annotations"]:
+        raise DataError(f"{path}: has images but no 'annotations'; a test split is published without labels")
+    if missing:
+        raise DataError(
+            f"{path}: is not in COCO's format, it lacks the lists {missing}; it has {brief(sorted(content))}"
+        )
+    for section in SECTIONS:
+        if not content[section]:
+            raise DataError(f"{path}: its list of {section} is empty, there is nothing to learn or to evaluate")
+    return content
+
+
+def parse(path: Path, *, outlines: bool = False, labels: Mapping[int, int] | None = None) -> dict[str, Any]:
+    """The file, without the outlines that nobody asked for: they would fill the memory.
+
+    Raises:
+        DataError: it cannot be opened, or is no JSON object.
+    """
     wanted = None if labels is None else tuple(labels)
 
     def lean(record: dict[str, Any]) -> dict[str, Any]:
@@ -86,41 +117,46 @@ def _parse(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> d
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason})") from None
     except ValueError as error:  # of a number with more than 4,300 digits too
-        raise DataError(f"{path}: is not valid JSON ({error}); was it cut short?") from None
+        raise DataError(f"{path}: {NO_JSON} ({error}); was it cut short?") from None
     except RecursionError:
         raise DataError(f"{path}: has lists and objects within each other, deeper than any annotation") from None
     except MemoryError:
         raise DataError(f"{path}: is too large for this machine's memory") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: is a {type(content).__name__}, COCO's format is an object with {list(SECTIONS)}")
-    missing = [section for section in SECTIONS if not isinstance(content.get(section), list)]
-    if missing == ["annotations"]:
-        raise DataError(f"{path}: has images but no 'annotations'; a test split is published without labels")
-    if missing:
-        raise DataError(
-            f"{path}: is not in COCO's format, it lacks the lists {missing}; it has {brief(sorted(content))}"
-        )
-    for section in SECTIONS:
-        if not content[section]:
-            raise DataError(f"{path}: its list of {section} is empty, there is nothing to learn or to evaluate")
     return content
 
 
-def _categories(path: Path, rows: list) -> dict[int, str]:
-    names: dict[int, str] = {}
-    known: set[str] = set()
+def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
+    """Of categories that share an id or a name, those that annotations use: Roboflow puts one before, as a root."""
+    listed: dict[tuple[int, str], None] = {}
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("id"), int) or not isinstance(row.get("name"), str):
             raise DataError(f"{path}: a category needs an id, a whole number, and a name: {brief(row)}")
         if not -(2**63) <= row["id"] < 2**63:
             raise DataError(f"{path}: category {brief(row)} has an id that 64 bits do not hold")
-        if row["id"] in names or row["name"] in known:
+        listed[row["id"], row["name"]] = None
+    ids, names = Counter(number for number, _ in listed), Counter(name for _, name in listed)
+    if len(ids) == len(names) == len(listed):
+        return dict(sorted(listed))
+    used = {row["category_id"] for row in annotations if isinstance(row, dict) and type(row.get("category_id")) is int}
+    kept: dict[int, str] = {}
+    number_of: dict[str, int] = {}
+    for number, name in sorted(listed, key=lambda category: category[0] not in used):  # those in use come first
+        if number in kept and number in used:
             raise DataError(
-                f"{path}: category {row['id']} ({brief(row['name'])}) is listed twice, by its id or its name"
+                f"{path}: category {number} ({brief(kept[number])}, {brief(name)}) is listed twice, with two names: "
+                f"which is its own? Delete the other, or give it another id"
             )
-        names[row["id"]] = row["name"]
-        known.add(row["name"])
-    return dict(sorted(names.items()))
+        if name in number_of and number in used:
+            raise DataError(
+                f"{path}: category {number} ({brief(name)}) is listed twice, also as {number_of[name]}, and "
+                f"annotations use both ids. Rename one of the two, or give all their annotations one category_id"
+            )
+        if number not in kept and name not in number_of:
+            kept[number] = name
+            number_of[name] = number
+    return dict(sorted(kept.items()))
 
 
 def _check_size(image: str, size: tuple[Any, Any], row: Any) -> None:
@@ -133,7 +169,7 @@ def _check_size(image: str, size: tuple[Any, Any], row: Any) -> None:
 
 
 def _images(
-    path: Path, rows: list, pictures: Path, root: Path
+    path: Path, rows: list, pictures: Path | None, root: Path, elsewhere: Callable[[str], str | None]
 ) -> tuple[list[str], list[int], list[tuple[int, int]], list[Problem]]:
     """Files, ids, (height, width), and a problem for each file that is listed again."""
     files, ids, sizes, problems = [], [], [], []
@@ -151,10 +187,17 @@ def _images(
         if type(size[0]) is not int or type(size[1]) is not int or size not in known:
             _check_size(f"{path}: image number {place + 1}", size, row)
             known.add(size)
-        file = path_within(root, pictures, file, f"{path}: image number {place + 1}")
+        file = file.replace("\\", "/")  # as Windows writes it
+        try:
+            inside = path_within(root, pictures or root, file, f"{path}: image number {place + 1}")
+            file = inside if pictures is not None else elsewhere(file) or inside
+        except DataError:
+            if (found := elsewhere(file)) is None:
+                raise
+            file = found
         first = place_of_file.setdefault(file, place)
         if first != place:
-            what = f"images {ids[first]} and {number} are the same file, {os.path.relpath(file, pictures)}"
+            what = f"{os.path.relpath(file, pictures or root)} is listed again, first as image {ids[first]}"
             problems.append(Problem(str(path), what, "Give all its annotations to one of them", place))
         files.append(file)
         ids.append(number)
@@ -166,6 +209,14 @@ def _images(
             f"were two files merged without giving new ids?"
         )
     return files, ids, sizes, problems
+
+
+def _size_of(file: str) -> tuple[int, int]:
+    """(height, width) from the picture's header, where the annotations do not say; 0 if it has none."""
+    try:
+        return upright_size(file)
+    except DataError:
+        return 0, 0
 
 
 class _Boxes:

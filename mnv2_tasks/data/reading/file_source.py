@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnv2_tasks.contracts import IGNORE, Sample
-from mnv2_tasks.data.images.decode import read_image, read_mask
+from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.file_bytes import content_of, size_of
+from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
+from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
 from mnv2_tasks.data.reading.outlines import outline_mask
-from mnv2_tasks.data.reading.problems import Problem, apply_policy, box_problems, check_policy, clip_boxes
+from mnv2_tasks.data.reading.problems import SLACK, Problem, apply_policy, box_problems, check_policy, clip_boxes
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import counted, visible
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class FileSource:
         found: what was recognised, for people, such as "COCO json, 3 classes".
         category_ids: the data set's own number of each class, in label order; for COCO's results format.
         on_bad: "refuse" or "skip", see `problems.apply_policy`.
+        values: what the pixels of mask files, or the labels of outlines, say.
+        later_on_top: of outlines that overlap, the later one has the pixel; else it has no class.
         packed: split -> how it was packed into shards, once it had been verified; None: it lies in files of its own.
     """
 
@@ -50,6 +54,8 @@ class FileSource:
         found: str,
         on_bad: str,
         category_ids: Sequence[int] | None = None,
+        values: MaskValues = INDICES,
+        later_on_top: bool = False,
         packed: Callable[[str], Packed] | None = None,
     ):
         check_policy(on_bad)
@@ -58,9 +64,11 @@ class FileSource:
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
         self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
+        self.values, self.later_on_top = values, later_on_top
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
         self.skipped: list[str] = []  # a line for each split that lost something
+        self.cut: dict[str, int] = {}  # split -> boxes that reached out of their image by a pixel or two
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loader process needs, where processes are spawned: the records, not their readers."""
@@ -70,7 +78,8 @@ class FileSource:
         """Read and verify these splits.
 
         Raises:
-            DataError: something is bad and the policy is to refuse; a split is empty; images of val are in train.
+            DataError: something is bad and the policy is to refuse; a split is empty, or has no object or no pixel of
+                a class; images of val are in train.
         """
         for split in splits:
             self.verified(split)
@@ -80,10 +89,21 @@ class FileSource:
     def describe(self) -> str:
         """Such as "COCO json, 3 classes, 205 / 87 images"."""
         counts = " / ".join(f"{len(records):,}" for records in self._splits.values())
-        empty = (
-            sum(int((np.diff(r.starts) == 0).sum()) for r in self._splits.values()) if self.kind == "detection" else 0
-        )
-        return f"{self.found}, {counts} images" + (f" ({empty:,} without objects)" if empty else "")
+        return f"{self.found}, {counts} images" + (self._boxes_told() if self.kind == "detection" else "")
+
+    def _boxes_told(self) -> str:
+        """What people should know of the boxes; nothing where there is nothing to tell."""
+        empty = sum(int((np.diff(records.starts) == 0).sum()) for records in self._splits.values())
+        told = [f"{empty:,} without objects"] if empty else []
+        for split, records in self._splits.items():
+            if crowds := int(records.crowd.sum()):
+                told.append(
+                    f"{crowds:,} of {counted(len(records.boxes), 'box')} in {split} crowds or difficult, "
+                    f"neither trained on nor scored"
+                )
+        if cut := sum(self.cut.values()):
+            told.append(f"{counted(cut, 'box')} cut by up to {SLACK:g} pixels at the edge of the image")
+        return f" ({'; '.join(told)})" if told else ""
 
     def length(self, split: str) -> int:
         return len(self.verified(split)[0])
@@ -118,7 +138,7 @@ class FileSource:
     def mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
         if len(records.masks):
-            return read_mask(records.masks[index])
+            return self.values.read(records.masks[index])
         mask = np.zeros(size, np.uint8)
         covered = np.zeros(size, np.uint8)
         rows = records.boxes_of(index)
@@ -126,12 +146,15 @@ class FileSource:
             inside = outline_mask(records.outlines[i], size)
             mask[inside] = IGNORE if records.crowd[i] else records.box_labels[i]
             covered += inside
-        mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
-        return mask
+        if not self.later_on_top:
+            mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
+        return self.values.classes_of(mask)
 
     def fingerprint(self) -> str:
         """Hash of the annotations and of the names and sizes of the files: equal data, equal string."""
         digest = hashlib.sha256(f"{self.kind} {self.class_names}".encode())
+        if self.later_on_top or self.values != INDICES:
+            digest.update(f"{self.later_on_top} {self.values}".encode())
         for split, records in sorted(self._splits.items()):
             digest.update(split.encode())
             for array in (
@@ -179,32 +202,50 @@ class FileSource:
 
     def problems(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
+        records, found, sizes = self._read(split)
+        if nothing := self._nothing_in(records, sizes):
+            found = [*found, Problem(f"the {split} split", *nothing, None)]
+        return records, found, sizes
+
+    def _nothing_in(self, records: Records, sizes: np.ndarray) -> tuple[str, str] | None:
+        def mask(index: int) -> np.ndarray:
+            height, width = sizes[index].tolist()
+            return self.mask(records, index, (height, width))
+
+        return nothing_to_learn(self.kind, records, self.class_names, mask)
+
+    def _read(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         records, found = self.read(split)
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
         if self.packed is not None:
             sizes = self.packed(split).sizes
-            return records, [*found, *box_problems(records, len(self.class_names), sizes)], sizes
-        in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
+            return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
+        in_files, sizes = verify_files(records, class_names=self.class_names, split=split, values=self.values)
         found = [*found, *in_files]
         if self.kind == "detection":
             broken = {problem.image for problem in in_files}
-            found += [p for p in box_problems(records, len(self.class_names), sizes) if p.image not in broken]
+            found += [p for p in box_problems(records, self.class_names, sizes) if p.image not in broken]
         return records, found, sizes
 
     def verified(self, split: str) -> tuple[Records, np.ndarray]:
         """What is usable of a split, and (n, 2) int32 height and width of its pictures."""
         if split not in self._splits:
-            records, found, sizes = self.problems(split)
+            records, found, sizes = self._read(split)
             kept, line = apply_policy(records, found, self.on_bad, split)
             if line:
                 self.skipped.append(line)
-            if not len(kept):
-                raise DataError(f"{self.found}: no image of the {split} split is usable")
             sizes = sizes[np.isin(records.ids, kept.ids)]
-            clip_boxes(kept, sizes)
+            self._check_usable(split, kept, sizes)
+            self.cut[split] = clip_boxes(kept, sizes)
             self._splits[split], self._sizes[split] = kept, sizes
         return self._splits[split], self._sizes[split]
+
+    def _check_usable(self, split: str, kept: Records, sizes: np.ndarray) -> None:
+        if not len(kept):
+            raise DataError(f"{self.found}: no image of the {split} split is usable")
+        if nothing := self._nothing_in(kept, sizes):
+            raise DataError(f"{self.found}: nothing to learn from or to score in {split}: {'. '.join(nothing)}")
 
     def _check_leakage(self) -> None:
         """Refuse, or under `skip` drop from train, training images that are also validated on."""
@@ -220,6 +261,7 @@ class FileSource:
             self.skipped.append(line)
             self._sizes["train"] = self._sizes["train"][np.isin(train.ids, kept.ids)]
             self._splits["train"] = kept
+            self._check_usable("train", kept, self._sizes["train"])
 
 
 def shared_images(train: Records, val: Records) -> list[tuple[int, int]]:

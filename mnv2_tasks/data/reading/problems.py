@@ -1,20 +1,22 @@
 """What is wrong with a data set, and the one policy for it: refuse at the start, or go on without and count it."""
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import brief, visible
 
 log = logging.getLogger(__name__)
 
 POLICIES = ("refuse", "skip")
 SHOWN = 10
-SLACK = 1.0  # pixels that a box may reach past its image: rounding, and VOC's one-based corners; clipped in silence
+SLACK = 2.0  # pixels that a box may reach past its image, by rounding and by tools that count from 1: it is cut
+ROUNDING = 0.05  # pixels that are cut without a word
 
 
 class Problem(NamedTuple):
@@ -35,7 +37,30 @@ def check_policy(on_bad: str) -> None:
         raise ConfigError(f"data.on_bad={on_bad}: expected {' or '.join(POLICIES)}")
 
 
-def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[Problem]:
+def each_once(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems that say the same as one, which says how often."""
+    times = Counter((problem.file, problem.what, problem.remedy) for problem in problems)
+    return [
+        Problem(file, what if number == 1 else f"{what} ({number:,} times)", remedy, None)
+        for (file, what, remedy), number in times.items()
+    ]
+
+
+def reach(records: Records, sizes: np.ndarray) -> np.ndarray:
+    """(N,) pixels by which each box leaves its image; (n, 2) sizes as below."""
+    limit = _limits(records, sizes)
+    out = np.concatenate([-records.boxes, records.boxes - limit], axis=1)
+    return out.max(axis=1, initial=0)
+
+
+def _limits(records: Records, sizes: np.ndarray) -> np.ndarray:
+    """(N, 4) width, height, width, height of each box's image; endless where they are not known."""
+    limit = np.tile(sizes[records.image_of_box()][:, ::-1], 2).astype(float)
+    limit[limit == 0] = np.inf
+    return limit
+
+
+def box_problems(records: Records, class_names: Sequence[str], sizes: np.ndarray) -> list[Problem]:
     """Boxes that no detector can learn from, or that contradict their picture.
 
     Args:
@@ -52,11 +77,8 @@ def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[
             ((x1 < x0) | (y1 < y0), "has its corners reversed"),
             ((x1 == x0) | (y1 == y0), "has no area"),
             (known & ((x1 <= 0) | (y1 <= 0) | (x0 >= width) | (y0 >= height)), "lies outside its image"),
-            (
-                known & ((x0 < -SLACK) | (y0 < -SLACK) | (x1 > width + SLACK) | (y1 > height + SLACK)),
-                "reaches out of its image",
-            ),
-            ((records.box_labels < 0) | (records.box_labels >= num_classes), "has a class that does not exist"),
+            (known & (reach(records, sizes) > SLACK), f"reaches out of its image by more than {SLACK:g} pixels"),
+            ((records.box_labels < 0) | (records.box_labels >= len(class_names)), "has a class that does not exist"),
         ]
     found, seen = [], np.zeros(len(boxes), bool)
     for fault, what in faults:
@@ -64,7 +86,9 @@ def box_problems(records: Records, num_classes: int, sizes: np.ndarray) -> list[
             image = int(owner[i])
             size = f", the image has {int(width[i])} x {int(height[i])} pixels" if known[i] else ""
             corners = ", ".join(f"{side:.6g}" for side in boxes[i])
-            text = f"box {records.box_ids[i]} {what}: corners ({corners}){size}"
+            label = int(records.box_labels[i])
+            name = brief(class_names[label]) if 0 <= label < len(class_names) else f"class {label}"
+            text = f"box {records.box_ids[i]} {what}: {name}, corners ({corners}){size}"
             found.append(Problem(records.files[image], text, "Correct or delete this box", image, int(i)))
         seen |= fault
     return sorted(found, key=lambda problem: (problem.image, problem.box))
@@ -78,8 +102,9 @@ def apply_policy(records: Records, problems: Sequence[Problem], on_bad: str, spl
     """
     if not problems:
         return records, None
-    listed = "\n".join(f"  {problem}" for problem in problems[:SHOWN])
-    more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    distinct = each_once(problems)
+    listed = "\n".join(f"  {problem}" for problem in distinct[:SHOWN])
+    more = f"\n  ... and {len(distinct) - SHOWN} more" if len(distinct) > SHOWN else ""
     if on_bad == "refuse":
         raise DataError(
             f"{len(problems)} bad records in {split}:\n{listed}{more}\n"
@@ -101,8 +126,8 @@ def apply_policy(records: Records, problems: Sequence[Problem], on_bad: str, spl
     return kept, line
 
 
-def clip_boxes(records: Records, sizes: np.ndarray) -> None:
-    """Cut the slack off, in place: (n, 2) sizes as above."""
-    limit = np.tile(sizes[records.image_of_box()][:, ::-1], 2).astype(float)  # width, height, width, height
-    limit[limit == 0] = np.inf
-    np.clip(records.boxes, 0, limit, out=records.boxes)
+def clip_boxes(records: Records, sizes: np.ndarray) -> int:
+    """Cut the slack off, in place, and say how many boxes lost more than `ROUNDING`: (n, 2) sizes as above."""
+    cut = int((reach(records, sizes) > ROUNDING).sum())
+    np.clip(records.boxes, 0, _limits(records, sizes), out=records.boxes)
+    return cut

@@ -1,11 +1,12 @@
 """Text files of strangers: lists of images, labels."""
 
+from collections import Counter
 from pathlib import Path
 
 from mnv2_tasks.data.download.safe_names import name_fault
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import read_bytes
-from mnv2_tasks.wording import brief
+from mnv2_tasks.wording import brief, first_few
 
 MOST_BYTES = 64 << 20  # of a list: two million names
 
@@ -23,6 +24,14 @@ def read_text(path: Path, *, most_bytes: int) -> str:
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not a text file in UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def listed_once(path: Path) -> tuple[list[str], str | None]:
+    """The same, each name once; and what to tell people of those that are there again."""
+    names = listed_names(path)
+    again = [f"{name} {times} times" for name, times in Counter(names).items() if times > 1]
+    note = f"listed again in {path.name} and taken once: {first_few(again)}" if again else None
+    return list(dict.fromkeys(names)), note
 
 
 def listed_names(path: Path) -> list[str]:

@@ -13,6 +13,7 @@ from mnv2_tasks.wording import brief
 
 MOST_BYTES, MOST_TAGS = 4 << 20, 300_000  # of one picture: ten thousand objects
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+YES, NO = ("1", "true", "yes"), ("0", "false", "no", "", "unspecified", "none", "null")  # what tools write as a mark
 
 Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
 
@@ -52,6 +53,7 @@ def read_voc_xml(path: Path) -> VocAnnotation:
         raise DataError(f"{path}: begins with <{brief(root.tag)}>, a VOC annotation begins with <annotation>")
     size = root.find("size")
     sides = (0, 0) if size is None else (_pixels(path, size, "height"), _pixels(path, size, "width"))
+    sides = (0, 0) if 0 in sides else sides
     objects = [_object(path, number, element) for number, element in enumerate(root.findall("object"), start=1)]
     if sides[0] * sides[1] > MOST_PIXELS:
         raise DataError(f"{path}: <size> has {too_many_pixels(sides)}")
@@ -81,11 +83,26 @@ def _object(path: Path, number: int, element: Element) -> VocObject:
     if box is None:
         raise DataError(f"{path}: {brief(title)} has no <bndbox>")
     xmin, ymin, xmax, ymax = (_number(path, title, box, side) for side in SIDES)
-    difficult = element.find("difficult") is not None and _number(path, title, element, "difficult") != 0
-    return VocObject(name, (xmin, ymin, xmax, ymax), difficult)
+    return VocObject(name, (xmin, ymin, xmax, ymax), _mark(path, title, element, "difficult"))
+
+
+def _mark(path: Path, title: str, parent: Element, tag: str) -> bool:
+    """What is not there, or not said, is not so."""
+    text = (parent.findtext(tag) or "").strip()
+    if text.lower() in (*YES, *NO):
+        return text.lower() in YES
+    try:
+        return float(text) != 0
+    except ValueError:
+        raise DataError(
+            f"{path}: {brief(title)} has <{tag}>{brief(text)}</{tag}>; expected 0 or 1, true, false or Unspecified"
+        ) from None
 
 
 def _pixels(path: Path, size: Element, side: str) -> int:
+    text = size.findtext(side)
+    if text is not None and not text.strip():
+        return 0  # not said
     number = _number(path, "<size>", size, side)
     if not 0 <= number <= LONGEST_SIDE or not number.is_integer():
         raise DataError(f"{path}: <size> has a {side} of {number:g}, expected whole pixels up to {LONGEST_SIDE:,}")
