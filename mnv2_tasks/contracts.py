@@ -31,7 +31,7 @@ class Sample(NamedTuple):
     label: int | None = None  # class of the main object, in [0, K)
     boxes: np.ndarray | None = None  # (N, 4) float32 xyxy pixels, N may be 0
     box_labels: np.ndarray | None = None  # (N,) int64 in [0, K)
-    mask: np.ndarray | None = None  # (H, W) uint8, 0 = background, IGNORE = no class
+    mask: np.ndarray | None = None  # (H, W) uint8 in [0, K), IGNORE = no class
 
 
 class Frames(NamedTuple):

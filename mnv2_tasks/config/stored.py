@@ -21,7 +21,7 @@ MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of it
     "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", "trainer.compile", *PLACE),
     "repeat": ("repeat", "runs", *PLACE),
 }
-OF_THE_CALL = ("run", "out", "resume", "repeat", "trust")  # never taken from a file
+OF_THE_CALL = ("run", "out", "split", "resume", "repeat", "trust")  # never taken from a file
 
 
 def check_choices(choices: Mapping[str, Any], version: str | None, source: str) -> None:
@@ -62,6 +62,7 @@ def update(config: DictConfig, overrides: list[str]) -> DictConfig:
     with open_dict(config):
         config.setdefault("run", None)
         config.setdefault("out", None)
+        config.setdefault("split", None)
     parsed = OverridesParser.create().parse_overrides(overrides)
     for override in parsed:
         key = override.key_or_group

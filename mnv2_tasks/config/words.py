@@ -47,7 +47,7 @@ def options_of(group: str) -> list[str]:
 def quoted(argument: str) -> str:
     """Hydra's grammar refuses spaces, commas and brackets in a bare value; file names have them."""
     key, sign, value = argument.partition("=")
-    path = key in PATHS or (key.startswith("data.") and key.endswith(".root"))
+    path = key in PATHS or (key.startswith("data.") and key.endswith((".root", ".images", ".masks", ".colours")))
     if not sign or not path or value[:1] in ("", "'", '"') or value == "null":
         return argument
     # Hydra reads a backslash as one, but before a quote: that of C:\photos\ would take the closing one with it

@@ -21,7 +21,7 @@ val2017/000000000139.jpg ...          5,000 pictures (or images/val2017)
 """
 
 
-def coco(*, root: str | None, kind: str, on_bad: str) -> FileSource:
+def coco(*, root: str | None, kind: str, on_bad: str, val: str = "val") -> FileSource:
     """The data set as its archives unpack.
 
     Detection: label i is the i-th of the 80 categories, crowds are neither trained on nor counted. Segmentation, for
@@ -31,6 +31,7 @@ def coco(*, root: str | None, kind: str, on_bad: str) -> FileSource:
     Args:
         root: the folder that holds `annotations`.
         kind: "detection" or "segmentation".
+        val: the split to validate on, such as `test`, if you have its annotations/instances_test2017.json.
         on_bad: "refuse" or "skip"; the official train2017 holds two boxes without height.
 
     Raises:
@@ -44,20 +45,22 @@ def coco(*, root: str | None, kind: str, on_bad: str) -> FileSource:
     folder = data_root(root, "coco")
     if not (folder / "annotations").is_dir():
         raise not_found("coco", folder, "annotations", TREE)
+    names = {"train": "train", "val": val}
+    told = "" if val == "val" else f", {val} validates"
     if kind == "detection":
         return FileSource(
             kind=kind,
             class_names=list(coco_categories().values()),
-            read=lambda split: _read_boxes(folder, split),
-            found="COCO 2017, 80 classes",
+            read=lambda split: _read_boxes(folder, names[split]),
+            found=f"COCO 2017, 80 classes{told}",
             on_bad=on_bad,
             category_ids=list(coco_categories()),
         )
     return FileSource(
         kind=kind,
         class_names=VOC_SEGMENTATION,
-        read=lambda split: _read_outlines(folder, split),
-        found="COCO 2017, outlines of the 20 VOC classes",
+        read=lambda split: _read_outlines(folder, names[split]),
+        found=f"COCO 2017, outlines of the 20 VOC classes{told}",
         on_bad=on_bad,
     )
 

@@ -1,51 +1,83 @@
 """A user's own data, recognised by its layout."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mnv2_tasks.data.images.mask_values import MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
-from mnv2_tasks.data.layouts.coco import COCO_FOLDER, broken_files
+from mnv2_tasks.data.layouts.coco import COCO_FOLDER, COCO_OUTLINES, broken_files
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
-from mnv2_tasks.data.layouts.masks import MASK_FOLDER
-from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, plain
+from mnv2_tasks.data.layouts.masks import mask_folder
+from mnv2_tasks.data.layouts.own_split import own_split
+from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
-from mnv2_tasks.data.layouts.yolo import YOLO
+from mnv2_tasks.data.layouts.void import Ignored, without_ignored
+from mnv2_tasks.data.layouts.yolo import YOLO, YOLO_OUTLINES
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import folders
+from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted
 
-FORMATS = (IMAGE_FOLDER, COCO_FOLDER, VOC_FOLDER, YOLO, MASK_FOLDER)
+FORMATS = (
+    IMAGE_FOLDER,
+    COCO_FOLDER,
+    VOC_FOLDER,
+    YOLO,
+    COCO_OUTLINES,
+    YOLO_OUTLINES,
+)  # and masks, of which the user can say more
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}
 CROWD = ("ignore", "train")
 SEARCHED = 20  # folders below the root that are tried when the root itself holds no layout
 
 
 def folder(
-    *, root: str | None, kind: str, on_bad: str, train: str | None, val: str | None, crowd: str = "ignore"
+    *,
+    root: str | None,
+    kind: str,
+    on_bad: str,
+    train: str | None,
+    val: str | None,
+    images: str | None = None,
+    masks: str | None = None,
+    ignore: Ignored = (),
+    colours: str | None = None,
+    binary: bool = False,
+    crowd: str = "ignore",
+    split_seed: int | None = None,
 ) -> FileSource:
     """The data in `root`, for a task of this kind.
 
     Args:
         train: the data's own name of the split to train on; None: train, or all there is.
-        val: likewise; None: val, valid, validation, dev, eval or test, in this order, or every fifth image of
-            train.
+        val: likewise; None: val, valid, validation, dev, eval or test, in this order, or a fifth of train.
         crowd: "ignore": boxes of a crowd, and difficult ones, are neither trained on nor scored; "train": as any other.
+        images, masks, colours, binary: of segmentation, see `mask_folder`.
+        split_seed: of data without a split to validate on, see `own_split`; None: as before 0.2, see `hold_out`.
+        ignore: of segmentation: mask values, or names of classes, that are no class; None: classes called void.
 
     Raises:
         ConfigError: no layout of this kind is recognised, or several; a split is not there; classes do not agree.
     """
     if crowd not in CROWD:
         raise ConfigError(f"data.crowd={crowd}: expected {' or '.join(CROWD)}")
+    _check_serves(kind, images=images, masks=masks, ignore=ignore, colours=colours, binary=binary)
     path = _described(root) or data_root(root, "folder")
+    formats = (*FORMATS, mask_folder(images=images, masks=masks, colours=colours, binary=binary))
     train, val = (None if name is None else str(name) for name in (train, val))
-    found, parts = recognise(path, kind, tuple(name for name in (train, val) if name is not None))
+    wanted = tuple(name for name in (train, val) if name is not None)
+    if images is not None or masks is not None:
+        formats = formats[-1:]  # the user says what the data are
+    found, parts = recognise(path, kind, wanted, formats)
     chosen = choose_splits(parts, train, val)
     opened = found.open(path, {name: parts[name] for name in chosen if name is not None})
 
@@ -59,37 +91,57 @@ def folder(
         records, problems = opened.read(name)
         if crowd == "train":
             records = replace(records, crowd=np.zeros_like(records.crowd))
+        if chosen.val is not None:
+            return records, problems
         around = path.parent if path.is_file() else path
-        return hold_out(records, problems, split, around) if chosen.val is None else (records, problems)
+        if split_seed is None:
+            return hold_out(records, problems, split, around)
+        if not validating:
+            validating.append(own_split(records, _classes_held(kind, records, values, len(names)), around, split_seed))
+        return part_of(records, problems, validating[0] if split == "val" else ~validating[0])
 
-    classes = counted(len(opened.class_names), "class")
+    validating: list[np.ndarray] = []  # once it is known
+    names, values, notes = opened.class_names, opened.values, []
+    if kind == "segmentation":
+        names, values, notes = without_ignored(names, values, ignore)
+    classes = counted(len(names), "class")
     return FileSource(
         kind=kind,
-        class_names=opened.class_names,
+        class_names=names,
         read=read,
-        found=", ".join([found.title, classes, *opened.notes, *_told(chosen)]),
+        found=", ".join([found.title, classes, *opened.notes, *notes, *_told(chosen, split_seed)]),
         on_bad=on_bad,
         category_ids=opened.category_ids,
+        values=values,
+        later_on_top=opened.later_on_top,
     )
 
 
-def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layout, dict[str, SplitFiles]]:
+def _check_serves(kind: str, **said: Any) -> None:
+    """Refuse what only masks have, where there are none: it would do nothing."""
+    given = [name for name, value in said.items() if value not in (None, [], (), False)]
+    if given and kind != "segmentation":
+        raise ConfigError(f"data.{given[0]}={said[given[0]]}: is for masks, and this task is {kind}")
+
+
+def recognise(
+    root: Path, kind: str, wanted: tuple[str, ...] = (), formats: Sequence[Layout] = (*FORMATS, mask_folder())
+) -> tuple[Layout, dict[str, SplitFiles]]:
     """The layout below `root` that serves this kind of task, and its splits.
 
     Args:
         wanted: names of splits that the user gave, beyond the usual ones.
+        formats: layouts that are tried.
 
     Raises:
         ConfigError: there is none, or more than one; it says what is there.
     """
     if root.is_file():
         return _of_file(root, kind, wanted)
-    found = [(layout, parts) for layout in FORMATS if (parts := layout.find(root, wanted))]
-    if not any(layout.kind == kind for layout, _ in found) and not _deeper(root, kind):
-        found += [
-            (layout, parts) for layout in FORMATS if layout.kind == kind and (parts := layout.search(root, wanted))
-        ]
-    fitting = [(layout, parts) for layout, parts in found if layout.kind == kind]
+    ours = [layout for layout in formats if layout.kind == kind]
+    fitting = [(layout, parts) for layout in ours if (parts := layout.find(root, wanted))]
+    if not fitting and not _deeper(root, kind, ours):
+        fitting = [(layout, parts) for layout in ours if (parts := layout.search(root, wanted))]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -97,17 +149,19 @@ def recognise(root: Path, kind: str, wanted: tuple[str, ...] = ()) -> tuple[Layo
         raise ConfigError(
             f"data=folder: {root} holds {titles}; which is meant? Keep one of them there\n  found: {listing(root)}"
         )
-    if found:
-        layout, parts = found[0]
+    others = [(layout, parts) for layout in formats if layout.kind != kind and (parts := layout.find(root, wanted))]
+    if others:
+        layout, parts = others[0]
         names = ", ".join(name for name in parts if name != WHOLE)
         splits = f" (splits {names})" if names else ""
         raise ConfigError(
             f"data=folder: {root} holds {layout.title}{splits}, which is data for {layout.kind}, and this task is "
-            f"{kind}: use task={TASK_OF_KIND[layout.kind]}, or a data.root in one of these layouts\n{_layouts(kind)}"
+            f"{kind}: use task={TASK_OF_KIND[layout.kind]}, or a data.root in one of these layouts\n"
+            f"{_layouts(kind, formats)}"
         )
     raise ConfigError(
-        f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind)}{_broken(root, kind)}"
+        f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind, formats)}\n"
+        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}"
     )
 
 
@@ -127,12 +181,12 @@ def _of_file(file: Path, kind: str, wanted: tuple[str, ...]) -> tuple[Layout, di
             raise ConfigError(
                 f"data.root={file}: names no split to train on or to validate on, such as `train: images/train`"
             )
-    raise ConfigError(f"data.root={file}: describes no data for {kind}; data.root=<folder>\n{_layouts(kind)}")
+    raise ConfigError(f"data.root={file}: describes no data for {kind}; data.root=<folder>\n{_layouts(kind, FORMATS)}")
 
 
-def _layouts(kind: str) -> str:
+def _layouts(kind: str, formats: Sequence[Layout]) -> str:
     shown = []
-    for layout in FORMATS:
+    for layout in formats:
         if layout.kind == kind:
             lines = "\n".join(f"      {line}" for line in layout.tree.strip().splitlines())
             shown.append(f"    {layout.title}\n{lines}")
@@ -144,18 +198,29 @@ def _broken(root: Path, kind: str) -> str:
     return "".join(f"\n  {reason}" for reason in broken_files(root)) if kind == "detection" else ""
 
 
-def _deeper(root: Path, kind: str) -> str:
+def _deeper(root: Path, kind: str, formats: Sequence[Layout]) -> str:
     """Archives often hold one folder around the data."""
     for inside in folders(root)[:SEARCHED]:
-        for layout in FORMATS:
+        for layout in formats:
             parts = layout.find(inside, ()) if layout.kind == kind else {}
             if any(part.images != inside for part in parts.values()):  # else `search` reads it from here
                 return f"\n  {inside} holds {layout.title}: data.root={inside}"
     return ""
 
 
-def _told(chosen: Chosen) -> list[str]:
+def _classes_held(kind: str, records: Records, values: MaskValues, num_classes: int) -> np.ndarray:
+    """(m, 2) int64 index of an image and a class that it holds."""
+    if kind == "classification":
+        return np.column_stack([np.arange(len(records)), records.labels])
+    if len(records.masks):
+        return mask_classes(list(records.masks), values, num_classes)
+    return np.column_stack([records.image_of_box(), records.box_labels])[~records.crowd]
+
+
+def _told(chosen: Chosen, split_seed: int | None) -> list[str]:
     """What people should know of the choice of splits; the usual one needs no words."""
+    if chosen.val is None and split_seed is not None:
+        return [f"no val split: a fifth of each class validates, at random (data.split_seed={split_seed})"]
     if chosen.val is None:
         return ["no val split: every fifth image, by a hash of its name, validates"]
     if chosen.train is None:

@@ -11,7 +11,7 @@ import numpy as np
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
 from mnv2_tasks.data.images.mat_files import read_mat
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import PICTURES
+from mnv2_tasks.data.reading.folders import PICTURES, is_junk
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, labelled
 from mnv2_tasks.data.reading.root import data_root, not_found
@@ -29,8 +29,11 @@ ILSVRC2012_devkit_t12/data/{meta.mat,ILSVRC2012_validation_ground_truth.txt}, LO
 """
 
 
-def imagenet(*, root: str | None, kind: str, on_bad: str) -> FileSource:
+def imagenet(*, root: str | None, kind: str, on_bad: str, val: str = "val") -> FileSource:
     """Labels are the usual ones, 0 to 999 in the order of the WordNet ids, whichever folders are there.
+
+    Args:
+        val: the folder to validate on, beside `train`.
 
     Raises:
         ConfigError: the task is not classification, a folder is no class of ImageNet, or labels are missing.
@@ -38,17 +41,19 @@ def imagenet(*, root: str | None, kind: str, on_bad: str) -> FileSource:
     if kind != "classification":
         raise ConfigError(f"data=imagenet has one class for each image: for task=classification, not for {kind}")
     path = data_root(root, "imagenet")
-    folders = {split: _folder(path, split) for split in ("train", "val")}
+    names = {"train": "train", "val": val}
+    folders = {split: _folder(path, name) for split, name in names.items()}
     if not any(folders.values()):
         raise not_found("imagenet", path, "train", TREE)
 
     def read(split: str) -> tuple[Records, list[Problem]]:
         folder = folders[split]
         if folder is None:
-            raise not_found("imagenet", path, split, TREE)
+            raise not_found("imagenet", path, names[split], TREE)
         return _read(path, folder), []
 
-    return FileSource(kind=kind, class_names=imagenet_names(), read=read, found=_found(folders), on_bad=on_bad)
+    found = _found(folders) + ("" if val == "val" else f", {val} validates")
+    return FileSource(kind=kind, class_names=imagenet_names(), read=read, found=found, on_bad=on_bad)
 
 
 @cache
@@ -69,7 +74,7 @@ def _folder(root: Path, split: str) -> Path | None:
 
 def _class_folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name))
 
 
 def _pictures(folder: str) -> list[str]:

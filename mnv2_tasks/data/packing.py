@@ -52,6 +52,8 @@ def pack(
             "class_names": source.class_names,
             "category_ids": source.category_ids,
             "found": source.found,
+            "mask_values": source.values,
+            "later_on_top": source.later_on_top,
             "splits": written,
         }
         write_text(folder / INDEX, json.dumps(index, indent=1))

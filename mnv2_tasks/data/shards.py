@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.images.file_bytes import is_remote, read_remote
 from mnv2_tasks.data.images.limits import MOST_PIXELS
+from mnv2_tasks.data.images.mask_values import FORMS, INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.file_source import FileSource, Packed
 from mnv2_tasks.data.reading.npz_files import read_arrays
@@ -67,6 +69,8 @@ def shards(*, root: str | None, kind: str) -> FileSource:
         found=f"{index['found']}, in {counted(number, 'shard')}",
         on_bad="refuse",
         category_ids=index["category_ids"],
+        values=_mask_values(index),
+        later_on_top=index.get("later_on_top", False),
         packed=lambda split: load(split)[1],
     )
 
@@ -117,12 +121,29 @@ def _are_splits(value: Any) -> bool:
     )
 
 
+def _mask_values(index: dict[str, Any]) -> MaskValues:
+    form, classes = index.get("mask_values", INDICES)
+    return MaskValues(form, tuple((value, label) for value, label in classes))
+
+
+def _are_mask_values(value: Any) -> bool:
+    """None in those that were packed before 0.2."""
+    if value is None:
+        return True
+    if not isinstance(value, list) or len(value) != 2 or value[0] not in FORMS or not isinstance(value[1], list):
+        return False
+    pairs = all(isinstance(row, list) and len(row) == 2 and all(type(n) is int for n in row) for row in value[1])
+    return pairs and all(0 <= label <= IGNORE and 0 <= code < 1 << 24 for code, label in value[1])
+
+
 FIELDS: dict[str, Callable[[Any], bool]] = {
     "kind": lambda value: isinstance(value, str),
     "class_names": _is_list_of(str),
     "category_ids": _is_list_of(int),
     "found": lambda value: isinstance(value, str),
     "splits": _are_splits,
+    "mask_values": _are_mask_values,
+    "later_on_top": lambda value: value in (None, False, True),
 }
 
 

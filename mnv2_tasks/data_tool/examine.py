@@ -1,5 +1,6 @@
 """What is in a data set, and what is wrong with it: nothing is refused, everything is counted."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image
+from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.reading.file_source import FileSource, shared_images
 from mnv2_tasks.data.reading.problems import ROUNDING, Problem, reach
 from mnv2_tasks.data.reading.records import Records
@@ -38,7 +40,7 @@ class Split:
     records: Records  # as read, with all that is bad
     sizes: np.ndarray  # (n, 2) height and width of the pictures, see verify_files
     problems: list[Problem]  # what training refuses
-    duplicates: list[Problem]  # boxes given twice: training goes on with them, each teaches the same object again
+    duplicates: list[Problem]  # boxes given twice, pictures of two classes: training goes on with them
     counts: Counts
     cut: int  # boxes that reach out of their image by less than is refused
     tiny: int  # boxes whose shorter side is less than TINY of the image's
@@ -110,12 +112,45 @@ def _examine_split(
         records=records,
         sizes=sizes,
         problems=problems,
-        duplicates=_duplicates(source, records) if detection else [],
+        duplicates=_hints(source, records),
         counts=_count(source, records),
         cut=int((reach(records, sizes)[usable] > ROUNDING).sum()) if detection else 0,
         tiny=int(tiny.sum()),
         anchors=anchor_fit(fractions, image_size, anchors) if detection else [],
     )
+
+
+def _hints(source: FileSource, records: Records) -> list[Problem]:
+    if source.kind == "detection":
+        return _duplicates(source, records)
+    return _of_two_classes(source, records) if source.kind == "classification" else []
+
+
+def _of_two_classes(source: FileSource, records: Records) -> list[Problem]:
+    """Pictures whose bytes lie under another class before."""
+    same_size: dict[int, list[int]] = {}
+    for index, file in enumerate(records.files):
+        if Path(file).is_file():  # one that is missing is a problem already
+            same_size.setdefault(size_of(file), []).append(index)
+    found = []
+    for indices in same_size.values():
+        if len(set(records.labels[indices].tolist())) < 2:
+            continue
+        first: dict[bytes, int] = {}
+        for index in indices:
+            other = first.setdefault(_digest(records.files[index]), index)
+            if records.labels[other] != records.labels[index]:
+                here, there = (source.class_names[records.labels[i]] for i in (index, other))
+                what = f"this picture of {here} is also one of {there}, as {records.files[other]}"
+                found.append(Problem(records.files[index], what, "Keep the one whose class is right", index))
+    return found
+
+
+def _digest(file: str) -> bytes:
+    try:
+        return hashlib.sha256(content_of(file)).digest()
+    except DataError:  # one of the problems
+        return file.encode(errors="surrogateescape")
 
 
 def _duplicates(source: FileSource, records: Records) -> list[Problem]:

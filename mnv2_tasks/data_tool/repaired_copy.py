@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
+from mnv2_tasks.data.images.mask_values import INDICES
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.problems import box_problems
 from mnv2_tasks.data.reading.records import Records
@@ -106,7 +107,7 @@ def _write_masks(source: FileSource, split: str, records: Records, sizes: np.nda
     for index, name in enumerate(_names(records)):
         _link(records.files[index], folder / "images" / split / name)
         mask = (folder / "masks" / split / name).with_suffix(".png")
-        if len(records.masks) and records.masks[index].endswith(".png"):
+        if len(records.masks) and records.masks[index].endswith(".png") and source.values == INDICES:
             _link(records.masks[index], mask)
         else:
             write_mask(mask, mask_of(source, records, index))

@@ -105,6 +105,8 @@ def _overview(found: Examination) -> Table:
         row(f"  cut by up to {SLACK:g} pixels at the edge", lambda split: split.cut)
         row("  given twice", lambda split: len(split.duplicates))
         row(f"  tiny (a side under {TINY:.0%} of the image's)", lambda split: split.tiny)
+    if found.source.kind == "classification":
+        row("  of another class too, by their bytes", lambda split: len(split.duplicates))
     if found.source.kind == "segmentation":
         row("pixels of a class", lambda split: int(split.counts.amount.sum()))
         row("pixels without a class (255)", lambda split: split.counts.ignored)

@@ -65,26 +65,33 @@ def draw_detections(
 def draw_mask(image: np.ndarray, class_map: np.ndarray | Tensor, class_names: Sequence[str]) -> np.ndarray:
     """Classes laid over the image with their contours, and below it each one's share of the pixels.
 
-    A class has the colour that a detector, which has no class for the background, gives it.
-
     Args:
-        class_map: (H, W) int; 0 is the background, which is not painted, nor is a value without a name (IGNORE).
+        class_map: (H, W) int; the background is not painted, nor is a value without a name (IGNORE).
     """
     class_map = np.asarray(class_map.cpu() if isinstance(class_map, Tensor) else class_map)
     picture, scale = fit(image)
     labels = cv2.resize(class_map.astype(np.uint8), scaled_size(image, scale), interpolation=cv2.INTER_NEAREST)
     region = picture[: labels.shape[0], : labels.shape[1]]
     shares = np.bincount(class_map.ravel(), minlength=len(class_names)) / class_map.size
-    present = [label for label in range(1, len(class_names)) if shares[label]]
-    colours = dict(zip(range(1, len(class_names)), class_colours(len(class_names))))
-    for label in present:
-        region[labels == label] = region[labels == label] // 2 + np.array(colours[label], np.uint8) // 2
+    colours = {label: colour for label, colour in mask_colours(class_names).items() if shares[label]}
+    for label, colour in colours.items():
+        region[labels == label] = region[labels == label] // 2 + np.array(colour, np.uint8) // 2
     line = Canvas(picture).line - 1
-    for label in present:
+    for label, colour in colours.items():
         outlines, _ = cv2.findContours((labels == label).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, colours[label], line)
-    entries = [(f"{shares[label]:.1%} {class_names[label]}", colours[label]) for label in present]
+        cv2.drawContours(picture, outlines, -1, colour, line)
+    entries = [(f"{shares[label]:.1%} {class_names[label]}", colour) for label, colour in colours.items()]
     return legend(picture, entries, "background alone")
+
+
+def mask_colours(class_names: Sequence[str]) -> dict[int, Colour]:
+    """{label: colour} of the classes that are painted: all but one called background.
+
+    Where that is class 0, the others have the colours that a detector, which has no class for it, gives them.
+    """
+    background = [label for label, name in enumerate(class_names) if name.strip("_ ").lower() == "background"]
+    colours, first = class_colours(len(class_names)), int(0 in background)
+    return {label: colours[label - first] for label in range(len(class_names)) if label not in background}
 
 
 def draw_scores(image: np.ndarray, probabilities: np.ndarray | Tensor, class_names: Sequence[str]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """evaluate(config): a run, or a file of weights -> tables and metrics.json."""
 
 import logging
+import re
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport, no_larger_than
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import summary
+from mnv2_tasks.evaluation.chosen_split import evaluate_on
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
 from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.kinds.kinds import KINDS
@@ -41,6 +43,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     trust = config.trust
     exported = Exported(path, trust=trust) if is_exported(path) else None
     weights = Weights({}, exported.passport, str(exported)) if exported else load_with_passport(path, trust=trust)
+    if config.get("split"):
+        evaluate_on(config, str(config.split))
     sources = build_sources(config)
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():
@@ -59,7 +63,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         values, writes = score_network(network, data.val_loaders, config.trainer, precision, views)
     metrics = named(values, network.tasks)
     if writes:
-        out = Path(config.out) if config.get("out") else (run / "eval" if run else run_folder_of(config))
+        out = Path(config.out) if config.get("out") else (run / _folder_of(config) if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)
         with written_alone(out):
             save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
@@ -72,6 +76,11 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
             log.info("%s", line)
         log.info("written: %s", out / "metrics.json")
     return metrics
+
+
+def _folder_of(config: DictConfig) -> str:
+    """In the run folder: the scores of another split do not take the place of those of val."""
+    return "eval_" + re.sub(r"\W+", "_", str(config.split)) if config.get("split") else "eval"
 
 
 def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -> None:

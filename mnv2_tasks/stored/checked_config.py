@@ -38,6 +38,8 @@ OPTIONAL = {  # what conf/ leaves empty or to a recipe, or may be empty
     "resume": str | None, "repeat": str | None, "choices.datasets": dict[str, str], "scales": list[float],
     "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],
     "trainer.devices": int | str, "data.root": str | None, "data.train": str | None, "data.val": str | None,
+    "data.images": str | None, "data.masks": str | None, "data.colours": str | None,
+    "data.split_seed": int | None, "data.ignore": int | str | list[int | str] | None,
     "runs": str, "weights": str, "lr": float, "schedule.warmup": float,
     "trainer.gradient_clip": float | None, "trainer.precision": str | int | None,
 }  # fmt: skip

@@ -80,9 +80,28 @@ def test_hidden_files_are_passed_over_nested_ones_are_read_and_others_are_counte
     write(tmp_path / "train" / "dog" / "Thumbs.db", "Windows")
     write(tmp_path / "train" / ".DS_Store", "macOS")
     picture(tmp_path / "train" / "loose.jpg")
+    write(tmp_path / "train" / "dog" / "notes.md", "")
     source = opened(tmp_path, "classification")
-    told = "1 file left out as no images (.db), 1 image outside of class folders left out"
+    told = "1 file left out as no images (.md), 1 image outside of class folders left out"
     assert source.describe() == f"ImageFolder, 2 classes, {told}, 3 / 1 images"
+
+
+def test_what_systems_and_tools_leave_behind_is_no_class_and_no_picture(tmp_path):
+    image_folder(tmp_path, {"cat": 5, "dog": 5})
+    for junk in ("__MACOSX", ".ipynb_checkpoints", "cat/.ipynb_checkpoints", "dog/@eaDir", "$RECYCLE.BIN"):
+        picture(tmp_path / junk / "0-checkpoint.jpg")
+    for junk in ("Thumbs.db", "cat/Thumbs.db", "dog/desktop.ini", "cat/.DS_Store"):
+        write(tmp_path / junk, "")
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["cat", "dog"] and "left out" not in source.describe()
+    assert source.length("train") + source.length("val") == 10
+
+
+def test_jpeg_pictures_as_browsers_save_them_on_windows_are_read(tmp_path):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "val/cat": 1})
+    (tmp_path / "train" / "cat" / "0.jpg").rename(tmp_path / "train" / "cat" / "0.JFIF")
+    source = opened(tmp_path, "classification")
+    assert files(source, "train") == ["0.JFIF", "0.jpg"] and source.sample("train", 0, 0).image.shape == (10, 20, 3)
 
 
 def test_class_folder_without_images_is_a_class_and_is_named(tmp_path):
@@ -118,9 +137,16 @@ def test_two_images_still_give_one_to_validate_on(tmp_path):
     assert (source.length("train"), source.length("val")) == (1, 1)
 
 
-def test_class_may_be_called_test_or_masks(tmp_path):
+def test_folders_named_after_splits_are_never_classes(tmp_path):
     image_folder(tmp_path, {"masks": 6, "test": 6, "control": 6})
-    assert opened(tmp_path, "classification").class_names == ["control", "masks", "test"]
+    source = opened(tmp_path, "classification")
+    assert source.class_names == ["control", "masks"]
+    assert "test left out: named after a split, without class folders" in source.describe()
+    image_folder(tmp_path / "railway", {"bus": 6, "train": 6, "car": 6})
+    with pytest.raises(ConfigError, match="train has the name of a split, but no class folders, and lies beside some"):
+        opened(tmp_path / "railway", "classification")
+    image_folder(tmp_path / "sorted", {"train/bus": 1, "train/train": 1, "val/bus": 1, "val/train": 1})
+    assert opened(tmp_path / "sorted", "classification").class_names == ["bus", "train"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_masks_keep_their_indices(tmp_path, mode):
 
 
 def test_a_mask_of_colours_is_refused_with_a_remedy(tmp_path):
-    Image.new("RGB", (3, 2)).save(tmp_path / "mask.png")
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "mask.png")
     with pytest.raises(DataError, match=r"mask\.png: has colours \(mode RGB\).*class index per pixel"):
         read_mask(tmp_path / "mask.png")
 

@@ -269,6 +269,16 @@ def test_classification_is_counted_and_repaired(classes, tmp_path):
     assert source.class_names == ["cat", "dog"] and (source.length("train"), source.length("val")) == (4, 1)
 
 
+def test_equal_pictures_of_two_classes_are_named(classes):
+    for name in ("cat", "dog"):  # twice in one class is no contradiction
+        shutil.copy(classes / "train" / "cat" / "0.png", classes / "train" / name / "again.jpg")
+    found = examine(opened(classes, "classification"), ["train", "val"], 320)
+    (hint,) = found.splits[0].duplicates
+    assert hint.file.endswith("dog/again.jpg")
+    assert hint.what.startswith("this picture of dog is also one of cat, as ") and hint.what.endswith("cat/0.png")
+    assert "1 hint" in verdict(found)
+
+
 def test_table_of_classes_holds_every_number(found, tmp_path):
     write_classes(found, tmp_path / "classes.csv")
     with (tmp_path / "classes.csv").open(newline="") as file:

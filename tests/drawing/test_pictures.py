@@ -109,6 +109,18 @@ def test_the_image_itself_is_left_alone():
     assert (image == 128).all()
 
 
+@pytest.mark.parametrize("names", [["sky", "road"], ["road", "background"]])
+def test_class_0_of_a_mask_is_painted_unless_it_is_called_background(names):
+    class_map = np.zeros((500, 500), np.int64)
+    class_map[:100], class_map[400:] = 1, IGNORE
+    picture = draw_mask(grey(500, 500), class_map, names)
+    colours = class_colours(2)
+    assert np.abs(picture[250, 250].astype(int) - (128 + np.array(colours[0])) // 2).max() <= 1
+    other = (128 + np.array(colours[1])) // 2 if "background" not in names else np.full(3, 128)
+    assert np.abs(picture[50, 250].astype(int) - other).max() <= 1
+    assert (picture[410:500] == 128).all()
+
+
 def test_a_mask_paints_its_classes_and_nothing_else():
     class_map = np.zeros((500, 500), np.int64)
     class_map[:100], class_map[400:] = 1, IGNORE

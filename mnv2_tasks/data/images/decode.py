@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -105,10 +105,13 @@ def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image
         raise DataError(f"{path}: is damaged or cut short ({error})") from None
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
     """(H, W) uint8 class indices of an index or palette image, or of an SBD `.mat` (Hariharan et al. 2011).
 
-    OpenCV turns a palette into colours, so this is Pillow's.
+    OpenCV turns a palette into colours, so this is Pillow's. Colours that are greys throughout are indices too.
+
+    Args:
+        known: values that mark pixels without a class; those beyond 255 are returned as 255.
 
     Raises:
         DataError: it is not an image of indices, or cannot be read.
@@ -117,17 +120,37 @@ def read_mask(path: str | Path) -> np.ndarray:
     if str(path).endswith(".mat"):
         return _read_sbd(path, content)
     with _opened(io.BytesIO(content), path) as image:
-        if image.mode not in ("P", "L", "1", "I", "I;16"):
+        values = np.array(image)
+        grey = values.ndim == 3 and (image.mode == "LA" or (values[..., :1] == values[..., 1:3]).all())
+        if image.mode in ("RGB", "RGBA", "LA") and grey:
+            values = values[..., 0]
+        elif image.mode not in ("P", "L", "1", "I", "I;16"):
             raise DataError(
                 f"{path}: has colours (mode {image.mode}) where a mask needs one class index per pixel; "
-                f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class"
+                f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class, "
+                f"or say which colour is which class: data.colours=<file>"
             )
-        values = np.array(image)
+    if values.dtype.itemsize > 1 and (beyond := [value for value in known if not 0 <= value <= 255]):
+        values = np.where(np.isin(values, beyond), 255, values)
     if values.dtype.itemsize > 1 and (values.max(initial=0) > 255 or values.min(initial=0) < 0):
         raise DataError(
             f"{path}: holds values from {values.min()} up to {values.max()}; class indices go to 254, 255 is no class"
         )
     return values.astype(np.uint8, copy=False)
+
+
+def read_colours(path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a mask; of a palette its colours, of 16 bits the upper ones.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _opened(io.BytesIO(content_of(path)), path) as image:
+        if image.mode not in ("I", "I;16"):
+            return np.array(image.convert("RGBA"))[..., :3]  # by RGBA: palettes may have transparency
+        values = np.array(image)
+    values = values >> 8 if values.max(initial=0) > 255 else values
+    return np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _read_sbd(path: str | Path, content: bytes) -> np.ndarray:

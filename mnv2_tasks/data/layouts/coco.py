@@ -6,11 +6,13 @@ import mmap
 import os
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mnv2_tasks.data.download.safe_names import path_within
+from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.layouts.strays import Strays
@@ -20,6 +22,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted, first_few
 
 NO_SPLIT = ("", "instances", "annotations", "annotation", "coco", "labels", "result")  # words that name no split
+OUTLINE = rb'"segmentation"\s*:\s*(\[\s*[\[\d]|\{)'  # polygons or run lengths
 FEW = 20  # a folder with more .json files has one for each image: another format
 PROBED = 10  # pictures that are looked for
 
@@ -80,6 +83,19 @@ def _is_coco(file: Path) -> bool:
         return all(content.find(f'"{section}"'.encode()) >= 0 for section in SECTIONS)
 
 
+def _find_outlines(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
+    """Nothing where all annotations are boxes."""
+    parts = _find(root, wanted)
+    return parts if any(map(_has_outlines, {part.labels for part in parts.values()})) else {}
+
+
+def _has_outlines(file: Path) -> bool:
+    if not file.stat().st_size:
+        return False
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return re.search(OUTLINE, content) is not None
+
+
 def _split_name(file: Path, root: Path) -> str:
     """annotations/instances_train2017.json -> train2017, valid/_annotations.coco.json -> valid"""
     words = [word for word in re.split(r"[._-]+", file.stem) if word.lower() not in NO_SPLIT]
@@ -87,12 +103,12 @@ def _split_name(file: Path, root: Path) -> str:
     return "_".join(words) or (file.parent.name if inside else WHOLE)
 
 
-def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -> Opened:
     splits: dict[str, CocoJson] = {}
     strays = Strays(root)
     for name, part in parts.items():
         pictures = _pictures(part.labels, root, name, strays)
-        splits[name] = read_coco_json(part.labels, pictures, root=root, outlines=False, elsewhere=strays.find)
+        splits[name] = read_coco_json(part.labels, pictures, root=root, outlines=outlines, elsewhere=strays.find)
     first, *rest = splits
     categories = splits[first].categories
     for name in rest:
@@ -101,6 +117,10 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     notes = [f"{counted(len(unused), 'class')} without annotations: {first_few(unused)}"] if unused else []
     notes += strays.notes()
     names, ids = list(categories.values()), list(categories)
+    if outlines:
+        names, value_of = with_background(names)
+        drawn = {name: relabelled(split.records, value_of) for name, split in splits.items()}
+        return Opened(names, lambda split: (drawn[split], splits[split].problems), notes, later_on_top=True)
     return Opened(names, lambda split: (splits[split].records, splits[split].problems), notes, ids)
 
 
@@ -186,4 +206,14 @@ images/, train/ and val/, images/train/ ...          or beside the .json
 """,
     find=_find,
     open=_open,
+)
+COCO_OUTLINES = Layout(
+    title="COCO json with outlines",
+    kind="segmentation",
+    tree="""
+the same files as for detection, whose annotations have polygons or run lengths (`segmentation`): later ones lie on top
+of earlier ones, crowds (iscrowd 1) are no class, the rest is background
+""",
+    find=_find_outlines,
+    open=partial(_open, outlines=True),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
-from mnv2_tasks.data.layouts.splits import WHOLE, is_split
+from mnv2_tasks.data.layouts.splits import TRAIN, WHOLE, is_split, part_of_split, plain
 from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below
 from mnv2_tasks.data.reading.records import labelled
 from mnv2_tasks.errors import ConfigError
@@ -37,21 +37,32 @@ def _classes(folder: Path, least: int) -> bool:
     """Whether it holds that many class folders. A single one below the root is rather a folder around the data."""
     full = [inside for inside in folders(folder) if has(inside, PICTURES)]
     inner = [inside.name for outer in full for inside in folders(outer)]
+    named = [inside for inside in full if not _is_part(inside.name)]
     return (
-        len(full) >= least
-        and not all(inside.name.lower() in NO_CLASSES or is_split(inside.name, ()) for inside in full)
+        len(named) >= least
+        and not all(inside.name.lower() in NO_CLASSES for inside in named)
         and not any(name.lower() in NO_CLASSES or is_split(name, ()) for name in inner)
     )
+
+
+def _is_part(name: str) -> bool:
+    """Whether a folder is named after a split: `test`, `trainannot`."""
+    return is_split(name, ()) or part_of_split(name) is not None
 
 
 def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     trees: dict[str, ClassFolders] = {}
     others: Counter[str] = Counter()
-    loose = 0
+    loose, passed = 0, []
     for split, part in parts.items():
         trees[split] = {}
         loose += sum(file.suffix.lower() in PICTURES for file in part.images.glob("[!.]*"))
+        beside = [folder for folder in folders(part.images) if split == WHOLE and _is_part(folder.name)]
+        _refuse_train(root, beside)
+        passed += [folder.name for folder in beside if has(folder, PICTURES)]
         for folder in folders(part.images):
+            if folder in beside:
+                continue
             trees[split][folder.name], no_images = pictures_below(folder)
             others += no_images
     first, *rest = trees
@@ -62,6 +73,7 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     notes = [
         *left_out_note(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
+        *([f"{first_few(passed)} left out: named after a split, without class folders"] if passed else []),
         *([f"{counted(len(empty), 'class')} without images: {first_few(empty)}"] if empty else []),
     ]
 
@@ -71,6 +83,16 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
         return labelled(files, np.repeat(np.arange(len(names)), counts)), []
 
     return Opened(names, read, notes)
+
+
+def _refuse_train(root: Path, beside: list[Path]) -> None:
+    """Beside class folders it could be the class of railway trains."""
+    for folder in beside:
+        if plain(folder.name) in TRAIN and has(folder, PICTURES):
+            raise ConfigError(
+                f"data=folder: {folder} has the name of a split, but no class folders, and lies beside some. If all "
+                f"of them train, move them into {root / 'train'}: a class may have that name there"
+            )
 
 
 def _check_classes(train: Path, names: list[str], val: Path, tree: ClassFolders) -> None:
@@ -89,7 +111,7 @@ IMAGE_FOLDER = Layout(
     kind="classification",
     tree="""
 train/<class>/*.jpg
-val/<class>/*.jpg          or <class>/*.jpg alone: every fifth image validates
+val/<class>/*.jpg          or <class>/*.jpg alone: a fifth of each class validates
 """,
     find=_find,
     open=_open,

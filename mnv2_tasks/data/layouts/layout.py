@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import child, folders
 from mnv2_tasks.data.reading.problems import Problem
@@ -19,6 +20,7 @@ class SplitFiles(NamedTuple):
     listed: Path | None = None  # a text file with the names of the split's images; None: all that lie there
     both: bool = False  # only images and labels that have each other: those beside them are another split's
     places: tuple[Path, ...] = ()  # folders and lists of images that a description names, in place of `images`
+    also: tuple["SplitFiles", ...] = ()  # further places of the same split
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Opened:
     read: Callable[[str], tuple[Records, list[Problem]]]  # by the data's own name of a split
     notes: list[str] = field(default_factory=list)  # what people should know of how it was understood
     category_ids: list[int] | None = None
+    values: MaskValues = INDICES  # of segmentation: what masks, or the labels of outlines, say
+    later_on_top: bool = False  # of outlines: see FileSource
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,20 @@
-"""Segmentation masks: for each picture an image of class indices with the same name."""
+"""Segmentation masks: for each picture an image of class indices, or of colours, with the same name."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.images.decode import read_mask
+from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
+from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
+from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, paired
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import PICTURES, child, has, pictures_below, stem
+from mnv2_tasks.data.reading.folders import child, has
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import listed_names
@@ -19,15 +23,44 @@ from mnv2_tasks.errors import ConfigError, DataError
 IMAGES = ("images", "imgs", "img", "image")
 MASKS = ("masks", "mask", "labels", "annotations")
 SAMPLED = 50  # masks that are looked into where the class list is missing
+VOC_BORDER = 0xE0E0C0  # the colour of VOC's pixels without a class
+CAMVID = [
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist", "void",
+]  # fmt: skip
+BINARY = ["background", "object"]
 
 
-def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
-    for images in IMAGES:
-        for masks in MASKS:
-            parts = paired_folders(root, images, masks, wanted)
-            if any(has(part.labels, PICTURES) for part in parts.values()):
+def mask_folder(
+    *, images: str | None = None, masks: str | None = None, colours: str | None = None, binary: bool = False
+) -> Layout:
+    """The layout, with what the user says of it.
+
+    Args:
+        images: folder of the pictures below the root, see `given_places`; None: found.
+        masks: likewise.
+        colours: a file that says which colour is which class; None: masks hold class indices, or such a file is there.
+        binary: masks are black and white: white is class 1.
+    """
+    return Layout(
+        title="masks",
+        kind="segmentation",
+        tree=TREE,
+        find=partial(_find, images=images, masks=masks),
+        open=partial(_open, colours=colours, binary=binary),
+    )
+
+
+def _find(root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str | None) -> dict[str, SplitFiles]:
+    if (images is None) != (masks is None):
+        raise ConfigError(f"data.{'masks' if masks is None else 'images'}=<folder> is needed too")
+    if images is not None and masks is not None:
+        return given_places(root, images, masks, wanted)
+    for image_name in IMAGES:
+        for mask_name in MASKS:
+            parts = paired_folders(root, image_name, mask_name, wanted)
+            if any(has(part.labels, SUFFIXES) for part in parts.values()):
                 return parts
-    return _find_voc(root, wanted)
+    return _find_voc(root, wanted) or find_places(root, wanted)
 
 
 def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
@@ -40,17 +73,95 @@ def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     }
 
 
-def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
-    masks = [file for part in parts.values() for file in pictures_below(part.labels)[0]]
+def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, binary: bool) -> Opened:
+    masks = [file for part in parts.values() for one in (part, *part.also) for file in paired(one)[1].values()]
+    sample = masks[:: max(len(masks) // SAMPLED, 1)]
     names = class_list([root])
+
+    def opened(names: list[str], values: MaskValues = INDICES, notes: Iterable[str] = ()) -> Opened:
+        return Opened(names, lambda split: _read(parts[split]), list(notes), values=values)
+
+    if colours is not None and binary:
+        raise ConfigError("data.binary=true and data.colours=<file>: masks are either black and white or of colours")
+    if binary:
+        _check_binary(root, sample)
+        if names is not None and len(names) != 2:
+            raise ConfigError(f"data.binary=true: black and white are two classes, {root} lists {len(names)}")
+        return opened(names or BINARY, MaskValues("white"), ["white is class 1"])
+    if colours is not None:
+        return opened(*_coloured(_colour_file(root, colours)))
+    beside = next((path for path in (root / name for name in NAMES) if path.is_file()), None)
+    if beside is not None:
+        coloured = _coloured(read_colour_file(beside))
+        if names is None or _hold_colours(sample):
+            if _fit(sample, coloured[1], len(coloured[0])) or _hold_colours(sample):
+                return opened(*coloured, [f"colours of {beside.name}"])
+            names = names or coloured[0]
     _refuse_black_and_white(root, masks)
-    if names is None:
-        values = _values(masks[:: max(len(masks) // SAMPLED, 1)])
+    if names is not None:
+        return opened(names)
+    values = _values(sample)
+    if values and max(values) in (10, 11) and all(value <= 11 for value in values) and _is_camvid(parts):
+        return opened(CAMVID, notes=["no class list: CamVid's classes"])
+    raise ConfigError(
+        f"data=folder: {root} holds masks, but no class list; the masks hold the values {values} "
+        f"({IGNORE} is no class). Write {root / 'classes.txt'} with one class name a line: the first names value 0"
+    )
+
+
+def _is_camvid(parts: dict[str, SplitFiles]) -> bool:
+    return all(part.labels.name == f"{part.images.name}annot" for part in parts.values())
+
+
+def _colour_file(root: Path, named: str) -> Colours:
+    for path in (Path(named).expanduser(), root / named):
+        if path.is_file():
+            return read_colour_file(path)
+    raise ConfigError(f"data.colours={named}: there is no such file, neither here nor in {root}")
+
+
+def _coloured(colours: Colours) -> tuple[list[str], MaskValues]:
+    """(class names, what the colours are)"""
+    names = list(dict.fromkeys(colours.values()))
+    codes = {VOC_BORDER: IGNORE} | {code: names.index(name) for code, name in colours.items()}
+    return names, MaskValues("colour", tuple(codes.items()))
+
+
+def _hold_colours(masks: list[str]) -> bool:
+    """Whether they are no index images."""
+    for file in masks:
+        try:
+            read_mask(file)
+        except DataError as error:
+            return "has colours" in str(error)
+    return False
+
+
+def _fit(masks: list[str], values: MaskValues, num_classes: int) -> bool:
+    """Whether masks hold these colours and no others."""
+    for file in masks:
+        try:
+            if values.strays(values.pixels(file), num_classes):
+                return False
+        except DataError:
+            continue  # reported with all others that are bad
+    return True
+
+
+def _check_binary(root: Path, masks: list[str]) -> None:
+    brightest = 0
+    for file in masks:
+        try:
+            brightest = max(brightest, int(MaskValues("white").pixels(file).max()))
+        except DataError:
+            continue  # reported with all others that are bad
+        if brightest >= WHITE:
+            return
+    if masks and brightest:
         raise ConfigError(
-            f"data=folder: {root} holds masks, but no class list; the masks hold the values {values} "
-            f"({IGNORE} is no class). Write {root / 'classes.txt'} with one class name a line: the first names value 0"
+            f"data.binary=true: no mask in {root} has white pixels, the brightest has the value {brightest}: "
+            f"they hold class indices, which need no data.binary"
         )
-    return Opened(names, lambda split: _read(parts[split]))
 
 
 def _refuse_black_and_white(root: Path, masks: Iterable[str]) -> None:
@@ -67,8 +178,8 @@ def _refuse_black_and_white(root: Path, masks: Iterable[str]) -> None:
     if white:
         raise ConfigError(
             f"data=folder: {root}: looks like binary masks stored as 0/255 (such as {white}): no mask holds another "
-            f"value. {IGNORE} marks pixels without a class here: save the object's pixels as 1 and write classes.txt "
-            f"with the lines `background` and the object's name"
+            f"value. {IGNORE} marks pixels without a class here: data.binary=true takes white as class 1 (classes.txt "
+            f"may name the two, `background` and the object's name)"
         )
 
 
@@ -86,24 +197,19 @@ def _values(masks: list[str]) -> list[int]:
 
 def _read(part: SplitFiles) -> tuple[Records, list[Problem]]:
     """A picture without its mask, or a mask without its picture, is a missing file, which verification reports."""
-    pictures = {stem(file, part.images): file for file in pictures_below(part.images)[0]}
-    masks = {stem(file, part.labels): file for file in pictures_below(part.labels)[0]}
     recorder = Recorder()
-    for name in sorted(pictures.keys() | masks.keys()) if part.listed is None else listed_names(part.listed):
-        picture = pictures.get(name, str(part.images / f"{name}.*"))
-        recorder.image(picture, mask=masks.get(name, str(part.labels / f"{name}.png")))
+    for one in (part, *part.also):
+        pictures, masks = paired(one)
+        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else listed_names(one.listed):
+            picture = pictures.get(name, str(one.images / f"{name}.*"))
+            recorder.image(picture, mask=masks.get(name, str(one.labels / f"{name}.png")))
     return recorder.records(), []
 
 
-MASK_FOLDER = Layout(
-    title="masks",
-    kind="segmentation",
-    tree="""
+TREE = """
 classes.txt                a class name a line: line i, counted from 0, is mask value i; 255 is no class
 images/train/*.jpg         masks/train/*.png         class indices or palette, names equal to the images'
-images/val/*.jpg           masks/val/*.png           or train/images/, train/masks/ ...
+images/val/*.jpg           masks/val/*.png           or train/images/, train/masks/; train/, trainannot/ ...
 or as VOC has it: JPEGImages/ SegmentationClass/ ImageSets/Segmentation/{train,val}.txt
-""",
-    find=_find,
-    open=_open,
-)
+any other: data.images=<folder> data.masks=<folder>; colours: data.colours=<file>; 0 and 255: data.binary=true
+"""

@@ -19,6 +19,10 @@ VAL = ("val", "valid", "validation", "dev", "eval", "test", "testing")
 WHOLE = ""  # the one split of data that are not split
 HELD_OUT = 5  # without a split to validate on, one image in so many
 
+# what folders of masks and of pictures are called, beside the name of a split or alone
+MASK_WORDS = r"annot(?:ation)?s?|masks?|labels?|lbls?|segmentation(?:class)?s?|segs?|gts?|ground[-_ ]?truths?|targets?"
+IMAGE_WORDS = r"jpeg|images?|imgs?|pics|pictures?|photos?|rgb|inputs?|leftimg8bit"
+
 
 class Chosen(NamedTuple):
     train: str | None  # None: there is nothing to train on
@@ -28,6 +32,17 @@ class Chosen(NamedTuple):
 def is_split(name: str, wanted: Collection[str]) -> bool:
     """Whether a folder's or file's name is a split's: a usual one, or one of those that the user named."""
     return name in wanted or plain(name) in (*TRAIN, *VAL)
+
+
+def part_of_split(name: str) -> str | None:
+    """The split whose pictures or masks a folder of this name holds: trainannot, train_labels, masks-train -> train."""
+    split = without_words(without_words(name, MASK_WORDS), IMAGE_WORDS)
+    return split if plain(split) in (*TRAIN, *VAL) else None
+
+
+def without_words(name: str, words: str) -> str:
+    """A folder's name without these words at its ends."""
+    return re.sub(rf"[-_ .]*(?:{words})(?:[-_ .]machine)?$|^(?:{words})(?:[-_ .]+|$)", "", name, flags=re.IGNORECASE)
 
 
 def choose_splits(there: Collection[str], train: str | None, val: str | None) -> Chosen:
@@ -56,15 +71,18 @@ def choose_splits(there: Collection[str], train: str | None, val: str | None) ->
 def hold_out(records: Records, problems: list[Problem], split: str, root: Path) -> tuple[Records, list[Problem]]:
     """The part of unsplit data that trains, or that validates: every fifth image, by a hash of its path below `root`.
 
-    An image's side depends on nothing else: more data, or another order, move none from val to train.
+    So it was before `own_split`, and is in runs of before.
     """
     names = [Path(os.path.relpath(file, root)).as_posix() for file in records.files]
     hashes = np.array([int.from_bytes(hashlib.sha256(os.fsencode(n)).digest()[:7]) for n in names], np.int64)
     images = hashes % HELD_OUT == 0
     if len(images) and not images.any():
         images[hashes.argmin()] = True  # a handful of images: one must validate
-    if split == "train":
-        images = ~images
+    return part_of(records, problems, ~images if split == "train" else images)
+
+
+def part_of(records: Records, problems: list[Problem], images: np.ndarray) -> tuple[Records, list[Problem]]:
+    """The images of a boolean mask (n,), with their problems; those of no image stay."""
     boxes = images[records.image_of_box()]
     place, box_place = np.cumsum(images) - 1, np.cumsum(boxes) - 1
     moved = []

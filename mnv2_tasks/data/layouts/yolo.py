@@ -1,10 +1,13 @@
 """YOLO: a text file for each image, `class x y width height` a line, in fractions of the upright image."""
 
+import itertools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from mnv2_tasks.data.images.decode import upright_size
+from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.class_file import class_list, is_class_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
@@ -12,6 +15,7 @@ from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
 from mnv2_tasks.data.layouts.strays import HASH
 from mnv2_tasks.data.layouts.yolo_description import Description, description, pictures_of, rival_descriptions
 from mnv2_tasks.data.reading.folders import by_stem, child, files_below, files_in, has, pictures_below, stem
+from mnv2_tasks.data.reading.outlines import compressed_outline
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import read_text
@@ -19,6 +23,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import brief, counted, first_few
 
 FIRST_LINE = 4096  # characters that are read to tell labels from other text
+PROBED = 200  # label files that are searched for an outline
 MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
 IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
@@ -53,6 +58,20 @@ def read_labels(path: Path, num_classes: int, keypoints: int = 0) -> tuple[list[
         except ValueError as error:
             faults.append(f"line {number} {error}")
     return objects, faults
+
+
+def read_outlines(path: Path, num_classes: int) -> tuple[list[tuple[int, int, list[float]]], list[str]]:
+    """As `read_labels`, with the outline of each object, x y x y ... in fractions of the image, in place of its box."""
+    objects, faults = read_labels(path, num_classes)
+    lines = read_text(path, most_bytes=MOST_BYTES).split("\n")
+    found = []
+    for number, label, _ in objects:
+        points = [float(word) for word in lines[number - 1].split()[1:]]
+        if len(points) > 4:
+            found.append((number, label, points))
+        else:
+            faults.append(f"line {number} is a box: a mask needs the outline of its object")
+    return found, faults
 
 
 def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
@@ -104,6 +123,27 @@ def _standing_in(split: str, parts: Collection[str]) -> str | None:
     return next((name for name in parts if plain(name) in usual and plain(name) != "test"), None)
 
 
+def _find_outlines(
+    root: Path, wanted: tuple[str, ...], *, find: Callable[[Path, tuple[str, ...]], dict[str, SplitFiles]]
+) -> dict[str, SplitFiles]:
+    """Nothing where all labels are boxes, or have keypoints."""
+    told, folder = description(root), root.parent if root.is_file() else root
+    if told is not None and told.keypoints:
+        return {}
+    parts = find(root, wanted)
+    heaps = (_Heap(folder, part, told) for part in parts.values() if told is None or part.images != told.file)
+    files = (file for heap in heaps for files in heap.labels for file in files)
+    return parts if any(map(_has_outlines, itertools.islice(files, PROBED))) else {}
+
+
+def _has_outlines(file: str) -> bool:
+    try:
+        lines = read_text(Path(file), most_bytes=MOST_BYTES).split("\n")
+    except DataError:
+        return False
+    return any(len(words) > 6 and len(words) % 2 for words in map(str.split, lines))
+
+
 def _search(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     def is_label(file: Path) -> bool:
         return not is_class_file(file.name) and _begins_as_labels(file) is True
@@ -121,7 +161,7 @@ def _begins_as_labels(file: Path) -> bool | None:
         return False
 
 
-def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -> Opened:
     told, folder = description(root), root.parent if root.is_file() else root
     if told is not None and len(rivals := rival_descriptions(root, told)) > 1:
         raise ConfigError(
@@ -150,6 +190,14 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
         )
     notes = [*(_told(told, parts, folder) if told else []), *(note for heap in heaps.values() for note in heap.notes)]
     keypoints = (told.keypoints if told else None) or 0
+    if outlines:
+        classes, value_of = with_background(names)
+
+        def read(split: str) -> tuple[Records, list[Problem]]:
+            records, problems = _read_outlines(heaps[split], len(names))
+            return relabelled(records, value_of), problems
+
+        return Opened(classes, read, notes, later_on_top=True)
     return Opened(names, lambda split: _read(heaps[split], len(names), keypoints), notes)
 
 
@@ -242,9 +290,47 @@ def _texts_in(folder: Path) -> dict[str, list[str]]:
 
 def _read(heap: _Heap, num_classes: int, keypoints: int) -> tuple[Records, list[Problem]]:
     recorder, problems = Recorder(), []
+    for image, file, path in _images(heap, recorder, problems):
+        try:
+            objects, faults = read_labels(path, num_classes, keypoints)
+        except DataError as error:
+            objects, faults = [], [str(error).removeprefix(f"{path}: ")]
+        problems += [Problem(str(path), fault, "Correct or delete it", image) for fault in faults]
+        width, height = _upright_size(file) if objects else (0, 0)
+        for line, label, (x0, y0, x1, y1) in objects if width else []:
+            recorder.box((x0 * width, y0 * height, x1 * width, y1 * height), label, box_id=line)
+    return _with_lost(heap, recorder), problems
+
+
+def _read_outlines(heap: _Heap, num_classes: int) -> tuple[Records, list[Problem]]:
+    recorder, problems = Recorder(), []
+    for image, file, path in _images(heap, recorder, problems, sized=True):
+        try:
+            objects, faults = read_outlines(path, num_classes)
+        except DataError as error:
+            objects, faults = [], [str(error).removeprefix(f"{path}: ")]
+        width, height = _upright_size(file) if objects else (0, 0)
+        for line, label, points in objects if width else []:
+            corners = [value * side for value, side in zip(points, itertools.cycle((width, height)))]
+            try:
+                outline = compressed_outline([corners], (height, width))
+            except DataError as error:
+                faults.append(f"line {line} {error}")
+                continue
+            xs, ys = corners[::2], corners[1::2]
+            recorder.box((min(xs), min(ys), max(xs), max(ys)), label, box_id=line, outline=outline)
+        problems += [Problem(str(path), fault, "Correct or delete it", image) for fault in faults]
+    return _with_lost(heap, recorder), problems
+
+
+def _images(
+    heap: _Heap, recorder: Recorder, problems: list[Problem], *, sized: bool = False
+) -> Iterator[tuple[int, str, Path]]:
+    """Record each image of a split, and give those that have labels: (index, picture, label file)."""
     owners: dict[str, str] = {}
     for image, (file, paths) in enumerate(zip(heap.pictures, heap.labels)):
-        recorder.image(file)
+        width, height = _upright_size(file) if sized else (0, 0)
+        recorder.image(file, size=(height, width))
         if not paths:
             continue  # an image without objects
         path = paths[0]
@@ -257,18 +343,14 @@ def _read(heap: _Heap, num_classes: int, keypoints: int) -> tuple[Records, list[
             )
             problems.append(Problem(file, f"{both}: which one?", "Remove or rename the other", image))
             continue
-        try:
-            objects, faults = read_labels(Path(path), num_classes, keypoints)
-        except DataError as error:
-            objects, faults = [], [str(error).removeprefix(f"{path}: ")]
-        problems += [Problem(path, fault, "Correct or delete it", image) for fault in faults]
-        width, height = _upright_size(file) if objects else (0, 0)
-        for line, label, (x0, y0, x1, y1) in objects if width else []:
-            recorder.box((x0 * width, y0 * height, x1 * width, y1 * height), label, box_id=line)
+        yield image, file, Path(path)
+
+
+def _with_lost(heap: _Heap, recorder: Recorder) -> Records:
     for path in heap.left:  # labels without an image: the file is missing, which verification reports
         name = stem(path, heap.part.labels) if Path(path).is_relative_to(heap.part.labels) else Path(path).stem
         recorder.image(str(heap.part.images / f"{name}.*"))
-    return recorder.records(), problems
+    return recorder.records()
 
 
 def _upright_size(file: str) -> tuple[int, int]:
@@ -293,4 +375,16 @@ obj.data, obj.names        train.txt, obj_train_data/          as CVAT exports i
     open=_open,
     search=_search,
     files=(".yaml", ".yml", ".data"),
+)
+YOLO_OUTLINES = Layout(
+    title="YOLO txt with outlines",
+    kind="segmentation",
+    tree="""
+the same files as for detection, with `class x y x y ...` a line: later lines lie on top of earlier ones, the rest is
+background
+""",
+    find=partial(_find_outlines, find=_find),
+    open=partial(_open, outlines=True),
+    search=partial(_find_outlines, find=_search),
+    files=YOLO.files,
 )

@@ -6,6 +6,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import shortened, visible
 
 LONGEST = 200  # characters
+VOID = ("void", "unlabelled", "unlabeled", "ignore", "ignored")  # what label tools call pixels without a class
 
 
 def check_class_names(names: Sequence[str], where: str) -> None:
@@ -26,3 +27,8 @@ def check_class_names(names: Sequence[str], where: str) -> None:
         else:
             continue
         raise ConfigError(f"{visible(where)}: class {label}, {shortened(visible(name), 60)!r}, {fault}")
+
+
+def is_void(name: str) -> bool:
+    """Whether a class is none."""
+    return name.strip("_ ").lower() in VOID

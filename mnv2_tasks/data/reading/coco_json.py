@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnv2_tasks.data.download.safe_names import path_within
+from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
 from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
 from mnv2_tasks.data.reading.problems import Problem
@@ -65,6 +66,8 @@ def read_coco_json(
     if not any(os.path.isfile(file) for file in files):  # ends with the first that is
         first = content["images"][0]["file_name"]
         raise ConfigError(f"{path}: none of its {len(files):,} pictures lies in {pictures}; the first is {first}")
+    if outlines:
+        sizes = [size if 0 not in size else _size_of(file) for file, size in zip(files, sizes)]
     boxes = _Boxes(path, ids, sizes, set(categories), label_of, outlines=outlines)
     for number, annotation in enumerate(content["annotations"], start=1):
         boxes.add(number, annotation)
@@ -206,6 +209,14 @@ def _images(
             f"were two files merged without giving new ids?"
         )
     return files, ids, sizes, problems
+
+
+def _size_of(file: str) -> tuple[int, int]:
+    """(height, width) from the picture's header, where the annotations do not say; 0 if it has none."""
+    try:
+        return upright_size(file)
+    except DataError:
+        return 0, 0
 
 
 class _Boxes:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnv2_tasks.contracts import IGNORE, Sample
-from mnv2_tasks.data.images.decode import read_image, read_mask
+from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.file_bytes import content_of, size_of
+from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
 from mnv2_tasks.data.reading.outlines import outline_mask
@@ -39,6 +40,8 @@ class FileSource:
         found: what was recognised, for people, such as "COCO json, 3 classes".
         category_ids: the data set's own number of each class, in label order; for COCO's results format.
         on_bad: "refuse" or "skip", see `problems.apply_policy`.
+        values: what the pixels of mask files, or the labels of outlines, say.
+        later_on_top: of outlines that overlap, the later one has the pixel; else it has no class.
         packed: split -> how it was packed into shards, once it had been verified; None: it lies in files of its own.
     """
 
@@ -51,6 +54,8 @@ class FileSource:
         found: str,
         on_bad: str,
         category_ids: Sequence[int] | None = None,
+        values: MaskValues = INDICES,
+        later_on_top: bool = False,
         packed: Callable[[str], Packed] | None = None,
     ):
         check_policy(on_bad)
@@ -59,6 +64,7 @@ class FileSource:
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
         self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
+        self.values, self.later_on_top = values, later_on_top
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
         self.skipped: list[str] = []  # a line for each split that lost something
@@ -132,7 +138,7 @@ class FileSource:
     def mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
         if len(records.masks):
-            return read_mask(records.masks[index])
+            return self.values.read(records.masks[index])
         mask = np.zeros(size, np.uint8)
         covered = np.zeros(size, np.uint8)
         rows = records.boxes_of(index)
@@ -140,12 +146,15 @@ class FileSource:
             inside = outline_mask(records.outlines[i], size)
             mask[inside] = IGNORE if records.crowd[i] else records.box_labels[i]
             covered += inside
-        mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
-        return mask
+        if not self.later_on_top:
+            mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
+        return self.values.classes_of(mask)
 
     def fingerprint(self) -> str:
         """Hash of the annotations and of the names and sizes of the files: equal data, equal string."""
         digest = hashlib.sha256(f"{self.kind} {self.class_names}".encode())
+        if self.later_on_top or self.values != INDICES:
+            digest.update(f"{self.later_on_top} {self.values}".encode())
         for split, records in sorted(self._splits.items()):
             digest.update(split.encode())
             for array in (
@@ -212,7 +221,7 @@ class FileSource:
         if self.packed is not None:
             sizes = self.packed(split).sizes
             return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
-        in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
+        in_files, sizes = verify_files(records, class_names=self.class_names, split=split, values=self.values)
         found = [*found, *in_files]
         if self.kind == "detection":
             broken = {problem.image for problem in in_files}

@@ -8,13 +8,22 @@ from pathlib import Path
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff")
+JUNK = {  # what systems and tools leave beside the data, in lower case
+    "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle",
+    "$recycle.bin", "system volume information", "lost+found",
+}  # fmt: skip
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is none of the data: hidden, such as `.ipynb_checkpoints`, or in `JUNK`."""
+    return name.startswith(".") or name.lower() in JUNK
 
 
 def folders(folder: Path) -> list[Path]:
-    """Visible folders directly in a folder, by name."""
+    """Folders of data directly in a folder, by name."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        names = [entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name)]
     return [folder / name for name in sorted(names)]  # Windows sorts paths, unlike names, without regard to case
 
 
@@ -24,7 +33,7 @@ def child(folder: Path, name: str) -> Path | None:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Visible files at any depth, unsorted: paths that begin with the folder's. Symbolic links are followed.
+    """Files of data at any depth, unsorted: paths that begin with the folder's. Symbolic links are followed.
 
     Raises:
         ConfigError: links lead to a folder twice, as those do that lead to a folder around them.
@@ -38,7 +47,7 @@ def files_below(folder: Path) -> Iterator[str]:
             raise ConfigError(f"{first}: is the same folder as {place}, by a symbolic link. Remove one of the two")
         with os.scandir(place) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_junk(entry.name):
                     continue
                 if entry.is_dir():
                     waiting.append(entry.path)

@@ -14,13 +14,15 @@ from rich.progress import track
 
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
-from mnv2_tasks.data.images.decode import check_image, read_mask
+from mnv2_tasks.data.images.decode import check_image
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
+from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import parse_json
 from mnv2_tasks.whole_files import write_text
+from mnv2_tasks.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +30,21 @@ MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
 VERSION = 1  # of what is checked: another number forgets what was remembered
 
 
-def verify_files(records: Records, *, class_names: list[str], split: str) -> tuple[list[Problem], np.ndarray]:
+def verify_files(
+    records: Records, *, class_names: list[str], split: str, values: MaskValues = INDICES
+) -> tuple[list[Problem], np.ndarray]:
     """Problems of pictures and masks, and the size in whose pixels each picture's annotations are.
+
+    Args:
+        values: what the masks' pixels say.
 
     Returns:
         The problems, and (n, 2) int32 height and width; rows of 0 for pictures that cannot be read.
     """
-    memory = cache_folder() / "verified" / f"{_state(records, class_names)}.json"
+    memory = cache_folder() / "verified" / f"{_state(records, class_names, values)}.json"
     found = _remembered(memory, len(records))
     if found is None:
-        check = _checker(records, class_names)
+        check = _checker(records, class_names, values)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
             rows = pool.map(check, range(len(records)))
             shown = track(rows, f"checking {split} (once)", total=len(records), transient=True, disable=not _terminal())
@@ -86,7 +93,7 @@ def _terminal() -> bool:
     return os.isatty(1)
 
 
-def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]:
+def _checker(records: Records, class_names: list[str], values: MaskValues) -> Callable[[int], tuple]:
     """index -> ((height, width), [(file, what, remedy)])"""
 
     def check(index: int) -> tuple:
@@ -99,7 +106,7 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
             return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")]
         stored, upright = header.size, header.size[::-1] if header.turned else header.size
         if len(records.masks):
-            return _check_mask(Path(records.masks[index]), (stored, upright), class_names)
+            return _check_mask(Path(records.masks[index]), (stored, upright), class_names, values)
         size = upright if (height, width) == (0, 0) else (height, width)
         if size not in (stored, upright):
             what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
@@ -109,26 +116,31 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
     return check
 
 
-def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[str]) -> tuple:
+def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[str], values: MaskValues) -> tuple:
     """The mask's size tells whether it was drawn on the stored picture or on the upright one."""
     try:
-        mask = read_mask(path)
+        mask = values.pixels(path)
     except DataError as error:
         return sizes[0], [(str(path), str(error).removeprefix(f"{path}: "), "Export the mask again")]
     if mask.shape not in sizes:
         what = f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {sizes[0][1]} x {sizes[0][0]}"
         return sizes[0], [(str(path), what, "Export it at the image's size, without interpolation")]
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
-    stray = [value for value in values if value >= len(class_names) and value != IGNORE]
-    if not stray:
+    labels = np.flatnonzero(np.bincount(values.classes_of(mask).ravel(), minlength=256)).tolist()
+    if all(label < len(class_names) or label == IGNORE for label in labels):
         return mask.shape, []
-    what = f"the mask holds the values {stray[:8]}; there are {len(class_names)} classes, 0 to {len(class_names) - 1}"
-    return mask.shape, [(str(path), what, "Correct the mask or the class list; 255 marks pixels without a class")]
+    strays, classes = values.strays(mask, len(class_names)), counted(len(class_names), "class")
+    if values.form == "colour":
+        what = f"the mask holds the colours [{strays}], which the colour map does not list; there are {classes}"
+        remedy = "Add them to it, as `void` what is no class; where JPEG or resizing mixed them, export the mask as PNG"
+    else:
+        what = f"the mask holds the values [{strays}]; there are {classes}, 0 to {len(class_names) - 1}"
+        remedy = "Correct the mask or the class list; 255 marks pixels without a class, data.ignore=[...] more values"
+    return mask.shape, [(str(path), what, remedy)]
 
 
-def _state(records: Records, class_names: list[str]) -> str:
-    """Changes when a file, an annotated size or the class list does."""
-    digest = hashlib.sha256(f"{VERSION} {class_names}".encode())
+def _state(records: Records, class_names: list[str], values: MaskValues) -> str:
+    """Changes when a file, an annotated size, the class list or what masks say does."""
+    digest = hashlib.sha256(f"{VERSION} {class_names} {values}".encode())
     digest.update(records.sizes.tobytes())
     for texts in (records.files, records.masks):
         for name in texts:

@@ -9,6 +9,7 @@ import numpy as np
 from mnv2_tasks.build import build_sources
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.drawing.canvas import class_colours, fit
+from mnv2_tasks.drawing.predictions import mask_colours
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.prediction.predictor import predict_images
@@ -78,12 +79,11 @@ def colours_shown(samples: Sequence[Sample], kind: str, class_names: Sequence[st
         return []
     annotated = [sample.mask if kind == "segmentation" else sample.box_labels for sample in samples]
     labels = {int(v) for values in annotated if values is not None for v in np.unique(values)}
-    first = 1 if kind == "segmentation" else 0
-    colours = class_colours(len(class_names))
+    colours = mask_colours(class_names) if kind == "segmentation" else dict(enumerate(class_colours(len(class_names))))
     return [
-        (class_names[label], "#{:02x}{:02x}{:02x}".format(*colours[label - first]))
+        (class_names[label], "#{:02x}{:02x}{:02x}".format(*colours[label]))
         for label in sorted(labels)
-        if first <= label < len(class_names)
+        if label in colours
     ]
 
 

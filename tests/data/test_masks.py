@@ -1,0 +1,343 @@
+"""Masks of strangers: wherever they lie, whatever their pixels say."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.contracts import IGNORE
+from mnv2_tasks.data.folder import folder
+from mnv2_tasks.data.packing import pack
+from mnv2_tasks.data.shards import shards
+from mnv2_tasks.data_tool.examine import examine
+from mnv2_tasks.data_tool.repaired_copy import write_repaired
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.training.train import train
+
+OWN = ["weights=none", "width=0.1", "batch=2", "epochs=1", "workers=0", "logger=none", "trainer.precision=32-true"]
+SIZE = (24, 16)  # width, height
+CAMVID = {"sky": (128, 128, 128), "road": (128, 64, 128), "void": (0, 0, 0)}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("MNV2_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def bands(values):
+    """(H, W) or (H, W, 3): a band of each value, from left to right."""
+    row = np.array(values, np.uint8)[np.arange(SIZE[0]) * len(values) // SIZE[0]]
+    return np.repeat(row[None], SIZE[1], axis=0)
+
+
+def mask(path, values, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(bands(values))
+    if mode == "P":
+        image = image.quantize(8)
+    (image.convert(mode) if mode else image).save(path)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def opened(root, **said):
+    settings = {"kind": "segmentation", "on_bad": "refuse", "train": None, "val": None, "ignore": None, **said}
+    source = folder(root=str(root), **settings)
+    source.prepare(("train", "val"))
+    return source
+
+
+def held(source, split="train", index=0):
+    """The classes of a mask from left to right."""
+    row = source.sample(split, 0, index).mask[0].tolist()
+    return [row[0], *(b for a, b in zip(row, row[1:]) if a != b)]
+
+
+def pairs(root, values, *, images="images/{}/{}.jpg", masks="masks/{}/{}.png", splits=("train", "val"), mode=None):
+    for split in splits:
+        for name in ("a", "b"):
+            picture(root / images.format(split, f"{split}_{name}"))
+            mask(root / masks.format(split, f"{split}_{name}"), values, mode)
+
+
+# ---------------------------------------------------------------- which pixels are which class
+
+
+@pytest.mark.parametrize(
+    "ignore, kept, expected",
+    [
+        (3, ["sky", "road", "car"], [0, 1, 2, IGNORE]),
+        ([3, 0], ["road", "car"], [IGNORE, 0, 1, IGNORE]),
+        (["road", 3], ["sky", "car"], [0, IGNORE, 1, IGNORE]),
+    ],
+)
+def test_ignored_values_and_classes_are_no_class_and_the_others_are_numbered_anew(tmp_path, ignore, kept, expected):
+    pairs(tmp_path, [0, 1, 2, 3])
+    write(tmp_path / "classes.txt", "sky\nroad\ncar\n")
+    source = opened(tmp_path, ignore=ignore)
+    assert source.class_names == kept and held(source) == expected
+    assert "no class: 3" in source.describe() or "1 (road)" in source.describe()
+
+
+@pytest.mark.parametrize("void", ["void", "Void", "unlabelled", "__ignore__"])
+def test_class_called_void_is_none_and_that_is_said(tmp_path, void):
+    pairs(tmp_path, [0, 1, 2, 255])
+    write(tmp_path / "classes.txt", f"{void}\nroad\ncar\n")
+    source = opened(tmp_path)
+    assert source.class_names == ["road", "car"] and held(source) == [IGNORE, 0, 1, IGNORE]
+    assert f"no class: 0 ({void})" in source.describe()
+    as_class = opened(tmp_path, ignore=[])
+    assert as_class.class_names == [void, "road", "car"] and held(as_class) == [0, 1, 2, IGNORE]
+
+
+def test_runs_without_the_key_take_void_for_a_class_as_they_did(tmp_path):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "void\nroad\ncar\n")
+    source = folder(root=str(tmp_path), kind="segmentation", on_bad="refuse", train=None, val=None)
+    assert source.class_names == ["void", "road", "car"]
+
+
+def test_values_beyond_8_bits_may_be_ignored(tmp_path):
+    pairs(tmp_path, [0, 1])
+    wide = bands([0, 1, 2]).astype(np.uint16)
+    wide[wide == 2] = 65535
+    Image.fromarray(wide).save(tmp_path / "masks" / "train" / "train_a.png")
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    with pytest.raises(DataError, match="holds values from 0 up to 65535"):
+        opened(tmp_path)
+    assert held(opened(tmp_path, ignore=65535)) == [0, 1, IGNORE]
+
+
+@pytest.mark.parametrize("ignore", ["roads", [0, "roads"]])
+def test_unknown_class_to_ignore_is_refused_with_those_there_are(tmp_path, ignore):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    with pytest.raises(ConfigError, match=r"data.ignore=roads: there is no such class. Did you mean road\?"):
+        opened(tmp_path, ignore=ignore)
+    with pytest.raises(ConfigError, match="leaves none of the 2 classes"):
+        opened(tmp_path, ignore=[0, 1])
+
+
+COLOUR_FILES = {  # CamVid's, Kaggle's, CVAT's, Supervisely's, and people's own
+    "label_colors.txt": "128 128 128\tsky\n128 64 128\troad\n0 0 0\t\tvoid\n",
+    "class_dict.csv": "name,r,g,b\nsky,128,128,128\nroad,128,64,128\nvoid,0,0,0\n",
+    "labelmap.txt": "# label:color_rgb:parts:actions\nsky:128,128,128::\nroad:128,64,128:lane,kerb:\nvoid:0,0,0::\n",
+    "map.json": '{"sky": [128, 128, 128], "road": "#804080", "void": [0, 0, 0]}',
+    "meta.json": json.dumps(
+        {"classes": [{"title": n, "color": "#" + bytes(rgb).hex(), "shape": "bitmap"} for n, rgb in CAMVID.items()]}
+    ),
+    "map.yaml": "sky: [128, 128, 128]\nroad: '#804080'\nvoid: [0, 0, 0]\n",
+    "mine.txt": "sky #808080\nroad = 128, 64, 128\n\nvoid: (0, 0, 0)\n",
+}
+
+
+@pytest.mark.parametrize("name", COLOUR_FILES)
+@pytest.mark.parametrize("mode", [None, "P", "RGBA"])
+def test_colours_are_classes_by_a_file_of_any_kind(tmp_path, name, mode):
+    pairs(tmp_path, [CAMVID["road"], CAMVID["void"], CAMVID["sky"]], mode=mode)
+    write(tmp_path / name, COLOUR_FILES[name])
+    source = opened(tmp_path, colours=name)
+    assert source.class_names == ["sky", "road"] and held(source) == [1, IGNORE, 0]
+    if name in ("label_colors.txt", "class_dict.csv", "labelmap.txt"):
+        assert held(opened(tmp_path)) == [1, IGNORE, 0]  # found by its name
+
+
+def test_vocs_colours_have_a_border_without_class(tmp_path):
+    pairs(tmp_path, [(0, 0, 0), (224, 224, 192), (128, 0, 0)])
+    write(tmp_path / "map.txt", "background 0 0 0\naeroplane 128 0 0\n")
+    source = opened(tmp_path, colours=str(tmp_path / "map.txt"))
+    assert source.class_names == ["background", "aeroplane"] and held(source) == [0, IGNORE, 1]
+
+
+def test_several_colours_may_be_one_class(tmp_path):
+    pairs(tmp_path, [(9, 9, 9), (1, 2, 3), (128, 0, 0)])
+    write(tmp_path / "map.txt", "road 9 9 9\ncar 1 2 3\nroad 128 0 0\n")
+    source = opened(tmp_path, colours="map.txt")
+    assert source.class_names == ["road", "car"] and held(source) == [0, 1, 0]
+    assert held(opened(tmp_path, colours="map.txt", ignore="road")) == [IGNORE, 0, IGNORE]
+
+
+def test_colour_that_no_map_lists_is_named_with_its_file(tmp_path):
+    pairs(tmp_path, [(9, 9, 9), (1, 2, 3)])
+    write(tmp_path / "map.txt", "road 9 9 9\ncar 7 7 7\n")
+    with pytest.raises(DataError, match=r"train_a\.png: the mask holds the colours \[\(1, 2, 3\)\], which .* `void`"):
+        opened(tmp_path, colours="map.txt")
+
+
+@pytest.mark.parametrize(
+    "text, what",
+    [
+        ("road 9 9 9\ncar 9 9 9\n", r"gives the colour \(9, 9, 9\) to road and to car"),
+        ("road 9 9 9\ncar\n", r"line 2 is 'car', expected a class and its colour"),
+        ("road 9 9 900\n", "line 1: .* is no colour"),
+        ("", "lists no colours"),
+    ],
+)
+def test_colour_file_that_is_none_says_where(tmp_path, text, what):
+    pairs(tmp_path, [(9, 9, 9)])
+    write(tmp_path / "map.txt", text)
+    with pytest.raises(ConfigError, match=what):
+        opened(tmp_path, colours="map.txt")
+    with pytest.raises(ConfigError, match="data.colours=other.txt: there is no such file"):
+        opened(tmp_path, colours="other.txt")
+
+
+@pytest.mark.parametrize("mode", [None, "1", "P", "RGB"])
+@pytest.mark.parametrize("classes", [None, "background\ncell\n"])
+def test_black_and_white_masks_are_two_classes_by_option(tmp_path, mode, classes):
+    pairs(tmp_path, [0, 255, 0], mode=mode)
+    if classes:
+        write(tmp_path / "classes.txt", classes)
+    source = opened(tmp_path, binary=True)
+    assert source.class_names == (["background", "cell"] if classes else ["background", "object"])
+    assert held(source) == [0, 1, 0] and "white is class 1" in source.describe()
+
+
+def test_indices_are_not_taken_for_black_and_white(tmp_path):
+    pairs(tmp_path, [0, 1])
+    with pytest.raises(ConfigError, match="the brightest has the value 1: they hold class indices"):
+        opened(tmp_path, binary=True)
+    with pytest.raises(ConfigError, match="data.binary=true takes white as class 1"):
+        pairs(tmp_path, [0, 255])
+        opened(tmp_path)
+
+
+def test_greys_in_three_channels_are_indices(tmp_path):
+    pairs(tmp_path, [(0, 0, 0), (1, 1, 1), (255, 255, 255)])
+    write(tmp_path / "classes.txt", "background\ncat\n")
+    assert held(opened(tmp_path)) == [0, 1, IGNORE]
+
+
+@pytest.mark.parametrize("said", [{"ignore": 3}, {"colours": "a.txt"}, {"binary": True}, {"images": "a", "masks": "b"}])
+def test_what_is_said_of_masks_is_refused_where_there_are_none(tmp_path, said):
+    with pytest.raises(ConfigError, match="is for masks, and this task is classification"):
+        opened(tmp_path, kind="classification", **said)
+
+
+def test_shards_and_repaired_copies_hold_the_same_classes(tmp_path):
+    pairs(tmp_path / "data", [CAMVID["road"], CAMVID["void"], CAMVID["sky"]])
+    write(tmp_path / "data" / "label_colors.txt", COLOUR_FILES["label_colors.txt"])
+    source = opened(tmp_path / "data")
+    pack(source, ["train", "val"], tmp_path / "shards")
+    packed = shards(root=str(tmp_path / "shards"), kind="segmentation")
+    write_repaired(examine(source, ["train", "val"], 64), tmp_path / "copy")
+    for other in (packed, opened(tmp_path / "copy")):
+        assert other.class_names == ["sky", "road"] and [held(other, "val", i) for i in (0, 1)] == [[1, IGNORE, 0]] * 2
+
+
+# ---------------------------------------------------------------- where they lie
+
+
+LAYOUTS = {
+    "CamVid": ("{}/{}.png", "{}annot/{}.png"),
+    "Kaggle": ("{}/{}.png", "{}_labels/{}_L.png"),
+    "suffix": ("images/{}/{}.jpg", "masks/{}/{}_mask.png"),
+    "both have one": ("images/{}/{}_rgb.jpg", "masks/{}/{}_gt_labels.png"),
+    "whole name": ("images/{}/{}.jpg", "masks/{}/{}.jpg.png"),
+    "split last": ("a/photos/{}/{}.jpg", "a/ground truth/{}/{}.png"),
+    "split first": ("data/{}/rgb/{}.jpg", "data/{}/gt/{}.png"),
+    "one folder": ("{}/{}.jpg", "{}/{}_mask.png"),
+    "one folder, two kinds": ("{}/{}.jpg", "{}/{}.png"),
+    "Carvana": ("{}/{}.jpg", "{}_masks/{}_mask.gif"),
+    "unheard of": ("blau/{}/{}.jpg", "rot/{}/{}.png"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_masks_are_found_wherever_tools_put_them(tmp_path, name):
+    images, masks = LAYOUTS[name]
+    values = [0, 1] if masks.endswith(".gif") else [0, 1, 255]  # Pillow numbers what a GIF lacks anew
+    pairs(tmp_path, values, images=images, masks=masks)
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    source = opened(tmp_path)
+    assert source.describe() == "masks, 2 classes, 2 / 2 images"
+    assert [held(source, split, i) for split in ("train", "val") for i in (0, 1)] == [values] * 4
+    assert {"/".join(f.split("/")[-1:])[:5] for f in source.problems("train")[0].files} == {"train"}
+
+
+def test_folders_may_be_named_by_hand(tmp_path):
+    pairs(tmp_path, [0, 1], images="x/{}/in/{}.jpg", masks="x/{}/out/{}.png", splits=("one", "two"))
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    said = {"images": "x/{split}/in", "masks": "x/{split}/out", "train": "one", "val": "two"}
+    assert opened(tmp_path, **said).describe() == "masks, 2 classes, one trains, two validates, 2 / 2 images"
+    alone = opened(tmp_path, images="x/one/in", masks=str(tmp_path / "x" / "one" / "out"))
+    assert "no val split" in alone.describe()
+    with pytest.raises(ConfigError, match=r"data.masks=y: .*y is no folder. It starts from data.root"):
+        opened(tmp_path, images="x", masks="y")
+    with pytest.raises(ConfigError, match="data.masks=<folder> is needed too"):
+        opened(tmp_path, images="x")
+
+
+def test_two_pictures_for_one_mask_are_refused_by_name(tmp_path):
+    pairs(tmp_path, [0, 1])
+    picture(tmp_path / "images" / "train" / "train_a.png")
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    with pytest.raises(ConfigError, match=r"train_a\.jpg and train_a\.png: which of the two is meant\?"):
+        opened(tmp_path)
+
+
+def camvid(root, splits=("train", "val", "test")):
+    """As SegNet's tutorial has it: 12 values, of which 11 is void, and no class list."""
+    for number, split in enumerate(splits):
+        for i in range(2):
+            picture(root / split / f"0001TP_{number}{i:05d}.png")
+            mask(root / f"{split}annot" / f"0001TP_{number}{i:05d}.png", range(12))
+        write(root / f"{split}.txt", f"/SegNet/CamVid/{split}/x.png /SegNet/CamVid/{split}annot/x.png\n")
+
+
+def test_camvid_is_read_as_it_comes(tmp_path):
+    camvid(tmp_path)
+    source = opened(tmp_path)
+    assert len(source.class_names) == 11 and source.class_names[-1] == "bicyclist"
+    assert held(source) == [*range(11), IGNORE]
+    assert source.describe() == "masks, 11 classes, no class list: CamVid's classes, no class: 11 (void), 2 / 2 images"
+    assert opened(tmp_path, val="test").length("val") == 2
+    with pytest.raises(ConfigError, match="holds masks .*use task=mobile_deeplabv3"):
+        opened(tmp_path, kind="classification")
+
+
+def supervisely(root, datasets=("ds1", "ds2")):
+    """As its export of masks writes a project."""
+    meta = [{"title": n, "shape": "bitmap", "color": c} for n, c in (("kiwi", "#FF0000"), ("lemon", "#00FF00"))]
+    write(root / "meta.json", json.dumps({"classes": meta, "tags": []}))
+    write(root / "obj_class_to_machine_color.json", json.dumps({"kiwi": [1, 1, 1], "lemon": [2, 2, 2]}))
+    for dataset in datasets:
+        for i in range(3):
+            name = f"IMG_{dataset}_{i}"
+            picture(root / dataset / "img" / f"{name}.jpeg")
+            write(root / dataset / "ann" / f"{name}.jpeg.json", json.dumps({"objects": [], "tags": []}))
+            mask(root / dataset / "masks_machine" / f"{name}.png", [(0, 0, 0), (1, 1, 1), (2, 2, 2)])
+            mask(root / dataset / "masks_human" / f"{name}.png", [(0, 0, 0), (255, 0, 0), (0, 255, 0)])
+
+
+def test_superviselys_masks_are_read_with_its_map_of_colours(tmp_path):
+    supervisely(tmp_path)
+    source = opened(tmp_path)
+    assert source.class_names == ["background", "kiwi", "lemon"] and held(source) == [0, 1, 2]
+    assert source.length("train") + source.length("val") == 6
+    apart = opened(tmp_path, train="ds1", val="ds2")
+    assert (apart.length("train"), apart.length("val")) == (3, 3)
+    supervisely(tmp_path / "split", ("train", "val"))
+    assert opened(tmp_path / "split").length("val") == 3
+
+
+@pytest.mark.parametrize("make", [camvid, supervisely])
+def test_masks_of_tools_are_trained_on(tmp_path, make):
+    make(tmp_path / "data")
+    config = ["task=mobile_deeplabv3", "data=folder", f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]
+    train(compose("train", [*config, "imgsz=33", *OWN]))
+    (run,) = (tmp_path / "runs" / "mobile_deeplabv3").iterdir()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["mIoU"] <= 1 and len(metrics["IoU"]) == (11 if make is camvid else 3)
