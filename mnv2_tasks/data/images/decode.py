@@ -1,24 +1,26 @@
 """A file -> pixels: pictures as RGB, masks as class indices."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
+from mnv2_tasks.data.images import orientation
 from mnv2_tasks.data.images.file_bytes import content_of
 from mnv2_tasks.data.images.limits import MOST_PIXELS, too_many_pixels
 from mnv2_tasks.data.images.mat_files import read_mat
 from mnv2_tasks.errors import DataError
 
-ORIENTATION = 0x0112  # EXIF tag
-TURNED = (5, 6, 7, 8)  # its values that swap height and width
-JPEG = b"\xff\xd8"
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+TAIL = 1 << 14  # bytes at the end of a PNG, where some tools put its EXIF
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # others' readers may start programs, as that of EPS
 # the names say grey, but beside IMREAD_COLOR_RGB they are the scale alone: IMREAD_REDUCED_COLOR_* ask for BGR
 REDUCED = {
@@ -31,9 +33,14 @@ REDUCED = {
 class Header(NamedTuple):
     """What a picture's file says of itself."""
 
-    size: tuple[int, int]  # (height, width) as stored
-    turned: bool  # the camera was held sideways: upright, height and width change places
+    stored: tuple[int, int]  # (height, width)
+    orientation: int  # EXIF's: 1 is upright, 2 to 4 are mirrored or upside down, from 5 on the sides change places
     mode: str  # Pillow's: RGB, L, P, CMYK, I;16 ...
+    format: str  # Pillow's: JPEG, PNG, TIFF ...
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        return self.stored[::-1] if self.orientation in orientation.SIDEWAYS else self.stored
 
 
 def read_image(path: str | Path, annotated: tuple[int, int] | None = None, *, least: int | None = None) -> np.ndarray:
@@ -41,8 +48,8 @@ def read_image(path: str | Path, annotated: tuple[int, int] | None = None, *, le
 
     Args:
         path: of a file, or of a member of a shard, see file_bytes.py.
-        annotated: (height, width) of the picture in whose pixels boxes are given. It tells whether they were drawn on
-            the stored pixels or on the upright ones; without it the picture is turned as the camera's EXIF tag asks.
+        annotated: (height, width) of the picture in whose pixels boxes are given. Where it is the stored picture's and
+            not the upright one's, the picture is left as stored; else it is turned as the camera's EXIF tag asks.
         least: pixels that the shorter side needs. A JPEG is then decoded at an eighth, a quarter or half of its size,
             where that leaves so many; None: in full. The size is that of `annotated`, which must be given.
 
@@ -51,21 +58,24 @@ def read_image(path: str | Path, annotated: tuple[int, int] | None = None, *, le
             `check_image` finds it.
     """
     content = content_of(path)
-    flags = cv2.IMREAD_COLOR_RGB
     jpeg = content.startswith(JPEG)
-    if annotated is not None and 0 not in annotated:
-        # without EXIF there is nothing to turn by, and a second look at each file is a tenth of its decoding
-        if not (jpeg and b"Exif" not in content) and _stored_size(content, path) == tuple(annotated):
-            flags |= cv2.IMREAD_IGNORE_ORIENTATION
-        if jpeg and least:
-            flags |= next((flag for factor, flag in REDUCED.items() if min(annotated) >= factor * least), 0)
+    # a second look at each file is a tenth of its decoding: an upright JPEG needs none
+    header = None if jpeg and orientation.in_jpeg(content) == 1 else _header_of(content, path)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # one reader of the tag for pictures and masks
+    if jpeg and least and annotated is not None and 0 not in annotated:
+        flags |= next((flag for factor, flag in REDUCED.items() if min(annotated) >= factor * least), 0)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise DataError(f"{path}: OpenCV cannot decode it ({error.err})") from None
     if image is None:
         raise DataError(f"{path}: OpenCV cannot decode this kind of image; convert it to PNG or JPEG")
-    return image
+    if header is None or header.orientation == 1:
+        return image
+    as_stored = annotated is not None and tuple(annotated) == header.stored != header.upright
+    if header.format == "TIFF":  # which OpenCV turns whatever the flag says
+        return orientation.stored(image, header.orientation) if as_stored else image
+    return image if as_stored else orientation.turned(image, header.orientation)
 
 
 def check_image(path: str | Path) -> Header:
@@ -75,7 +85,7 @@ def check_image(path: str | Path) -> Header:
         DataError: it cannot be opened, is empty, no image, damaged or cut short.
     """
     with _opened(io.BytesIO(content_of(path)), path) as image:
-        header = Header((image.height, image.width), _turned(image), image.mode)
+        header = _header(image)
         image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
         image.load()
     return header
@@ -108,7 +118,7 @@ def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image
 def read_mask(path: str | Path) -> np.ndarray:
     """(H, W) uint8 class indices of an index or palette image, or of an SBD `.mat` (Hariharan et al. 2011).
 
-    OpenCV turns a palette into colours, so this is Pillow's.
+    Turned as its own EXIF tag asks. OpenCV turns a palette into colours, so this is Pillow's.
 
     Raises:
         DataError: it is not an image of indices, or cannot be read.
@@ -122,12 +132,13 @@ def read_mask(path: str | Path) -> np.ndarray:
                 f"{path}: has colours (mode {image.mode}) where a mask needs one class index per pixel; "
                 f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class"
             )
+        turn = 1 if isinstance(image, TiffImageFile) else _header(image).orientation  # which Pillow turns
         values = np.array(image)
     if values.dtype.itemsize > 1 and (values.max(initial=0) > 255 or values.min(initial=0) < 0):
         raise DataError(
             f"{path}: holds values from {values.min()} up to {values.max()}; class indices go to 254, 255 is no class"
         )
-    return values.astype(np.uint8, copy=False)
+    return orientation.turned(values.astype(np.uint8, copy=False), turn)
 
 
 def _read_sbd(path: str | Path, content: bytes) -> np.ndarray:
@@ -147,13 +158,36 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         DataError: it has none.
     """
     with _opened(Path(path), path) as image:
-        return (image.width, image.height) if _turned(image) else (image.height, image.width)
+        return _header(image).upright
 
 
-def _turned(image: Image.Image) -> bool:
-    return image.getexif().get(ORIENTATION) in TURNED
-
-
-def _stored_size(content: bytes, path: str | Path) -> tuple[int, int]:
+def _header_of(content: bytes, path: str | Path) -> Header:
     with _opened(io.BytesIO(content), path) as image:
-        return image.height, image.width
+        return _header(image)
+
+
+def _header(image: Image.Image) -> Header:
+    turn = _orientation(image)
+    size = image.height, image.width
+    if isinstance(image, TiffImageFile) and turn in orientation.SIDEWAYS:  # whose size Pillow turns
+        size = size[::-1]
+    return Header(size, turn, image.mode, image.format or "")
+
+
+def _orientation(image: Image.Image) -> int:
+    """By the EXIF tag; of XMP's, which few programs follow, nothing is read."""
+    if isinstance(image, TiffImageFile):
+        return orientation.valid(image.tag_v2.get(orientation.TAG))
+    if "exif" not in image.info and image.format == "PNG" and _ends_with_exif(image.fp):
+        image.load()
+    return orientation.in_exif(image.info.get("exif") or b"")
+
+
+def _ends_with_exif(file: Any) -> bool:
+    """Whether a PNG has its EXIF behind the pixels, where exiftool writes it."""
+    place = file.tell()
+    file.seek(0, os.SEEK_END)
+    file.seek(max(file.tell() - TAIL, 0))
+    found = b"eXIf" in file.read()
+    file.seek(place)
+    return found

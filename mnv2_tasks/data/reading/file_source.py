@@ -18,7 +18,7 @@ from mnv2_tasks.data.reading.problems import Problem, apply_policy, box_problems
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import counted, first_few, visible
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class FileSource:
         self.read, self.packed = read, packed
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
+        self.notes: dict[str, list[str]] = {}  # what people should know of how the pictures of a split are read
         self.skipped: list[str] = []  # a line for each split that lost something
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,7 +84,8 @@ class FileSource:
         empty = (
             sum(int((np.diff(r.starts) == 0).sum()) for r in self._splits.values()) if self.kind == "detection" else 0
         )
-        return f"{self.found}, {counts} images" + (f" ({empty:,} without objects)" if empty else "")
+        said = f"{self.found}, {counts} images" + (f" ({empty:,} without objects)" if empty else "")
+        return "; ".join([said, *(note for split in self._splits for note in self.notes.get(split, []))])
 
     def length(self, split: str) -> int:
         return len(self.verified(split)[0])
@@ -185,7 +187,8 @@ class FileSource:
         if self.packed is not None:
             sizes = self.packed(split).sizes
             return records, [*found, *box_problems(records, len(self.class_names), sizes)], sizes
-        in_files, sizes = verify_files(records, class_names=self.class_names, split=split)
+        in_files, sizes, as_stored = verify_files(records, class_names=self.class_names, split=split)
+        self.notes[split] = _stored_note(split, records, as_stored)
         found = [*found, *in_files]
         if self.kind == "detection":
             broken = {problem.image for problem in in_files}
@@ -220,6 +223,15 @@ class FileSource:
             self.skipped.append(line)
             self._sizes["train"] = self._sizes["train"][np.isin(train.ids, kept.ids)]
             self._splits["train"] = kept
+
+
+def _stored_note(split: str, records: Records, as_stored: np.ndarray) -> list[str]:
+    """That pictures are not turned upright, if some are not."""
+    names = [os.path.basename(records.files[index]) for index in np.flatnonzero(as_stored).tolist()]
+    if not names:
+        return []
+    count = counted(len(names), "image")
+    return [f"{count} of {split} not turned upright, as annotated in stored pixels: {first_few(names, 3)}"]
 
 
 def shared_images(train: Records, val: Records) -> list[tuple[int, int]]:

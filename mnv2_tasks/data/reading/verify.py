@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import track
@@ -25,15 +25,18 @@ from mnv2_tasks.whole_files import write_text
 log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
-VERSION = 1  # of what is checked: another number forgets what was remembered
+VERSION = 2  # of what is checked: another number forgets what was remembered
 
 
-def verify_files(records: Records, *, class_names: list[str], split: str) -> tuple[list[Problem], np.ndarray]:
-    """Problems of pictures and masks, and the size in whose pixels each picture's annotations are.
+class Verified(NamedTuple):
+    """What a look at every file of a split showed."""
 
-    Returns:
-        The problems, and (n, 2) int32 height and width; rows of 0 for pictures that cannot be read.
-    """
+    problems: list[Problem]  # of pictures and masks
+    sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels annotations are; 0 where a picture is unreadable
+    as_stored: np.ndarray  # (n,) bool: annotated, and so read, in the stored pixels where EXIF asks for a turn
+
+
+def verify_files(records: Records, *, class_names: list[str], split: str) -> Verified:
     memory = cache_folder() / "verified" / f"{_state(records, class_names)}.json"
     found = _remembered(memory, len(records))
     if found is None:
@@ -44,9 +47,12 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> tup
             found = list(shown)
         _remember(memory, found)
     problems = [
-        Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
+        Problem(file, what, remedy, image)
+        for image, (_, faults, _) in enumerate(found)
+        for file, what, remedy in faults
     ]
-    return problems, np.array([size for size, _ in found], np.int32).reshape(-1, 2)
+    sizes, _, as_stored = zip(*found) if found else ((), (), ())
+    return Verified(problems, np.array(sizes, np.int32).reshape(-1, 2), np.array(as_stored, bool))
 
 
 def _remembered(memory: Path, images: int) -> list | None:
@@ -62,12 +68,13 @@ def _remembered(memory: Path, images: int) -> list | None:
 
 
 def _is_finding(row: Any) -> bool:
-    """((height, width), [(file, what, remedy)]), as JSON has it."""
-    if not isinstance(row, list) or len(row) != 2 or not all(isinstance(part, list) for part in row):
+    """((height, width), [(file, what, remedy)], as stored), as JSON has it."""
+    if not isinstance(row, list) or len(row) != 3 or not all(isinstance(part, list) for part in row[:2]):
         return False
-    size, faults = row
+    size, faults, as_stored = row
     return (
         len(size) == 2
+        and type(as_stored) is bool
         and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
         and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
     )
@@ -87,7 +94,7 @@ def _terminal() -> bool:
 
 
 def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]:
-    """index -> ((height, width), [(file, what, remedy)])"""
+    """index -> ((height, width), [(file, what, remedy)], as stored)"""
 
     def check(index: int) -> tuple:
         file = records.files[index]
@@ -96,15 +103,17 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
             header = check_image(Path(file))
         except DataError as error:
             what = str(error).removeprefix(f"{file}: ")
-            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")]
-        stored, upright = header.size, header.size[::-1] if header.turned else header.size
+            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False
+        stored, upright = header.stored, header.upright
         if len(records.masks):
-            return _check_mask(Path(records.masks[index]), (stored, upright), class_names)
+            size, faults = _check_mask(Path(records.masks[index]), (stored, upright), class_names)
+            return size, faults, tuple(size) != upright
         size = upright if (height, width) == (0, 0) else (height, width)
         if size not in (stored, upright):
             what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
-            return (0, 0), [(file, what, "It was resized after it was annotated: restore it, or annotate it anew")]
-        return size, []
+            remedy = "It was resized after it was annotated: restore it, or annotate it anew"
+            return (0, 0), [(file, what, remedy)], False
+        return size, [], size != upright
 
     return check
 
@@ -114,10 +123,10 @@ def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[st
     try:
         mask = read_mask(path)
     except DataError as error:
-        return sizes[0], [(str(path), str(error).removeprefix(f"{path}: "), "Export the mask again")]
+        return sizes[1], [(str(path), str(error).removeprefix(f"{path}: "), "Export the mask again")]
     if mask.shape not in sizes:
         what = f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {sizes[0][1]} x {sizes[0][0]}"
-        return sizes[0], [(str(path), what, "Export it at the image's size, without interpolation")]
+        return sizes[1], [(str(path), what, "Export it at the image's size, without interpolation")]
     values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
     stray = [value for value in values if value >= len(class_names) and value != IGNORE]
     if not stray:
