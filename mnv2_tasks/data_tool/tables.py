@@ -26,6 +26,8 @@ def print_examination(found: Examination, image_size: int, console: Console) -> 
     console.print(_overview(found))
     for split, reason in found.unread.items():
         console.print(Text(f"{split} cannot be read: {visible_lines(reason)}", "red"))
+    for line in found.source.scale():
+        console.print(Text(line))
     for split in found.splits:
         for note in found.source.notes.get(split.name, []):
             console.print(Text(note))

@@ -11,6 +11,7 @@ import numpy as np
 
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image, read_mask
+from mnv2_tasks.data.images.deep import FULL, white_above
 from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.outlines import outline_mask
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 class Packed(NamedTuple):
     sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels the annotations are
+    peak: int  # the largest value of pictures of 16 bits, see verify_files
     shards: list[np.ndarray]  # (n_i,) int64 indices of the samples of each shard, as they lie in it
 
 
@@ -58,6 +60,8 @@ class FileSource:
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
         self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
+        self.white: int | None = None  # of 16-bit pictures, as the weights want it; None: as the verified ones need it
+        self.peaks: dict[str, int] = {}  # the largest value of 16-bit pictures of each split, 0 without any
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
         self.notes: dict[str, list[str]] = {}  # what people should know of how the pictures of a split are read
@@ -85,7 +89,16 @@ class FileSource:
             sum(int((np.diff(r.starts) == 0).sum()) for r in self._splits.values()) if self.kind == "detection" else 0
         )
         said = f"{self.found}, {counts} images" + (f" ({empty:,} without objects)" if empty else "")
-        return "; ".join([said, *(note for split in self._splits for note in self.notes.get(split, []))])
+        return "; ".join([said, *(note for split in self._splits for note in self.notes.get(split, [])), *self.scale()])
+
+    def scale(self) -> list[str]:
+        """What is white in 16-bit pictures, for people; nothing where there are none."""
+        return (
+            [f"white of all 16-bit images is {self.white_used():,} (input.white)"] if any(self.peaks.values()) else []
+        )
+
+    def white_used(self) -> int:
+        return white_above(max(self.peaks.values(), default=0)) if self.white is None else self.white
 
     def length(self, split: str) -> int:
         return len(self.verified(split)[0])
@@ -104,7 +117,8 @@ class FileSource:
         """
         records, sizes = self.verified(split)
         height, width = sizes[index].tolist()
-        image = read_image(records.files[index], (height, width), least=None if self.kind == "segmentation" else least)
+        least = None if self.kind == "segmentation" else least
+        image = read_image(records.files[index], (height, width), least=least, white=self.white_used())
         sample = Sample(image=image, image_id=int(records.ids[index]))
         if self.kind == "classification":
             return sample._replace(label=int(records.labels[index]))
@@ -185,10 +199,11 @@ class FileSource:
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
         if self.packed is not None:
-            sizes = self.packed(split).sizes
+            sizes, self.peaks[split] = self.packed(split).sizes, self.packed(split).peak
             return records, [*found, *box_problems(records, len(self.class_names), sizes)], sizes
-        in_files, sizes, as_stored = verify_files(records, class_names=self.class_names, split=split)
-        self.notes[split] = _stored_note(split, records, as_stored)
+        in_files, sizes, as_stored, peaks = verify_files(records, class_names=self.class_names, split=split)
+        self.notes[split] = [*_stored_note(split, records, as_stored), *_shallow_note(split, records, peaks)]
+        self.peaks[split] = int(peaks.max(initial=0))
         found = [*found, *in_files]
         if self.kind == "detection":
             broken = {problem.image for problem in in_files}
@@ -227,11 +242,21 @@ class FileSource:
 
 def _stored_note(split: str, records: Records, as_stored: np.ndarray) -> list[str]:
     """That pictures are not turned upright, if some are not."""
-    names = [os.path.basename(records.files[index]) for index in np.flatnonzero(as_stored).tolist()]
-    if not names:
-        return []
-    count = counted(len(names), "image")
-    return [f"{count} of {split} not turned upright, as annotated in stored pixels: {first_few(names, 3)}"]
+    names = _names(records, as_stored)
+    what = f"{counted(len(names), 'image')} of {split} not turned upright, as annotated in stored pixels"
+    return [f"{what}: {first_few(names, 3)}"] if names else []
+
+
+def _shallow_note(split: str, records: Records, peaks: np.ndarray) -> list[str]:
+    """That 16-bit pictures use a fraction of their range, if some do."""
+    shallow = np.where(peaks <= FULL // 2, peaks, 0)
+    names = _names(records, shallow > 0)
+    what = f"{counted(len(names), 'image')} of {split} with 16 bits and values up to {shallow.max(initial=0):,}"
+    return [f"{what} of {FULL:,}: {first_few(names, 3)}"] if names else []
+
+
+def _names(records: Records, chosen: np.ndarray) -> list[str]:
+    return [os.path.basename(records.files[index]) for index in np.flatnonzero(chosen).tolist()]
 
 
 def shared_images(train: Records, val: Records) -> list[tuple[int, int]]:

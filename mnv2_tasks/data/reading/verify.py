@@ -15,6 +15,7 @@ from rich.progress import track
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import check_image, read_mask
+from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
@@ -34,6 +35,7 @@ class Verified(NamedTuple):
     problems: list[Problem]  # of pictures and masks
     sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels annotations are; 0 where a picture is unreadable
     as_stored: np.ndarray  # (n,) bool: annotated, and so read, in the stored pixels where EXIF asks for a turn
+    peaks: np.ndarray  # (n,) int64: the largest value of a picture of 16 bits, 0 of others
 
 
 def verify_files(records: Records, *, class_names: list[str], split: str) -> Verified:
@@ -48,11 +50,13 @@ def verify_files(records: Records, *, class_names: list[str], split: str) -> Ver
         _remember(memory, found)
     problems = [
         Problem(file, what, remedy, image)
-        for image, (_, faults, _) in enumerate(found)
+        for image, (_, faults, *_) in enumerate(found)
         for file, what, remedy in faults
     ]
-    sizes, _, as_stored = zip(*found) if found else ((), (), ())
-    return Verified(problems, np.array(sizes, np.int32).reshape(-1, 2), np.array(as_stored, bool))
+    sizes, _, as_stored, peaks = zip(*found) if found else ((),) * 4
+    return Verified(
+        problems, np.array(sizes, np.int32).reshape(-1, 2), np.array(as_stored, bool), np.array(peaks, np.int64)
+    )
 
 
 def _remembered(memory: Path, images: int) -> list | None:
@@ -68,13 +72,15 @@ def _remembered(memory: Path, images: int) -> list | None:
 
 
 def _is_finding(row: Any) -> bool:
-    """((height, width), [(file, what, remedy)], as stored), as JSON has it."""
-    if not isinstance(row, list) or len(row) != 3 or not all(isinstance(part, list) for part in row[:2]):
+    """((height, width), [(file, what, remedy)], as stored, peak), as JSON has it."""
+    if not isinstance(row, list) or len(row) != 4 or not all(isinstance(part, list) for part in row[:2]):
         return False
-    size, faults, as_stored = row
+    size, faults, as_stored, peak = row
     return (
         len(size) == 2
         and type(as_stored) is bool
+        and type(peak) is int
+        and 0 <= peak <= FULL
         and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
         and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
     )
@@ -94,7 +100,7 @@ def _terminal() -> bool:
 
 
 def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]:
-    """index -> ((height, width), [(file, what, remedy)], as stored)"""
+    """index -> ((height, width), [(file, what, remedy)], as stored, peak)"""
 
     def check(index: int) -> tuple:
         file = records.files[index]
@@ -103,17 +109,17 @@ def _checker(records: Records, class_names: list[str]) -> Callable[[int], tuple]
             header = check_image(Path(file))
         except DataError as error:
             what = str(error).removeprefix(f"{file}: ")
-            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False
+            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0
         stored, upright = header.stored, header.upright
         if len(records.masks):
             size, faults = _check_mask(Path(records.masks[index]), (stored, upright), class_names)
-            return size, faults, tuple(size) != upright
+            return size, faults, tuple(size) != upright, header.peak
         size = upright if (height, width) == (0, 0) else (height, width)
         if size not in (stored, upright):
             what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
             remedy = "It was resized after it was annotated: restore it, or annotate it anew"
-            return (0, 0), [(file, what, remedy)], False
-        return size, [], size != upright
+            return (0, 0), [(file, what, remedy)], False, 0
+        return size, [], size != upright, header.peak
 
     return check
 
