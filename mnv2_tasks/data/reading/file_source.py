@@ -168,7 +168,7 @@ class FileSource:
         """The boxes of the validation split in COCO's format, with the data set's own ids."""
         records, sizes = self.verified("val")
         images = [
-            {"id": int(i), "height": int(h), "width": int(w), "file_name": Path(file).name}
+            {"id": int(i), "height": int(h), "width": int(w), "file_name": visible(Path(file).name)}
             for i, (h, w), file in zip(records.ids, sizes, records.files)
         ]
         x0, y0, x1, y1 = records.boxes.T
