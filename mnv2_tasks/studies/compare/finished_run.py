@@ -116,6 +116,9 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
                 f"validations, so it has no interval. Make both anew: python tools/eval.py run={folder}"
             )
             del outcomes[task]
+        own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        if remark := KINDS[kind].remark(own):
+            notes.append(f"{task}: {remark}")
         tasks[task] = TaskScore(
             run=name,
             task=task,
