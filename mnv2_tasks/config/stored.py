@@ -119,6 +119,7 @@ def _completed(stored: dict[str, Any]) -> DictConfig:
     later: dict[str, Any] = {
         "trainer": load_config(CONF / "trainer" / "default.yaml"),
         "optim": {"decay_depthwise": True},
+        "ema_warmup": False,
     }
     if "logger" not in stored:  # merged with another, it would be a mixture
         later["logger"] = load_config(CONF / "logger" / "tensorboard.yaml")
