@@ -46,5 +46,5 @@ def test_every_recipe_warms_up_and_a_stored_config_without_the_key_does_not(tmp_
     assert compose("train", ["task=classification", "data=folder"]).ema_warmup
     run = shutil.copytree(FORMER, tmp_path / "run")
     config = compose("train", [f"resume={run}", "epochs=2"])
-    assert config.ema_warmup is False
+    assert config.ema_warmup is False and config.eval.precision is None  # that of training
     assert type(build_averaging(0.9, warmup=False)) is WeightAveraging
