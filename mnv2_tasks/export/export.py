@@ -18,7 +18,7 @@ from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.evaluation.score import score, score_network
-from mnv2_tasks.export.differences import Difference, differences
+from mnv2_tasks.export.differences import Difference, differences, results_of
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
@@ -55,6 +55,7 @@ def export(config: DictConfig) -> Path:
     load_tasks(network, weights.state, str(path))
     network.eval()
     pictures = comparison_images(config.images, sources, fit, COMPARED)
+    results_of(network, pictures[:1])  # before anything is converted: it refuses what is not finite
     example = np.concatenate([pictures, pictures])[:2]
     if config.precision == "int8":
         example = calibration_images(config.calibration, sources, fit, config.calibration_images)
