@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -62,7 +63,7 @@ def scoring_precision(wanted: str | None, training: str) -> str:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Within, GPUs multiply float32 as such: cuDNN's convolutions would round it to 10 bits of mantissa."""
-    settings = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
     before = [setting.allow_tf32 for setting in settings]
     try:
         for setting in settings:

@@ -22,6 +22,7 @@ from mnv2_tasks.wording import duration
 
 log = logging.getLogger(__name__)
 
+LEFT_OUT = ("/AR", "/mIoU_union")  # of the line that an epoch leaves in the log; metrics.csv has them
 MOVED = 0.002  # difference between a score's validation while training and the one at the end that is told
 STARVED = 0.2  # share of an epoch's training spent waiting for images, from which a hint is due
 
@@ -141,7 +142,9 @@ class EpochLog(L.Callback):
             "epoch %d/%d  %s  lr %.2g  %.0f images/s  %.0f %% waiting  %.0f s",
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            "  ".join(f"{key} {value:.4g}" for key, value in sorted(values.items()) if "/AR" not in key),
+            "  ".join(
+                f"{key} {value:.4g}" for key, value in sorted(values.items()) if not any(n in key for n in LEFT_OUT)
+            ),
             row["lr"],
             row["images_per_second"],
             100 * waited,

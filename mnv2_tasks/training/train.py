@@ -202,7 +202,7 @@ def conclude(prepared: Prepared, run: Path) -> None:
     values, writes = score_network(network, data.val_loaders, config.trainer, prepared.scored_in, module.views)
     if not writes:
         return
-    metrics = named(values, network.tasks) | {"precision": prepared.scored_in}
+    metrics: dict[str, Any] = named(values, network.tasks) | {"precision": prepared.scored_in}
     save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
     save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
     try:
