@@ -86,7 +86,7 @@ def test_float32_is_scored_without_tf32_which_is_as_it_was_afterwards(trained, m
 
 
 def test_metrics_are_those_of_the_best_epoch_not_of_the_last(tiny):
-    ruin = ["weights=shapes_backbone", "lr=0.02", "ema=0.9", "epochs=3", "data.source.val_size=40"]
+    ruin = ["weights=shapes_backbone", "lr=0.02", "ema=0.9", "ema_warmup=false", "epochs=3", "data.source.val_size=40"]
     run = run_of(tiny, "classification", *ruin)
     with (run / "metrics.csv").open() as file:
         scores = [float(row["val/score"]) for row in csv.DictReader(file)]
