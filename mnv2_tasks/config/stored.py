@@ -16,7 +16,10 @@ from mnv2_tasks.stored.run_files import check_run_config, read_config, read_desc
 
 log = logging.getLogger(__name__)
 
-PLACE = ("workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps", "eval.backend", "debug")
+PLACE = (
+    "workers", "trainer.accelerator", "trainer.save_every", "trainer.save_every_steps",
+    "eval.backend", "eval.precision", "debug",
+)  # fmt: skip
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
     "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", "trainer.compile", *PLACE),
     "repeat": ("repeat", "runs", *PLACE),
@@ -123,6 +126,8 @@ def _completed(stored: dict[str, Any]) -> DictConfig:
         "trainer": load_config(CONF / "trainer" / "default.yaml"),
         "optim": {"decay_depthwise": True},
         "input": {"white": FULL},
+        "ema_warmup": False,
+        "eval": {"precision": None},  # that of training
     }
     if "logger" not in stored:  # merged with another, it would be a mixture
         later["logger"] = load_config(CONF / "logger" / "tensorboard.yaml")

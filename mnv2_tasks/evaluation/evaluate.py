@@ -19,7 +19,7 @@ from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.names import named
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.network.devices import choose_precision
+from mnv2_tasks.network.devices import scoring_precision
 from mnv2_tasks.network.network import ONE_VIEW, Views
 from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import run_folder_of
@@ -40,7 +40,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     keep_freed_memory()
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
-    trust = config.trust
+    trust, precision = config.trust, scoring_precision(config.eval.precision, config.trainer.precision)
     exported = Exported(path, trust=trust) if is_exported(path) else None
     weights = Weights({}, exported.passport, str(exported)) if exported else load_with_passport(path, trust=trust)
     if config.get("split"):
@@ -59,9 +59,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         values = score(exported.predict_task, network.tasks, data.val_loaders())
     else:
         load_tasks(network, weights.state, str(path))
-        precision = choose_precision(config.trainer.precision)
         values, writes = score_network(network, data.val_loaders, config.trainer, precision, views)
-    metrics = named(values, network.tasks)
+    metrics = named(values, network.tasks) | {"precision": precision}
     if writes:
         out = Path(config.out) if config.get("out") else (run / _folder_of(config) if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)

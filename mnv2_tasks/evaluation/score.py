@@ -1,6 +1,7 @@
 """The one evaluation: of a network, while it trains and after, and of a file that one was exported to."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import lightning as L
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from mnv2_tasks.contracts import Frames, Metric
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
+from mnv2_tasks.network.devices import FLOAT32, without_tf32
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.processes import meet_on_loopback
 from mnv2_tasks.runs.quiet import quiet_lightning
@@ -56,6 +58,7 @@ def score_network(
     Args:
         loaders: called once the processes know of each other.
         settings: of config.trainer: which devices, and how many.
+        precision: as Lightning calls it. In 32-true, GPUs take no TF32 either.
 
     Returns:
         the scores, the same in every process; and whether this process is the one that writes.
@@ -79,7 +82,8 @@ def score_network(
         with fabric.autocast():
             return network.predict_task(task, *fabric.to_device((images, frames)), views=views)
 
-    return score(predict, network.tasks, loaders()), fabric.is_global_zero
+    with without_tf32() if precision == FLOAT32 else nullcontext():
+        return score(predict, network.tasks, loaders()), fabric.is_global_zero
 
 
 def computed(metric: Metric) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def print_metrics(network: Network, metrics: dict[str, Any], console: Console | 
         of_classes = own[kind.CLASS_SCORES]
         console.print(_table(f"{name}: {kind.CLASS_SCORE_TITLE} by class", kind.CLASS_SCORE_TITLE, of_classes))
         _print_absent(console, kind.COUNTED, task.class_names, of_classes)
-    numbers = [f"{key}={value:.4f}" for key, value in metrics.items() if isinstance(value, float)]
-    log.info("metrics: %s", " ".join(numbers))
+    told = {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in metrics.items()}
+    log.info("metrics: %s", " ".join(f"{key}={value}" for key, value in told.items() if isinstance(value, str)))
 
 
 def _print_absent(console: Console, what: str, names: list[str], scored: dict[str, float]) -> None:

@@ -58,11 +58,14 @@ def _pairs(network: Model, exported: Model, images: np.ndarray) -> Iterator[tupl
     """Each image's results of both, by task; the first image is also looked at alone."""
     batches = [images[:1], *(images[start : start + BATCH] for start in range(0, len(images), BATCH))]
     for batch in batches:
-        size = (batch.shape[1], batch.shape[2])
-        sizes = torch.tensor([size] * len(batch))
-        with torch.inference_mode():
-            ours, theirs = (
-                model.predict(images_tensor(batch), Frames(size, sizes, sizes)) for model in (network, exported)
-            )
+        ours, theirs = results_of(network, batch), results_of(exported, batch)
         for i in range(len(batch)):
             yield {name: rows[i] for name, rows in ours.items()}, {name: rows[i] for name, rows in theirs.items()}
+
+
+def results_of(model: Model, images: np.ndarray) -> dict[str, Any]:
+    """By task, of (B, H, W, 3) uint8 that fill the network's input."""
+    size = (images.shape[1], images.shape[2])
+    sizes = torch.tensor([size] * len(images))
+    with torch.inference_mode():
+        return model.predict(images_tensor(images), Frames(size, sizes, sizes))

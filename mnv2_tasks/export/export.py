@@ -17,12 +17,13 @@ from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.network_and_data import build_data
-from mnv2_tasks.evaluation.score import score
-from mnv2_tasks.export.differences import Difference, differences
+from mnv2_tasks.evaluation.score import score, score_network
+from mnv2_tasks.export.differences import Difference, differences, results_of
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
-from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.devices import scoring_precision
+from mnv2_tasks.network.network import ONE_VIEW, Network
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
@@ -34,6 +35,7 @@ from mnv2_tasks.whole_files import made_together, remove_parts, write_text
 log = logging.getLogger(__name__)
 
 COMPARED = 16  # images whose results are compared one by one
+ON_CPU = DictConfig({"accelerator": "cpu", "devices": 1, "nodes": 1})  # as the file runs
 LOSS = 0.01  # of the primary score, that a file may cost
 
 
@@ -44,7 +46,7 @@ def export(config: DictConfig) -> Path:
         ConfigError: what is asked for does not exist, lacks a package, or the file's results differ; then there is no
             file.
     """
-    path = _checked(config)
+    path, scored_in = _checked(config), scoring_precision(config.eval.precision, config.trainer.precision)
     weights = load_with_passport(path, trust=config.trust)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
     fit, sources = build_fit(config), available_sources(config, names)
@@ -53,6 +55,7 @@ def export(config: DictConfig) -> Path:
     load_tasks(network, weights.state, str(path))
     network.eval()
     pictures = comparison_images(config.images, sources, fit, COMPARED)
+    results_of(network, pictures[:1])  # before anything is converted: it refuses what is not finite
     example = np.concatenate([pictures, pictures])[:2]
     if config.precision == "int8":
         example = calibration_images(config.calibration, sources, fit, config.calibration_images)
@@ -71,7 +74,7 @@ def export(config: DictConfig) -> Path:
         exported = Exported(part, trust=True)
         wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
         if loaders:
-            wrong += _show_scores(console, network, exported, loaders)
+            wrong += _show_scores(console, network, exported, loaders, scored_in)
         if wrong:
             raise ConfigError(f"{out}: not written, its results are not PyTorch's: {'; '.join(wrong)}")
         if report is not None:
@@ -174,11 +177,14 @@ def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
     return {"budget": LOSS, "score": primary}
 
 
-def _show_scores(console: Console, network: Network, exported: Exported, loaders: dict[str, DataLoader]) -> list[str]:
+def _show_scores(
+    console: Console, network: Network, exported: Exported, loaders: dict[str, DataLoader], precision: str
+) -> list[str]:
     """What lost too much."""
     tasks: dict[str, Any] = dict(network.tasks.items())
-    ours, theirs = (score(model.predict_task, tasks, loaders) for model in (network, exported))
-    table, wrong = Table("Scores", ["task", "images", "", "PyTorch", "file"]), []
+    ours, _ = score_network(network, lambda: loaders, ON_CPU, precision, ONE_VIEW)
+    theirs = score(exported.predict_task, tasks, loaders)
+    table, wrong = Table("Scores", ["task", "images", "", f"PyTorch, {precision}", "file"]), []
     for name, loader in loaders.items():
         key = tasks[name].metric.primary
         before, after = ours[name][key] or 0.0, theirs[name][key] or 0.0

@@ -70,6 +70,10 @@ def scores_in_words(name: str, scores: Mapping[str, Any], metric: Any) -> str:
     return f"{name}: top-1 {scores['top1']:.4f}  top-5 {scores['top5']:.4f}  of {scores['images']} images"
 
 
+def remark(scores: Mapping[str, Any]) -> str:
+    return ""
+
+
 def conditions(task: Any, views: str) -> str:
     return ""
 

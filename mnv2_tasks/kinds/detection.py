@@ -124,6 +124,10 @@ def scores_in_words(name: str, scores: Mapping[str, Any], metric: Any) -> str:
     return metric.table
 
 
+def remark(scores: Mapping[str, Any]) -> str:
+    return ""
+
+
 def conditions(task: Any, views: str) -> str:
     return (
         f"{task.scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "

@@ -70,6 +70,14 @@ class Kind(Protocol):
         """The lines that stand above the table of classes; may be empty."""
         ...
 
+    def remark(self, scores: Mapping[str, Any]) -> str:
+        """What a reader of the score should know of the other numbers; may be empty.
+
+        Args:
+            scores: of metrics.json, which a former version may have written.
+        """
+        ...
+
     def conditions(self, task: Any, views: str) -> str:
         """What moves a score beside weights and input; may be empty.
 

@@ -88,7 +88,16 @@ def draw_annotations(sample: Sample, class_names: Sequence[str]) -> np.ndarray:
 
 
 def scores_in_words(name: str, scores: Mapping[str, Any], metric: Any) -> str:
-    return ""
+    words = remark(scores)
+    return f"{name}: {words}" if words else ""
+
+
+def remark(scores: Mapping[str, Any]) -> str:
+    """Where classes were found that no image has."""
+    mean, union = scores["mIoU"], scores.get("mIoU_union")
+    if not isinstance(union, float) or union == mean:
+        return ""
+    return f"mIoU {mean:.4f} is over the classes of the truth; {union:.4f} with those only predicted (mIoU_union)"
 
 
 def conditions(task: Any, views: str) -> str:

@@ -45,16 +45,19 @@ class MeanIoU:
         self.counts |= other.counts
 
     def compute(self) -> dict[str, float | dict[str, float]]:
-        """`mIoU` over the classes present, `pixel_accuracy`, and `IoU` of each class present, all in [0, 1]."""
+        """All in [0, 1]: `mIoU` over the classes present in the ground truth; `mIoU_union` over those present there or
+        in the predictions, as mmseg and VOC's devkit average; `pixel_accuracy`; and `IoU` of each class present.
+        """
         hit, truth, predicted = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
         present = {
             name: float(hit[i] / (truth[i] + predicted[i] - hit[i]))
             for i, name in enumerate(self.class_names)
             if truth[i] > 0
         }
-        total = max(1, int(truth.sum()))
+        total, found = max(1, int(truth.sum())), int((truth + predicted > 0).sum())
         return {
             "mIoU": sum(present.values()) / max(1, len(present)),
+            "mIoU_union": sum(present.values()) / max(1, found),  # what is found where it is not has an IoU of 0
             "pixel_accuracy": float(hit.sum()) / total,
             "IoU": present,
         }

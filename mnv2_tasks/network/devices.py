@@ -1,10 +1,16 @@
 """What this machine computes on, and in which precision."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from mnv2_tasks.errors import ConfigError
+
+FLOAT32 = "32-true"
+SCORED_IN = (FLOAT32, "bf16-mixed", "16-mixed", "auto")  # none of them changes the weights
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,3 +42,33 @@ def choose_precision(name: str) -> str:
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def scoring_precision(wanted: str | None, training: str) -> str:
+    """Of scores that are told.
+
+    Args:
+        wanted: eval.precision. None, as of runs of former versions: that of `training`.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    if wanted is None:
+        return choose_precision(training)
+    if wanted not in SCORED_IN:
+        raise ConfigError(f"eval.precision={wanted}: expected {', '.join(SCORED_IN)}, or null for that of training")
+    return choose_precision(wanted)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Within, GPUs multiply float32 as such: cuDNN's convolutions would round it to 10 bits of mantissa."""
+    settings: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [setting.allow_tf32 for setting in settings]
+    try:
+        for setting in settings:
+            setting.allow_tf32 = False
+        yield
+    finally:
+        for setting, allowed in zip(settings, before):
+            setting.allow_tf32 = allowed

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,25 @@ class Network(nn.Module):
         return {name: self.tasks[name].loss(output, batches[name]) for name, output in outputs.items()}
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
-        """Results of every task in the pixels of the original images, by task name."""
-        return {name: self.tasks[name].results(output, frames) for name, output in self(images).items()}
+        """Results of every task in the pixels of the original images, by task name.
+
+        Raises:
+            ConfigError: what the network computes is not finite; so does `predict_task`.
+        """
+        outputs = self(images)
+        check_finite(outputs, self, lambda: self(images))
+        return {name: self.tasks[name].results(output, frames) for name, output in outputs.items()}
 
     def predict_task(self, task: str, images: Tensor, frames: Frames, views: Views = ONE_VIEW) -> Any:
         """Results of one task, whose head alone runs; class maps from several views where those are asked for."""
         if self.tasks[task].kind == "segmentation" and views != ONE_VIEW:
             return self.predict_views(task, images, frames, scales=views.scales, flip=views.flip)
-        return self.tasks[task].results(self.output(task, images), frames)
+        return self.tasks[task].results(self._finite_output(task, images), frames)
+
+    def _finite_output(self, task: str, images: Tensor) -> Any:
+        output = self.output(task, images)
+        check_finite({task: output}, self, lambda: self.output(task, images))
+        return output
 
     def predict_views(
         self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool
@@ -142,7 +154,7 @@ class Network(nn.Module):
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
         segmenter: Any = self.tasks[task]
-        output = self.output(task, view.flip(3) if mirrored else view)
+        output = self._finite_output(task, view.flip(3) if mirrored else view)
         probabilities = segmenter.probabilities(output, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 

@@ -76,8 +76,19 @@ class Exported:
         return f"{self.format} file, {self.precision}"
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """(B, H, W, 3) uint8 RGB, fitted to the network's input -> {output: array}, see `graph.Graph`."""
-        return dict(zip(self.output_names, self.session(np.ascontiguousarray(images))))
+        """(B, H, W, 3) uint8 RGB, fitted to the network's input -> {output: array}, see `graph.Graph`.
+
+        Raises:
+            ConfigError: an output is not finite.
+        """
+        outputs = dict(zip(self.output_names, self.session(np.ascontiguousarray(images))))
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise ConfigError(
+                    f"{self.path}: its output {name} is not finite (NaN or infinite). Export it anew, from "
+                    f"weights that tools/eval.py can score"
+                )
+        return outputs
 
     def predict(self, images: Tensor, frames: Frames) -> dict[str, Any]:
         """As `Network.predict`."""

@@ -42,6 +42,7 @@ OPTIONAL = {  # what conf/ leaves empty or to a recipe, or may be empty
     "data.split_seed": int | None, "data.ignore": int | str | list[int | str] | None,
     "runs": str, "weights": str, "lr": float, "schedule.warmup": float,
     "trainer.gradient_clip": float | None, "trainer.precision": str | int | None,
+    "eval.precision": str | None,
 }  # fmt: skip
 LARGEST: dict[str, int] = {  # by the last part of a key; else a short file could fill the memory of a machine
     "imgsz": 8192, "train_imgsz": 8192, "image_size": 8192, "resize": 16384, "width": 16, "scales": 16,

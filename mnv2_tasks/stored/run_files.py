@@ -59,12 +59,12 @@ def read_description(run: Path) -> dict[str, Any]:
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """A metrics.json: {name: number, nothing where it could not be told, or {class: number}}.
+    """A metrics.json: {name: number, nothing where it could not be told, or {class: number}}, and their precision.
 
     Raises:
         ConfigError: it is not there, damaged, or holds something else.
     """
     scores = read_json(path)
-    if not fits(scores, dict[str, float | dict[str, float | None] | None]):
+    if not fits(scores, dict[str, float | dict[str, float | None] | str | None]):
         raise ConfigError(f"{path}: is not what an evaluation writes: numbers under names")
     return scores

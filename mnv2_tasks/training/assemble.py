@@ -6,15 +6,14 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
+from mnv2_tasks.training.averaging import build_averaging
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
@@ -124,8 +123,7 @@ def build_trainer(
         folder: of the run.
     """
     if config.ema > 0:
-        # EMAWeightAveraging is this with one small operation per tensor, a tenth of a small network's step
-        callbacks = [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema)), *callbacks]
+        callbacks = [build_averaging(config.ema, warmup=config.ema_warmup), *callbacks]
     if sys.stdout.isatty():
         callbacks = [*callbacks, ProgressBar()]
     settings = config.trainer

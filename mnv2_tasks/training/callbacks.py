@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from mnv2_tasks.wording import duration
 
 log = logging.getLogger(__name__)
 
+LEFT_OUT = ("/AR", "/mIoU_union")  # of the line that an epoch leaves in the log; metrics.csv has them
+MOVED = 0.002  # difference between a score's validation while training and the one at the end that is told
 STARVED = 0.2  # share of an epoch's training spent waiting for images, from which a hint is due
 
 
@@ -139,7 +142,9 @@ class EpochLog(L.Callback):
             "epoch %d/%d  %s  lr %.2g  %.0f images/s  %.0f %% waiting  %.0f s",
             trainer.current_epoch + 1,
             trainer.max_epochs,
-            "  ".join(f"{key} {value:.4g}" for key, value in sorted(values.items()) if "/AR" not in key),
+            "  ".join(
+                f"{key} {value:.4g}" for key, value in sorted(values.items()) if not any(n in key for n in LEFT_OUT)
+            ),
             row["lr"],
             row["images_per_second"],
             100 * waited,
@@ -171,6 +176,26 @@ class EpochLog(L.Callback):
             aside = self.path.replace(self.path.with_name(f"{self.path.name}.damaged"))
             log.warning("%s: cannot be read (%s); put aside as %s, and begun anew", self.path, error, aside.name)
             return []
+
+
+def moved_scores(path: Path, scores: Mapping[str, float | None]) -> list[str]:
+    """A line for each score that is not what the best epoch's validation said, in the precision of training.
+
+    Args:
+        path: metrics.csv.
+        scores: {key: value} of the best checkpoint.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            best = max(csv.DictReader(file), key=lambda row: float(row["val/score"] or "-inf"))
+        pairs = {key: (float(best[f"val/{key}"] or "nan"), value) for key, value in scores.items() if value is not None}
+    except (OSError, csv.Error, KeyError, TypeError, ValueError):  # lost or damaged, which the curves say
+        return []
+    moved = {key: pair for key, pair in pairs.items() if abs(pair[0] - pair[1]) > MOVED}
+    return [
+        f"{key}: {value:.4f}, and {before:.4f} in the validation while it trained"
+        for key, (before, value) in moved.items()
+    ]
 
 
 def _loaders(trainer: L.Trainer) -> list[Any]:

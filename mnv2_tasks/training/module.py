@@ -12,6 +12,7 @@ from mnv2_tasks.contracts import Batch
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation.score import computed
 from mnv2_tasks.metrics.names import named
+from mnv2_tasks.network.finite import first_not_finite
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
@@ -63,7 +64,8 @@ class TasksModule(L.LightningModule):
         total = self.task_weights({task: sum(of_task.values()) for task, of_task in terms.items()})
         if not torch.isfinite(total):
             debug_folder = Path(self.trainer.default_root_dir) / "debug"
-            raise DataError(not_finite(terms, batches, self.trainer.global_step, debug_folder))
+            layer = first_not_finite(self.network, lambda: self.network.outputs(batches))
+            raise DataError(not_finite(terms, batches, self.trainer.global_step, debug_folder, layer))
         logged = {f"train/{key}": value.detach() for key, value in named(terms, self.network.tasks).items()}
         logged |= {f"train/weight/{task}": weight for task, weight in self.task_weights.current().items()}
         logged["train/loss"] = total.detach()

@@ -1,4 +1,4 @@
-"""What to look at when a loss is not finite: the parts, the images, their boxes; and the batch, saved."""
+"""What to look at when a loss is not finite: the parts, the layer, the images, their boxes; and the batch, saved."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,19 @@ from mnv2_tasks.whole_files import written_whole
 SHOWN = 8  # images in the message; the saved batch has all
 
 
-def not_finite(terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int, folder: Path) -> str:
+def not_finite(
+    terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int, folder: Path, layer: str
+) -> str:
     """The message, after writing `<folder>/not_finite_step_<n>.pt`: {task: the fields of its batch}, readable with
     torch.load(weights_only=True).
 
     Args:
         terms: {task: {loss term: scalar}}.
+        layer: the first whose results are not finite, see `first_not_finite`; "" where all are.
     """
     parts = {task: {name: float(value.detach()) for name, value in of_task.items()} for task, of_task in terms.items()}
     lines = [f"the loss is not finite at step {step}: {parts}"]
+    lines += [f"  first in {layer}"] if layer else []
     for task, batch in batches.items():
         lines += [f"  {task}: images {batch.image_ids.tolist()}", *_contents(batch)]
     path = folder / f"not_finite_step_{step}.pt"

@@ -20,12 +20,12 @@ from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_netwo
 from mnv2_tasks.evaluation.score import score_network
 from mnv2_tasks.evaluation.summary import print_metrics
 from mnv2_tasks.loading.loaders import TasksData, training_images
-from mnv2_tasks.metrics.names import named
+from mnv2_tasks.metrics.names import named, prefix_of
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
 from mnv2_tasks.network.cost import model_cost
-from mnv2_tasks.network.devices import choose_precision
+from mnv2_tasks.network.devices import choose_precision, scoring_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction.sample_sheet import save_samples
@@ -53,7 +53,7 @@ from mnv2_tasks.runs.run_results import written
 from mnv2_tasks.runs.stopping import end_together
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
-from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan
+from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan, moved_scores
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
 from mnv2_tasks.training.initial_weights import start_from_weights
 from mnv2_tasks.training.module import TasksModule
@@ -75,7 +75,8 @@ class Prepared(NamedTuple):
     network: Network
     data: TasksData
     module: TasksModule
-    precision: str
+    precision: str  # to train in
+    scored_in: str  # the precision of the scores at the end
     resumed: ResumePoint  # how far the run was that is resumed
     description: dict[str, Any]  # what goes into run.json
 
@@ -112,6 +113,7 @@ def prepare(config: DictConfig) -> Prepared:
     if config.trainer.compile:
         check_compiler(config.trainer.accelerator)
     check_epochs(config)
+    scored_in = scoring_precision(config.eval.precision, config.trainer.precision)
     keep_freed_memory()
     sources = build_sources(config)
     for source in sources.values():
@@ -140,7 +142,7 @@ def prepare(config: DictConfig) -> Prepared:
     )
     if config.repeat:
         check_start(Path(config.repeat), description)
-    return Prepared(config, sources, network, data, module, precision, resumed, description)
+    return Prepared(config, sources, network, data, module, precision, scored_in, resumed, description)
 
 
 def assemble(prepared: Prepared, run: Path) -> L.Trainer:
@@ -200,10 +202,10 @@ def conclude(prepared: Prepared, run: Path) -> None:
     config, network, data, module = prepared.config, prepared.network, prepared.data, prepared.module
     best = load_weights(run / "checkpoints" / "best.ckpt", trust=True)  # nothing is built of it
     load_strictly(network, best.state, "best.ckpt")
-    values, writes = score_network(network, data.val_loaders, config.trainer, prepared.precision, module.views)
+    values, writes = score_network(network, data.val_loaders, config.trainer, prepared.scored_in, module.views)
     if not writes:
         return
-    metrics = named(values, network.tasks)
+    metrics: dict[str, Any] = named(values, network.tasks) | {"precision": prepared.scored_in}
     save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
     save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
     try:
@@ -216,6 +218,9 @@ def conclude(prepared: Prepared, run: Path) -> None:
     result = {"epochs": config.epochs, "weights_sha256": digest, "files": written(run)}
     write_json(run / "run.json", described(run) | {"result": result})  # last of all: it says that they are complete
     print_metrics(network, metrics)
+    scores = [prefix_of(name, network.tasks) + task.metric.primary for name, task in network.tasks.items()]
+    for line in moved_scores(run / "metrics.csv", {key: metrics[key] for key in scores}):
+        log.info("%s; it trained in %s, and is scored in %s", line, prepared.precision, prepared.scored_in)
     if config.repeat:
         tell_result(Path(config.repeat), digest)
     log.info("run folder: %s", run)

@@ -157,7 +157,19 @@ def test_absent_classes_are_left_out_of_the_mean():
     masks = torch.zeros(1, 4, 4, dtype=torch.int64)
     metric = MeanIoU(["background", "cat", "dog"])
     metric.update([torch.zeros(4, 4, dtype=torch.int64)], segmentation(masks))
-    assert metric.compute() == {"mIoU": 1.0, "pixel_accuracy": 1.0, "IoU": {"background": 1.0}}
+    expected = {"mIoU": 1.0, "mIoU_union": 1.0, "pixel_accuracy": 1.0, "IoU": {"background": 1.0}}
+    assert metric.compute() == expected
+
+
+def test_class_that_is_only_predicted_lowers_the_mean_over_the_union_alone():
+    masks, predicted = torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(4, 4, dtype=torch.int64)
+    predicted[0] = 2  # 4 of 16 pixels
+    masks[0, 3], predicted[3] = 255, 1  # 4 more, which have no class: what is predicted there does not count
+    metric = MeanIoU(["background", "cat", "dog"])
+    metric.update([predicted], segmentation(masks))
+    scores = metric.compute()
+    assert (scores["mIoU"], scores["mIoU_union"]) == (pytest.approx(8 / 12), pytest.approx(8 / 12 / 2))
+    assert scores["IoU"] == {"background": pytest.approx(8 / 12)}  # as before
 
 
 def test_mean_iou_counts_beyond_float32_and_each_image_once():

@@ -209,6 +209,17 @@ def test_score_that_is_not_a_number_is_stated_and_not_averaged(tmp_path):
     assert "top1 is no finite number" in found["excluded"]["b"]
 
 
+def test_class_found_where_no_image_has_it_is_noted_beside_the_mean(tmp_path):
+    hit = np.array([[8, 1], [4, 2]], np.int32)
+    pixels = Pixels(np.arange(2), hit, 0 * hit, 0 * hit)
+    run = make_run(tmp_path / "a", pixels, task="mobile_deeplabv3")
+    scores = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(scores | {"mIoU_union": 0.5, "precision": "bf16-mixed"}))
+    said = "a: mobile_deeplabv3: mIoU 1.0000 is over the classes of the truth; 0.5000 with those only predicted"
+    notes = compared(tmp_path / "out", run)["notes"]
+    assert notes[0] == "a: its scores are those of bf16-mixed" and notes[1].startswith(said)
+
+
 def test_first_run_without_a_score_is_not_replaced_in_silence(tmp_path):
     runs = [make_run(tmp_path / name, hits(i), f"lr=0.{i + 1}") for i, name in enumerate("abc")]
     (runs[0] / "metrics.json").unlink()

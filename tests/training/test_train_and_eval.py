@@ -3,12 +3,14 @@
 import csv
 import json
 import pickle
+import re
 from functools import cache
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import TINY
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from mnv2_tasks.build import build_network
@@ -53,8 +55,38 @@ def test_eval_of_a_run_equals_its_last_validation(trained, task):
             assert float(last[f"val/{key}"]) == pytest.approx(value, abs=1e-6)
 
 
+def test_scores_are_float32_whatever_precision_trained_and_eval_takes_another(tiny, monkeypatch, caplog):
+    monkeypatch.setattr("mnv2_tasks.training.callbacks.MOVED", -1.0)  # equal scores are told too
+    caplog.set_level("INFO")
+    run = run_of(tiny, "mobile_deeplabv3", "trainer.precision=bf16-mixed")
+    stored = json.loads((run / "metrics.json").read_text())
+    assert stored["precision"] == "32-true" and json.loads((run / "run.json").read_text())["precision"] == "bf16-mixed"
+    assert re.search(r"mIoU: .*while it trained; it trained in bf16-mixed, and is scored in 32-true", caplog.text)
+    assert re.search(r"metrics: mIoU=\S+ .* precision=32-true", caplog.text)
+    assert evaluate(compose("eval", [f"run={run}"])) == stored
+    assert evaluate(compose("eval", [f"run={run}", "trainer.precision=32-true"])) == stored
+    coarse = evaluate(compose("eval", [f"run={run}", "eval.precision=bf16-mixed"]))
+    assert coarse["precision"] == "bf16-mixed"
+    former = OmegaConf.load(run / "config.yaml")
+    del former.eval.precision  # as former versions stored it: what they gave
+    OmegaConf.save(former, run / "config.yaml")
+    assert evaluate(compose("eval", [f"run={run}"])) == coarse
+
+
+def test_float32_is_scored_without_tf32_which_is_as_it_was_afterwards(trained, monkeypatch):
+    run, seen, predict_task = trained("classification"), [], Network.predict_task
+
+    def looking(*arguments, **options):
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return predict_task(*arguments, **options)
+
+    monkeypatch.setattr(Network, "predict_task", looking)
+    evaluate(compose("eval", [f"run={run}"]))
+    assert set(seen) == {(False, False)} and torch.backends.cudnn.allow_tf32
+
+
 def test_metrics_are_those_of_the_best_epoch_not_of_the_last(tiny):
-    ruin = ["weights=shapes_backbone", "lr=0.02", "ema=0.9", "epochs=3", "data.source.val_size=40"]
+    ruin = ["weights=shapes_backbone", "lr=0.02", "ema=0.9", "ema_warmup=false", "epochs=3", "data.source.val_size=40"]
     run = run_of(tiny, "classification", *ruin)
     with (run / "metrics.csv").open() as file:
         scores = [float(row["val/score"]) for row in csv.DictReader(file)]
@@ -227,6 +259,7 @@ def test_full_or_read_only_run_folder_is_refused_before_training(tiny, tmp_path,
         ("batch=99", "batch=99"),
         ("epochs=0", "epochs=0"),
         ("ema=1.5", "ema=1.5"),
+        ("eval.precision=32", "eval.precision=32: expected 32-true, bf16-mixed"),
         ("lr=0.0", "lr=0.0"),
         ("schedule.warmup=1.0", "warmup=1.0"),
     ],

@@ -16,6 +16,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.names import prefix_of
 from mnv2_tasks.metrics.outcomes import Outcomes, load_outcomes
+from mnv2_tasks.network.devices import FLOAT32
 from mnv2_tasks.stored import run_files
 from mnv2_tasks.stored.checked_config import check_places
 
@@ -102,6 +103,8 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
             raise DataError(f"run.json: {key}: expected one for each of {', '.join(config.tasks)}")
     metrics, outcomes, notes = _validation(folder, metrics)
 
+    if (precision := metrics.get("precision", FLOAT32)) != FLOAT32:
+        notes.append(f"its scores are those of {precision}")
     kinds, tasks = task_kinds(config), {}
     for task, kind in kinds.items():
         prefix, score_key = prefix_of(task, kinds), KINDS[kind].SCORE
@@ -116,6 +119,9 @@ def read_run(folder: Path, name: str, config: DictConfig) -> FinishedRun:
                 f"validations, so it has no interval. Make both anew: python tools/eval.py run={folder}"
             )
             del outcomes[task]
+        own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        if remark := KINDS[kind].remark(own):
+            notes.append(f"{task}: {remark}")
         tasks[task] = TaskScore(
             run=name,
             task=task,
