@@ -97,7 +97,7 @@ def extract_tar_of_tars(archive: Path, folder: Path, *, console: Console) -> int
 class _Limited:
     """A file for tarfile, which reads a header at once, whatever size the archive says that it has."""
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: Any):
         self.file = file
 
     def __getattr__(self, name: str) -> Any:
@@ -109,7 +109,7 @@ class _Limited:
         return self.file.read(size)
 
 
-def _tar(file: IO[bytes]) -> tarfile.TarFile:
+def _tar(file: IO[bytes] | gzip.GzipFile) -> tarfile.TarFile:
     return tarfile.open(fileobj=cast(IO[bytes], _Limited(file)), mode="r:")
 
 
