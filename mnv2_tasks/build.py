@@ -1,7 +1,7 @@
 """Config -> data sources, tasks, network: where the concrete parts meet."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.data.images.deep import FULL, white_above
 from mnv2_tasks.data.images.fit import Fit
+from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.importing import imported
 from mnv2_tasks.layers import mend_convolutions
@@ -84,7 +86,24 @@ def build_sources(config: DictConfig) -> dict[str, DataSource]:
         root = str(data_config(config, task).get("root"))
         if COMMAND_URL.match(root) and not config.trust:
             raise ConfigError(f"data.root={root}: is read by a command that is run on this machine. Say trust=true too")
-    return {n: partial_of(data_config(config, n).source)(kind=kind) for n, kind in task_kinds(config).items()}
+    sources = {n: partial_of(data_config(config, n).source)(kind=kind) for n, kind in task_kinds(config).items()}
+    for source in sources.values():
+        if isinstance(source, FileSource):
+            source.white = config.input.get("white")
+    return sources
+
+
+def settle_white(config: DictConfig, sources: Mapping[str, DataSource]) -> None:
+    """One white for the 16-bit pictures of all tasks, in the config, from which weights take it along.
+
+    Args:
+        sources: read and verified.
+    """
+    files = [source for source in sources.values() if isinstance(source, FileSource)]
+    if config.input.get("white") is None:
+        config.input.white = white_above(max((peak for source in files for peak in source.peaks.values()), default=0))
+    for source in files:
+        source.white = config.input.white
 
 
 def trained_tasks(config: DictConfig) -> list[str]:
@@ -142,7 +161,8 @@ def build_network(
 def build_fit(config: DictConfig) -> Fit:
     """How images become inputs when nothing is random; `config` may be a passport's."""
     settings = config.input
-    return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean))
+    white = FULL if settings.get("white") is None else settings.white  # weights of before 0.2, and others', have none
+    return Fit(mode=settings.fit, size=config.imgsz, resize=settings.resize, fill=list(settings.mean), white=white)
 
 
 def load_with_passport(path: Path, *, trust: bool = False) -> Weights:

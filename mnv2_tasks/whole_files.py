@@ -149,7 +149,7 @@ def _workplace(path: Path) -> Iterator[Path]:
 
 def part_of(path: Path) -> Path:
     """Where a file or a folder is made by this process."""
-    name = path.name.encode()[:150].decode(errors="ignore")  # file systems take 255 bytes
+    name = os.fsencode(path.name)[:150].decode(errors="ignore")  # file systems take 255 bytes, of any value
     return path.with_name(f"{name}.{HOST}-{os.getpid()}.part")
 
 

@@ -104,6 +104,8 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     Raises:
         ConfigError: an unknown key or choice, a value of the wrong type, or a folder that is not a run.
     """
+    if config_name == "train":
+        _check_recordable(overrides)
     overrides = [quoted(override) for override in overrides]
     of_run = config_of_run(overrides)
     if of_run is not None:
@@ -121,6 +123,18 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     HydraConfig.instance().cfg = outer
     OmegaConf.set_struct(resolved, True)
     return resolved
+
+
+def _check_recordable(overrides: list[str]) -> None:
+    """Raise a ConfigError for what a run's config.yaml and run.json cannot hold."""
+    for override in overrides:
+        try:
+            override.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{override}: this name is no UTF-8, in which a run records what it was made of. Rename it, or make a "
+                f"symbolic link to it (ln -s) and name that"
+            ) from None
 
 
 class _Implied(NamedTuple):

@@ -116,10 +116,13 @@ def _repeated_config(run: Path, *, trust: bool) -> dict[str, Any]:
 
 def _completed(stored: dict[str, Any]) -> DictConfig:
     """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
+    from mnv2_tasks.data.images.deep import FULL  # NumPy, which --help can do without
+
     defaults = load_config(CONF / "train.yaml")
     later: dict[str, Any] = {
         "trainer": load_config(CONF / "trainer" / "default.yaml"),
         "optim": {"decay_depthwise": True},
+        "input": {"white": FULL},
     }
     if "logger" not in stored:  # merged with another, it would be a mixture
         later["logger"] = load_config(CONF / "logger" / "tensorboard.yaml")

@@ -91,6 +91,7 @@ def _pack_split(source: FileSource, split: str, folder: Path, shard_bytes: int) 
         for index in track(order.tolist(), f"packing {split}", disable=not os.isatty(1)):
             writer.write({"__key__": f"{index:09d}", **_members(records, index, source.kind)})
     arrays: dict[str, Any] = {**to_arrays(records), **places, "verified_sizes": sizes}
+    arrays["peak"] = np.array(source.peaks[split], np.int64)
     with written_whole(folder / f"{split}.npz") as file:
         np.savez(file, **arrays)
     return sizes_of_shards

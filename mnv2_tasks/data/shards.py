@@ -166,6 +166,7 @@ def _unpacked(place: str, names: list[str], content: bytes, file: str, num_class
     try:
         at = {name: arrays.pop(name) for name in PLACES}
         sizes = arrays.pop("verified_sizes")
+        peak = int(arrays.pop("peak", 0))  # packed before 0.2, 16-bit pictures have the white of their type
         values: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
         for name in (field.name for field in fields(Records) if field.name not in values):
             values[name] = Texts()
@@ -186,7 +187,7 @@ def _unpacked(place: str, names: list[str], content: bytes, file: str, num_class
         masks=members(records.masks, at["mask_start"], at["mask_size"]) if len(records.masks) else records.masks,
     )
     order = np.lexsort((at["start"], at["shard"]))
-    return records, Packed(sizes, np.split(order, np.searchsorted(at["shard"][order], range(1, len(names)))))
+    return records, Packed(sizes, peak, np.split(order, np.searchsorted(at["shard"][order], range(1, len(names)))))
 
 
 def _fault(

@@ -232,7 +232,7 @@ def sample_of(source: FileSource, records: Records, index: int) -> Sample:
     height, width = records.sizes[index].tolist() if mask is None else mask.shape
     rows = records.boxes_of(index)
     return Sample(
-        image=read_image(Path(records.files[index]), (height, width)),
+        image=read_image(Path(records.files[index]), (height, width), white=source.white_used()),
         image_id=int(records.ids[index]),
         label=int(records.labels[index]) if source.kind == "classification" else None,
         boxes=records.boxes[rows] if source.kind == "detection" else None,

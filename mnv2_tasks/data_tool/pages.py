@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mnv2_tasks.contracts import DataSource, Sample
+from mnv2_tasks.data.images.decode import check_image
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Split, read_records, sample_of
@@ -41,6 +42,8 @@ def write_samples(source: DataSource, split: str, count: int, path: Path, record
     if isinstance(source, FileSource):
         records = read_records(source, split) if records is None else records
         pick, length = partial(sample_of, source, records), len(records)
+        if split not in source.peaks:
+            source.peaks[split] = max((_peak(records.files[i]) for i in spread_evenly(length, count)), default=0)
     else:
         pick, length = partial(source.sample, split, 0), source.length(split)
     if not length:
@@ -57,6 +60,13 @@ def write_samples(source: DataSource, split: str, count: int, path: Path, record
         raise unread or DataError(f"{split}: no image could be read")
     write_picture(path, sheet(pictures, COLUMNS))
     return len(pictures)
+
+
+def _peak(file: str) -> int:
+    try:
+        return check_image(file).peak
+    except DataError:
+        return 0
 
 
 def _resized(sample: Sample) -> Sample:

@@ -136,8 +136,17 @@ def _names(records: Records) -> list[str]:
     """A name for each picture; where two would differ in nothing but their ending or case, all are numbered."""
     paths = [Path(file) for file in records.files]
     if len({path.stem.lower() for path in paths}) == len(paths):
-        return [path.name for path in paths]
-    return [f"{number:07d}_{path.name}" for number, path in enumerate(paths)]
+        return [_in_utf8(path.name) for path in paths]
+    return [f"{number:07d}_{_in_utf8(path.name)}" for number, path in enumerate(paths)]
+
+
+def _in_utf8(name: str) -> str:
+    """COCO's json names files as text: of a name that is none, each byte is taken for a letter of Western Europe."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return name
 
 
 def _link(file: str, path: Path) -> None:

@@ -26,7 +26,11 @@ def print_examination(found: Examination, image_size: int, console: Console) -> 
     console.print(_overview(found))
     for split, reason in found.unread.items():
         console.print(Text(f"{split} cannot be read: {visible_lines(reason)}", "red"))
+    for line in found.source.scale():
+        console.print(Text(line))
     for split in found.splits:
+        for note in found.source.notes.get(split.name, []):
+            console.print(Text(note))
         _print_problems(f"{split.name}: problems, which training refuses", split.problems, console)
         _print_problems(f"{split.name}: hints, which training goes on with", split.duplicates, console)
     if {split.name for split in found.splits} >= {"train", "val"}:

@@ -1,5 +1,6 @@
 """What was measured: a title, named columns, a row for each contestant; for the terminal, for Markdown and for JSON."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +62,8 @@ class Table:
 
 def markdown_text(text: str) -> str:
     """Text as a reader of the Markdown sees it, whatever tags and links are in it."""
-    return visible(text).replace("<", "&lt;").replace("[", "\\[")
+    text = visible(text).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([*`\[])", r"\\\1", text)
 
 
 def _line(row: list[Any]) -> str:

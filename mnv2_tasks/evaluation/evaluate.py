@@ -24,7 +24,7 @@ from mnv2_tasks.network.network import ONE_VIEW, Views
 from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
-from mnv2_tasks.weights.passport import head_settings
+from mnv2_tasks.weights.passport import head_settings, input_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights
 from mnv2_tasks.whole_files import write_json
 
@@ -99,7 +99,8 @@ def _fixed(config: Any, tasks: Iterable[str]) -> dict[str, Any]:
     for task in of_tasks.values():
         task.pop("loss", None)
         task["head"] = head_settings(task["head"])
-    return {key: config[key] for key in ("imgsz", "output_stride", "width", "input", "backbone")} | of_tasks
+    kept = {key: config[key] for key in ("imgsz", "output_stride", "width", "backbone")}
+    return kept | {"input": input_settings(config["input"])} | of_tasks
 
 
 def _weights_of(run: Path) -> Path:

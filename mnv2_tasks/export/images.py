@@ -45,7 +45,7 @@ def available_sources(config: DictConfig, class_names: Mapping[str, list[str]]) 
 def comparison_images(source: str | None, sources: Mapping[str, DataSource], fit: Fit, count: int) -> np.ndarray:
     """(N, H, W, 3) of what `source` names, else of the validation images, else of embedded scenes."""
     if source is not None:
-        return _fitted((read_image(path) for path in find_images(source)), fit, count)
+        return _fitted((read_image(path, white=fit.white) for path in find_images(source)), fit, count)
     return _fitted(_samples(sources, "val", count) if sources else _scenes("val", fit.size), fit, count)
 
 
@@ -56,7 +56,7 @@ def calibration_images(source: str | None, sources: Mapping[str, DataSource], fi
         ConfigError: there are neither.
     """
     if source is not None:
-        return _fitted((read_image(path) for path in find_images(source)), fit, count)
+        return _fitted((read_image(path, white=fit.white) for path in find_images(source)), fit, count)
     if not sources:
         raise ConfigError(
             "precision=int8 measures the range of every layer on images like those that it will see: "

@@ -13,6 +13,7 @@ import torch
 from mnv2_tasks.build import load_network
 from mnv2_tasks.contracts import Frames, Model
 from mnv2_tasks.data.images.decode import check_image, read_image
+from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.drawing.picture_files import write_picture
@@ -35,7 +36,7 @@ FRAME = 1600  # longest side that is looked at; beyond, class maps take seconds 
 
 class Input(NamedTuple):
     name: str
-    read: Callable[[], np.ndarray]  # raises DataError
+    read: Callable[[int], np.ndarray]  # white of 16-bit pictures -> (H, W, 3) uint8 RGB; raises DataError
 
 
 class Outcome(NamedTuple):
@@ -113,7 +114,7 @@ class Predictor:
         broken: dict[int, DataError] = {}
         for index, item in enumerate(inputs):
             try:
-                images[index] = item.read()
+                images[index] = item.read(self.fit.white)
             except DataError as error:
                 broken[index] = error
         read = time.perf_counter()
@@ -183,10 +184,10 @@ def load_model(
     return exported, exported.passport
 
 
-def _photo(path: Path) -> np.ndarray:
+def _photo(path: Path, white: int = FULL) -> np.ndarray:
     check_image(path)
-    return read_image(path)
+    return read_image(path, white=white)
 
 
-def _scene(index: int) -> np.ndarray:
+def _scene(index: int, white: int = FULL) -> np.ndarray:
     return draw_scene(0, "val", index, DEMO_SIZE).image

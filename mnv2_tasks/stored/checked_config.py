@@ -33,7 +33,7 @@ NETWORK = {  # what every stored config has
     "choices.task": str, "choices.data": str, "choices.backbone": str,
 }  # fmt: skip
 OPTIONAL = {  # what conf/ leaves empty or to a recipe, or may be empty
-    "input.resize": int | None, "train_imgsz": int | None, "reference_batch": int | None,
+    "input.resize": int | None, "input.white": int | None, "train_imgsz": int | None, "reference_batch": int | None,
     "trainer.limit_train": float | None, "trainer.save_every_steps": int | None, "distillation.teacher": str | None,
     "resume": str | None, "repeat": str | None, "choices.datasets": dict[str, str], "scales": list[float],
     "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from mnv2_tasks.build import build_sources, class_names_of, data_name, load_strictly
+from mnv2_tasks.build import build_sources, class_names_of, data_name, load_strictly, settle_white
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.errors import DataError
@@ -116,6 +116,7 @@ def prepare(config: DictConfig) -> Prepared:
     sources = build_sources(config)
     for source in sources.values():
         source.prepare(("train", "val"))
+    settle_white(config, sources)
     class_names = class_names_of(sources)
     network = build_tasks_network(config, sources)
     network.freeze(config.freeze, norms=config.freeze_norms)

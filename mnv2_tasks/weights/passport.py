@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks import __version__
 from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, tf_scales
+from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.weights.importers.family import Imported
 
 # what rebuilds a network
@@ -51,6 +52,11 @@ def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
     return former | dict(head)
 
 
+def input_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of an input as it was trained: before 0.2 the white of 16-bit pictures was that of their type."""
+    return {"white": FULL} | dict(settings)
+
+
 def implied_for_evaluation(passport: dict[str, Any], given: Mapping[str, str]) -> Implied:
     """What gives a command the task, the network and the input of these weights.
 
@@ -67,7 +73,7 @@ def implied_for_evaluation(passport: dict[str, Any], given: Mapping[str, str]) -
     if chosen == choices["task"] and "data" not in given:
         groups |= {f"data.{task}": data for task, data in datasets.items() if f"data.{task}" not in given}
     values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
-    values |= _flat("input", config["input"]) | _flat("backbone", config["backbone"])
+    values |= _flat("input", input_settings(config["input"])) | _flat("backbone", config["backbone"])
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
             values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))

@@ -71,7 +71,7 @@ def test_a_picture_is_left_as_stored_where_its_annotations_are_in_stored_pixels(
     assert read_image(tmp_path / "turned.jpg", annotated=(30, 40)).shape == (30, 40, 3)
     assert read_image(tmp_path / "turned.jpg", annotated=(40, 30)).shape == (40, 30, 3)
     header = check_image(tmp_path / "turned.jpg")
-    assert header.size == (30, 40) and header.turned
+    assert (header.stored, header.upright) == ((30, 40), (40, 30))
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])

@@ -117,6 +117,7 @@ def test_pictures_are_labelled_with_any_name():
 
 def test_tables_in_markdown_hold_neither_tags_nor_links():
     text = Table("", ["name"], [["<script>x</script>|"], ["[x](javascript:x)"], ["![](http://x)"]]).to_markdown()
+    assert r"| a\\\|b \*c\* \[d] &amp;lt; |" in Table("", ["x"], [[r"a\|b *c* [d] &lt;"]]).to_markdown()
     assert "<" not in text and not re.search(r"(?<!\\)\[", text) and "script>x&lt;/script>\\|" in text
 
 

@@ -1,24 +1,33 @@
 """A file -> pixels: pictures as RGB, masks as class indices."""
 
 import io
+import os
+import re
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
+from mnv2_tasks.data.images import orientation
+from mnv2_tasks.data.images.deep import FULL, eight_bits
 from mnv2_tasks.data.images.file_bytes import content_of
-from mnv2_tasks.data.images.limits import MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.images.limits import MOST_PIXELS, beyond, too_many_pixels
 from mnv2_tasks.data.images.mat_files import read_mat
 from mnv2_tasks.errors import DataError
 
-ORIENTATION = 0x0112  # EXIF tag
-TURNED = (5, 6, 7, 8)  # its values that swap height and width
 JPEG = b"\xff\xd8"
+TAIL = 1 << 14  # bytes at the end of a PNG, where some tools put its EXIF
+UNREAD = {  # by their first bytes: what nobody here can decode, and its name does not say
+    "a TIFF whose pixels are of a kind that cannot be read": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "HEIC or AVIF": (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif"),
+    "JPEG 2000": (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
+}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # others' readers may start programs, as that of EPS
 # the names say grey, but beside IMREAD_COLOR_RGB they are the scale alone: IMREAD_REDUCED_COLOR_* ask for BGR
 REDUCED = {
@@ -31,41 +40,51 @@ REDUCED = {
 class Header(NamedTuple):
     """What a picture's file says of itself."""
 
-    size: tuple[int, int]  # (height, width) as stored
-    turned: bool  # the camera was held sideways: upright, height and width change places
-    mode: str  # Pillow's: RGB, L, P, CMYK, I;16 ...
+    stored: tuple[int, int]  # (height, width)
+    orientation: int  # EXIF's: 1 is upright, 2 to 4 are mirrored or upside down, from 5 on the sides change places
+    format: str  # Pillow's: JPEG, PNG, TIFF ...
+    deep: bool  # 16 bits a colour
+    peak: int = 0  # the largest value of a deep picture, where it was decoded
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        return self.stored[::-1] if self.orientation in orientation.SIDEWAYS else self.stored
 
 
-def read_image(path: str | Path, annotated: tuple[int, int] | None = None, *, least: int | None = None) -> np.ndarray:
+def read_image(
+    path: str | Path, annotated: tuple[int, int] | None = None, *, least: int | None = None, white: int = FULL
+) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Greyscale, palette, CMYK and 16-bit pictures are converted, transparency is dropped.
 
     Args:
         path: of a file, or of a member of a shard, see file_bytes.py.
-        annotated: (height, width) of the picture in whose pixels boxes are given. It tells whether they were drawn on
-            the stored pixels or on the upright ones; without it the picture is turned as the camera's EXIF tag asks.
+        annotated: (height, width) of the picture in whose pixels boxes are given. Where it is the stored picture's and
+            not the upright one's, the picture is left as stored; else it is turned as the camera's EXIF tag asks.
         least: pixels that the shorter side needs. A JPEG is then decoded at an eighth, a quarter or half of its size,
             where that leaves so many; None: in full. The size is that of `annotated`, which must be given.
+        white: value of a picture with 16 bits a colour that becomes 255.
 
     Raises:
         DataError: the file cannot be opened or decoded. One that is cut short is half a picture here, in silence:
             `check_image` finds it.
     """
     content = content_of(path)
-    flags = cv2.IMREAD_COLOR_RGB
     jpeg = content.startswith(JPEG)
-    if annotated is not None and 0 not in annotated:
-        # without EXIF there is nothing to turn by, and a second look at each file is a tenth of its decoding
-        if not (jpeg and b"Exif" not in content) and _stored_size(content, path) == tuple(annotated):
-            flags |= cv2.IMREAD_IGNORE_ORIENTATION
-        if jpeg and least:
-            flags |= next((flag for factor, flag in REDUCED.items() if min(annotated) >= factor * least), 0)
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:
-        raise DataError(f"{path}: OpenCV cannot decode it ({error.err})") from None
-    if image is None:
-        raise DataError(f"{path}: OpenCV cannot decode this kind of image; convert it to PNG or JPEG")
-    return image
+    # a second look at each file is a tenth of its decoding: an upright JPEG needs none
+    header = None if jpeg and orientation.in_jpeg(content) == 1 else _header_of(content, path)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # one reader of the tag for pictures and masks
+    if jpeg and least and annotated is not None and 0 not in annotated:
+        flags |= next((flag for factor, flag in REDUCED.items() if min(annotated) >= factor * least), 0)
+    if header is not None and header.deep:
+        image = eight_bits(_deep_pixels(content, path), white)
+    else:
+        image = _pixels(content, path, flags)
+    if header is None or header.orientation == 1:
+        return image
+    as_stored = annotated is not None and tuple(annotated) == header.stored != header.upright
+    if header.format == "TIFF":  # which OpenCV turns whatever the flag says
+        return orientation.stored(image, header.orientation) if as_stored else image
+    return image if as_stored else orientation.turned(image, header.orientation)
 
 
 def check_image(path: str | Path) -> Header:
@@ -74,11 +93,44 @@ def check_image(path: str | Path) -> Header:
     Raises:
         DataError: it cannot be opened, is empty, no image, damaged or cut short.
     """
-    with _opened(io.BytesIO(content_of(path)), path) as image:
-        header = Header((image.height, image.width), _turned(image), image.mode)
+    content = content_of(path)
+    with _opened(io.BytesIO(content), path) as image:
+        header = _header(image, path)
         image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
         image.load()
+    if header.deep:  # Pillow halves its colours to 8 bits
+        header = header._replace(peak=int(_deep_pixels(content, path).max()))
     return header
+
+
+def _pixels(content: bytes, path: str | Path, flags: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, turned in a TIFF. What `check_image` decoded is read, such as a TIFF's rarer packings."""
+    image = _by_opencv(content, flags)
+    return _by_pillow(content, path) if image is None else image
+
+
+def _deep_pixels(content: bytes, path: str | Path) -> np.ndarray:
+    """The same in uint16."""
+    # not IMREAD_COLOR_RGB: with 16 bits it returns a TIFF's colours from memory that nothing was written to
+    image = _by_opencv(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _by_pillow(content, path) if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _by_opencv(content: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _by_pillow(content: bytes, path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8, or uint16 where there are 16 bits; not turned, but for a TIFF."""
+    with _opened(io.BytesIO(content), path) as image:
+        if image.mode.startswith("I;16"):
+            return np.stack([np.asarray(image).astype(np.uint16)] * 3, axis=2)
+        deep = _is_deep(image)
+        pixels = np.array(image.convert("RGB"))
+        return 257 * pixels.astype(np.uint16) if deep else pixels
 
 
 @contextmanager
@@ -98,17 +150,32 @@ def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image
     except DataError:
         raise
     except Image.UnidentifiedImageError:
-        raise DataError(f"{path}: is not an image, whatever its name says") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{path}: has more than {MOST_PIXELS:,} pixels; make smaller pictures of it") from None
+        raise DataError(f"{path}: {_unread(source)}") from None
+    except Image.DecompressionBombError as error:
+        pixels = max(map(int, re.findall(r"\d+", str(error))), default=0)
+        raise DataError(f"{path}: has {pixels:,} pixels, {beyond(pixels)}") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise DataError(f"{path}: is damaged or cut short ({error})") from None
+
+
+def _unread(source: Path | io.BytesIO) -> str:
+    """What a file is that Pillow does not know."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            start = file.read(16)
+    else:
+        start = source.getvalue()[:16]
+    for what, marks in UNREAD.items():
+        if start.startswith(marks) or start[4:].startswith(marks):
+            return f"is {what}, or damaged. Save it as JPEG, or as PNG or TIFF with 8 or 16 bits a colour"
+    return "is not an image, whatever its name says"
 
 
 def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
     """(H, W) uint8 class indices of an index or palette image, or of an SBD `.mat` (Hariharan et al. 2011).
 
-    OpenCV turns a palette into colours, so this is Pillow's. Colours that are greys throughout are indices too.
+    Turned as its own EXIF tag asks. OpenCV turns a palette into colours, so this is Pillow's. Colours that are greys
+    throughout are indices too.
 
     Args:
         known: values that mark pixels without a class; those beyond 255 are returned as 255.
@@ -120,6 +187,7 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
     if str(path).endswith(".mat"):
         return _read_sbd(path, content)
     with _opened(io.BytesIO(content), path) as image:
+        turn = 1 if isinstance(image, TiffImageFile) else _orientation(image)  # which Pillow turns
         values = np.array(image)
         grey = values.ndim == 3 and (image.mode == "LA" or (values[..., :1] == values[..., 1:3]).all())
         if image.mode in ("RGB", "RGBA", "LA") and grey:
@@ -136,21 +204,23 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
         raise DataError(
             f"{path}: holds values from {values.min()} up to {values.max()}; class indices go to 254, 255 is no class"
         )
-    return values.astype(np.uint8, copy=False)
+    return orientation.turned(values.astype(np.uint8, copy=False), turn)
 
 
 def read_colours(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a mask; of a palette its colours, of 16 bits the upper ones.
+    """(H, W, 3) uint8 RGB of a mask, turned as `read_mask` does; of a palette its colours, of 16 bits the upper ones.
 
     Raises:
         DataError: it cannot be read.
     """
     with _opened(io.BytesIO(content_of(path)), path) as image:
-        if image.mode not in ("I", "I;16"):
-            return np.array(image.convert("RGBA"))[..., :3]  # by RGBA: palettes may have transparency
-        values = np.array(image)
-    values = values >> 8 if values.max(initial=0) > 255 else values
-    return np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        turn = 1 if isinstance(image, TiffImageFile) else _orientation(image)  # which Pillow turns
+        deep = image.mode in ("I", "I;16")
+        values = np.array(image if deep else image.convert("RGBA"))  # by RGBA: palettes may have transparency
+    if deep:
+        values = values >> 8 if values.max(initial=0) > 255 else values
+        values = np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return orientation.turned(np.ascontiguousarray(values[..., :3]), turn)
 
 
 def _read_sbd(path: str | Path, content: bytes) -> np.ndarray:
@@ -170,13 +240,50 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         DataError: it has none.
     """
     with _opened(Path(path), path) as image:
-        return (image.width, image.height) if _turned(image) else (image.height, image.width)
+        return _header(image, path).upright
 
 
-def _turned(image: Image.Image) -> bool:
-    return image.getexif().get(ORIENTATION) in TURNED
-
-
-def _stored_size(content: bytes, path: str | Path) -> tuple[int, int]:
+def _header_of(content: bytes, path: str | Path) -> Header:
     with _opened(io.BytesIO(content), path) as image:
-        return image.height, image.width
+        return _header(image, path)
+
+
+def _header(image: Image.Image, path: str | Path) -> Header:
+    """Of a picture; of one whose values have no white, such as heights in metres, it is refused."""
+    if image.mode in ("F", "I"):
+        kind = "fractions" if image.mode == "F" else "signed numbers or 32 bits"
+        raise DataError(
+            f"{path}: has {kind} as values (mode {image.mode}), and nothing says which of them are black and white; "
+            f"scale them, and save 8 or 16 bits a colour without sign"
+        )
+    deep, turn = _is_deep(image), _orientation(image)
+    size = image.height, image.width
+    if isinstance(image, TiffImageFile) and turn in orientation.SIDEWAYS:  # whose size Pillow turns
+        size = size[::-1]
+    return Header(size, turn, image.format or "", deep)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Before the picture is loaded: whether a colour has 16 bits. (All colours together have them in BMP's BGR;16.)"""
+    if image.mode.startswith("I;16"):
+        return True
+    return image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile[:1])
+
+
+def _orientation(image: Image.Image) -> int:
+    """By the EXIF tag; of XMP's, which few programs follow, nothing is read."""
+    if isinstance(image, TiffImageFile):
+        return orientation.valid(image.tag_v2.get(orientation.TAG))
+    if "exif" not in image.info and image.format == "PNG" and _ends_with_exif(image.fp):
+        image.load()
+    return orientation.in_exif(image.info.get("exif") or b"")
+
+
+def _ends_with_exif(file: Any) -> bool:
+    """Whether a PNG has its EXIF behind the pixels, where exiftool writes it."""
+    place = file.tell()
+    file.seek(0, os.SEEK_END)
+    file.seek(max(file.tell() - TAIL, 0))
+    found = b"eXIf" in file.read()
+    file.seek(place)
+    return found

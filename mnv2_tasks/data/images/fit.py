@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.errors import ConfigError
 
 MODES = ("square", "centre_crop", "pad")
@@ -27,15 +28,18 @@ class Fit:
         size: side of the square, in pixels; of "pad", the least side: larger images give larger inputs.
         resize: shorter side before the centre crop, in pixels; None leaves the image as it is.
         fill: RGB of the padding; the mean that the network subtracts.
+        white: value of a picture with 16 bits a colour that is read as 255.
     """
 
-    def __init__(self, *, mode: str, size: int, resize: int | None, fill: list[float]):
+    def __init__(self, *, mode: str, size: int, resize: int | None, fill: list[float], white: int = FULL):
         if mode not in MODES:
             raise ConfigError(f"input.fit={mode}: expected one of {', '.join(MODES)}")
         check_side("imgsz", size)
         if resize is not None and resize < size:
             raise ConfigError(f"input.resize={resize}: expected at least imgsz={size}, whose square is cut out of it")
-        self.mode, self.size, self.resize = mode, size, resize
+        if not 1 <= white <= FULL:
+            raise ConfigError(f"input.white={white}: expected a value of 16 bits, from 1 to {FULL}")
+        self.mode, self.size, self.resize, self.white = mode, size, resize, white
         self.fill = np.round(fill).astype(np.uint8)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image
+from mnv2_tasks.data.images.deep import FULL, white_above
 from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
@@ -20,13 +21,14 @@ from mnv2_tasks.data.reading.problems import SLACK, Problem, apply_policy, box_p
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import counted, visible
+from mnv2_tasks.wording import counted, first_few, visible
 
 log = logging.getLogger(__name__)
 
 
 class Packed(NamedTuple):
     sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels the annotations are
+    peak: int  # the largest value of pictures of 16 bits, see verify_files
     shards: list[np.ndarray]  # (n_i,) int64 indices of the samples of each shard, as they lie in it
 
 
@@ -65,8 +67,11 @@ class FileSource:
         self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
         self.values, self.later_on_top = values, later_on_top
+        self.white: int | None = None  # of 16-bit pictures, as the weights want it; None: as the verified ones need it
+        self.peaks: dict[str, int] = {}  # the largest value of 16-bit pictures of each split, 0 without any
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
+        self.notes: dict[str, list[str]] = {}  # what people should know of how the pictures of a split are read
         self.skipped: list[str] = []  # a line for each split that lost something
         self.cut: dict[str, int] = {}  # split -> boxes that reached out of their image by a pixel or two
 
@@ -89,7 +94,8 @@ class FileSource:
     def describe(self) -> str:
         """Such as "COCO json, 3 classes, 205 / 87 images"."""
         counts = " / ".join(f"{len(records):,}" for records in self._splits.values())
-        return f"{self.found}, {counts} images" + (self._boxes_told() if self.kind == "detection" else "")
+        said = f"{self.found}, {counts} images" + (self._boxes_told() if self.kind == "detection" else "")
+        return "; ".join([said, *(note for split in self._splits for note in self.notes.get(split, [])), *self.scale()])
 
     def _boxes_told(self) -> str:
         """What people should know of the boxes; nothing where there is nothing to tell."""
@@ -104,6 +110,15 @@ class FileSource:
         if cut := sum(self.cut.values()):
             told.append(f"{counted(cut, 'box')} cut by up to {SLACK:g} pixels at the edge of the image")
         return f" ({'; '.join(told)})" if told else ""
+
+    def scale(self) -> list[str]:
+        """What is white in 16-bit pictures, for people; nothing where there are none."""
+        return (
+            [f"white of all 16-bit images is {self.white_used():,} (input.white)"] if any(self.peaks.values()) else []
+        )
+
+    def white_used(self) -> int:
+        return white_above(max(self.peaks.values(), default=0)) if self.white is None else self.white
 
     def length(self, split: str) -> int:
         return len(self.verified(split)[0])
@@ -122,7 +137,8 @@ class FileSource:
         """
         records, sizes = self.verified(split)
         height, width = sizes[index].tolist()
-        image = read_image(records.files[index], (height, width), least=None if self.kind == "segmentation" else least)
+        least = None if self.kind == "segmentation" else least
+        image = read_image(records.files[index], (height, width), least=least, white=self.white_used())
         sample = Sample(image=image, image_id=int(records.ids[index]))
         if self.kind == "classification":
             return sample._replace(label=int(records.labels[index]))
@@ -175,7 +191,7 @@ class FileSource:
         """The boxes of the validation split in COCO's format, with the data set's own ids."""
         records, sizes = self.verified("val")
         images = [
-            {"id": int(i), "height": int(h), "width": int(w), "file_name": Path(file).name}
+            {"id": int(i), "height": int(h), "width": int(w), "file_name": visible(Path(file).name)}
             for i, (h, w), file in zip(records.ids, sizes, records.files)
         ]
         x0, y0, x1, y1 = records.boxes.T
@@ -219,9 +235,13 @@ class FileSource:
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images")
         if self.packed is not None:
-            sizes = self.packed(split).sizes
+            sizes, self.peaks[split] = self.packed(split).sizes, self.packed(split).peak
             return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
-        in_files, sizes = verify_files(records, class_names=self.class_names, split=split, values=self.values)
+        in_files, sizes, as_stored, peaks = verify_files(
+            records, class_names=self.class_names, split=split, values=self.values
+        )
+        self.notes[split] = [*_stored_note(split, records, as_stored), *_shallow_note(split, records, peaks)]
+        self.peaks[split] = int(peaks.max(initial=0))
         found = [*found, *in_files]
         if self.kind == "detection":
             broken = {problem.image for problem in in_files}
@@ -262,6 +282,25 @@ class FileSource:
             self._sizes["train"] = self._sizes["train"][np.isin(train.ids, kept.ids)]
             self._splits["train"] = kept
             self._check_usable("train", kept, self._sizes["train"])
+
+
+def _stored_note(split: str, records: Records, as_stored: np.ndarray) -> list[str]:
+    """That pictures are not turned upright, if some are not."""
+    names = _names(records, as_stored)
+    what = f"{counted(len(names), 'image')} of {split} not turned upright, as annotated in stored pixels"
+    return [f"{what}: {first_few(names, 3)}"] if names else []
+
+
+def _shallow_note(split: str, records: Records, peaks: np.ndarray) -> list[str]:
+    """That 16-bit pictures use a fraction of their range, if some do."""
+    shallow = np.where(peaks <= FULL // 2, peaks, 0)
+    names = _names(records, shallow > 0)
+    what = f"{counted(len(names), 'image')} of {split} with 16 bits and values up to {shallow.max(initial=0):,}"
+    return [f"{what} of {FULL:,}: {first_few(names, 3)}"] if names else []
+
+
+def _names(records: Records, chosen: np.ndarray) -> list[str]:
+    return [os.path.basename(records.files[index]) for index in np.flatnonzero(chosen).tolist()]
 
 
 def shared_images(train: Records, val: Records) -> list[tuple[int, int]]:

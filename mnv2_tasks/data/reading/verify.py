@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import track
@@ -15,6 +15,7 @@ from rich.progress import track
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import check_image
+from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.problems import Problem
@@ -27,20 +28,20 @@ from mnv2_tasks.wording import counted
 log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
-VERSION = 1  # of what is checked: another number forgets what was remembered
+VERSION = 2  # of what is checked: another number forgets what was remembered
 
 
-def verify_files(
-    records: Records, *, class_names: list[str], split: str, values: MaskValues = INDICES
-) -> tuple[list[Problem], np.ndarray]:
-    """Problems of pictures and masks, and the size in whose pixels each picture's annotations are.
+class Verified(NamedTuple):
+    """What a look at every file of a split showed."""
 
-    Args:
-        values: what the masks' pixels say.
+    problems: list[Problem]  # of pictures and masks
+    sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels annotations are; 0 where a picture is unreadable
+    as_stored: np.ndarray  # (n,) bool: annotated, and so read, in the stored pixels where EXIF asks for a turn
+    peaks: np.ndarray  # (n,) int64: the largest value of a picture of 16 bits, 0 of others
 
-    Returns:
-        The problems, and (n, 2) int32 height and width; rows of 0 for pictures that cannot be read.
-    """
+
+def verify_files(records: Records, *, class_names: list[str], split: str, values: MaskValues = INDICES) -> Verified:
+    """Decode pictures and masks, in whose pixels is said what `values` says."""
     memory = cache_folder() / "verified" / f"{_state(records, class_names, values)}.json"
     found = _remembered(memory, len(records))
     if found is None:
@@ -51,9 +52,14 @@ def verify_files(
             found = list(shown)
         _remember(memory, found)
     problems = [
-        Problem(file, what, remedy, image) for image, (_, faults) in enumerate(found) for file, what, remedy in faults
+        Problem(file, what, remedy, image)
+        for image, (_, faults, *_) in enumerate(found)
+        for file, what, remedy in faults
     ]
-    return problems, np.array([size for size, _ in found], np.int32).reshape(-1, 2)
+    sizes, _, as_stored, peaks = zip(*found) if found else ((),) * 4
+    return Verified(
+        problems, np.array(sizes, np.int32).reshape(-1, 2), np.array(as_stored, bool), np.array(peaks, np.int64)
+    )
 
 
 def _remembered(memory: Path, images: int) -> list | None:
@@ -69,12 +75,15 @@ def _remembered(memory: Path, images: int) -> list | None:
 
 
 def _is_finding(row: Any) -> bool:
-    """((height, width), [(file, what, remedy)]), as JSON has it."""
-    if not isinstance(row, list) or len(row) != 2 or not all(isinstance(part, list) for part in row):
+    """((height, width), [(file, what, remedy)], as stored, peak), as JSON has it."""
+    if not isinstance(row, list) or len(row) != 4 or not all(isinstance(part, list) for part in row[:2]):
         return False
-    size, faults = row
+    size, faults, as_stored, peak = row
     return (
         len(size) == 2
+        and type(as_stored) is bool
+        and type(peak) is int
+        and 0 <= peak <= FULL
         and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
         and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
     )
@@ -94,7 +103,7 @@ def _terminal() -> bool:
 
 
 def _checker(records: Records, class_names: list[str], values: MaskValues) -> Callable[[int], tuple]:
-    """index -> ((height, width), [(file, what, remedy)])"""
+    """index -> ((height, width), [(file, what, remedy)], as stored, peak)"""
 
     def check(index: int) -> tuple:
         file = records.files[index]
@@ -103,15 +112,17 @@ def _checker(records: Records, class_names: list[str], values: MaskValues) -> Ca
             header = check_image(Path(file))
         except DataError as error:
             what = str(error).removeprefix(f"{file}: ")
-            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")]
-        stored, upright = header.size, header.size[::-1] if header.turned else header.size
+            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0
+        stored, upright = header.stored, header.upright
         if len(records.masks):
-            return _check_mask(Path(records.masks[index]), (stored, upright), class_names, values)
+            size, faults = _check_mask(Path(records.masks[index]), (stored, upright), class_names, values)
+            return size, faults, tuple(size) != upright, header.peak
         size = upright if (height, width) == (0, 0) else (height, width)
         if size not in (stored, upright):
             what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
-            return (0, 0), [(file, what, "It was resized after it was annotated: restore it, or annotate it anew")]
-        return size, []
+            remedy = "It was resized after it was annotated: restore it, or annotate it anew"
+            return (0, 0), [(file, what, remedy)], False, 0
+        return size, [], size != upright, header.peak
 
     return check
 
@@ -121,10 +132,10 @@ def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[st
     try:
         mask = values.pixels(path)
     except DataError as error:
-        return sizes[0], [(str(path), str(error).removeprefix(f"{path}: "), "Export the mask again")]
+        return sizes[1], [(str(path), str(error).removeprefix(f"{path}: "), "Export the mask again")]
     if mask.shape not in sizes:
         what = f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {sizes[0][1]} x {sizes[0][0]}"
-        return sizes[0], [(str(path), what, "Export it at the image's size, without interpolation")]
+        return sizes[1], [(str(path), what, "Export it at the image's size, without interpolation")]
     labels = np.flatnonzero(np.bincount(values.classes_of(mask).ravel(), minlength=256)).tolist()
     if all(label < len(class_names) or label == IGNORE for label in labels):
         return mask.shape, []

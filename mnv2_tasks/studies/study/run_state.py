@@ -15,7 +15,7 @@ from mnv2_tasks.whole_files import remove_parts, write_json
 
 HARMLESS = (  # may differ without changing what a run is
     "workers", "debug", "trust", "runs", "resume", "repeat", "run", "out",
-    "trainer.save_every", "trainer.save_every_steps",
+    "trainer.save_every", "trainer.save_every_steps", "input.white",  # which a run takes from its data
 )  # fmt: skip
 RECORD = "study.json"  # overrides, seconds, attempts and the reason of a failure
 LOG = "study.log"  # what the run's processes printed
