@@ -359,9 +359,10 @@ def test_unsplit_masks_and_splits_around_masks_are_recognised(tmp_path):
 
 def test_voc_like_masks_are_split_by_lists(tmp_path):
     masks(tmp_path, dict.fromkeys("abc", [0, 1]), images="JPEGImages", folder_name="SegmentationClass")
-    write(tmp_path / "ImageSets" / "Segmentation" / "train.txt", "c\na\n")
+    write(tmp_path / "ImageSets" / "Segmentation" / "train.txt", "c\na\nc\n")
     write(tmp_path / "ImageSets" / "Segmentation" / "val.txt", "b\n")
     source = opened(tmp_path, "segmentation")
+    assert "listed again in train.txt and taken once: c 2 times" in source.describe()
     assert files(source, "train") == ["c.jpg", "a.jpg"] and files(source, "val") == ["b.jpg"]
 
 

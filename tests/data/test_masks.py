@@ -155,6 +155,19 @@ def test_colours_are_classes_by_a_file_of_any_kind(tmp_path, name, mode):
         assert held(opened(tmp_path)) == [1, IGNORE, 0]  # found by its name
 
 
+def test_masks_of_any_form_are_turned_as_their_pictures_are(tmp_path):
+    pairs(tmp_path, [(9, 9, 9), (1, 2, 3)])
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    for place in ("images/train/train_a.jpg", "masks/train/train_a.png"):
+        with Image.open(tmp_path / place) as image:
+            image.load()
+        image.save(tmp_path / place, exif=upside_down)
+    write(tmp_path / "map.txt", "road 9 9 9\ncar 1 2 3\n")
+    source = opened(tmp_path, colours="map.txt")
+    assert [held(source, "train", i) for i in (0, 1)] == [[1, 0], [0, 1]]
+
+
 def test_vocs_colours_have_a_border_without_class(tmp_path):
     pairs(tmp_path, [(0, 0, 0), (224, 224, 192), (128, 0, 0)])
     write(tmp_path / "map.txt", "background 0 0 0\naeroplane 128 0 0\n")

@@ -17,7 +17,7 @@ from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import child, has
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
-from mnv2_tasks.data.reading.text_files import listed_names
+from mnv2_tasks.data.reading.text_files import listed_once
 from mnv2_tasks.errors import ConfigError, DataError
 
 IMAGES = ("images", "imgs", "img", "image")
@@ -82,9 +82,11 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
     masks = [file for part in parts.values() for one in (part, *part.also) for file in paired(one)[1].values()]
     sample = masks[:: max(len(masks) // SAMPLED, 1)]
     names = class_list([root])
+    lists = [one.listed for part in parts.values() for one in (part, *part.also) if one.listed is not None]
+    again = [note for file in lists if (note := listed_once(file)[1])]
 
     def opened(names: list[str], values: MaskValues = INDICES, notes: Iterable[str] = ()) -> Opened:
-        return Opened(names, lambda split: _read(parts[split]), list(notes), values=values)
+        return Opened(names, lambda split: _read(parts[split]), [*notes, *again], values=values)
 
     if colours is not None and binary:
         raise ConfigError("data.binary=true and data.colours=<file>: masks are either black and white or of colours")
@@ -205,7 +207,7 @@ def _read(part: SplitFiles) -> tuple[Records, list[Problem]]:
     recorder = Recorder()
     for one in (part, *part.also):
         pictures, masks = paired(one)
-        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else listed_names(one.listed):
+        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else listed_once(one.listed)[0]:
             picture = pictures.get(name, str(one.images / f"{name}.*"))
             recorder.image(picture, mask=masks.get(name, str(one.labels / f"{name}.png")))
     return recorder.records(), []

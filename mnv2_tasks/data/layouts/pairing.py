@@ -12,7 +12,7 @@ from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, stem
 DEEPEST = 6  # folders within each other that are looked into
 
 
-class Pair(NamedTuple):
+class FolderPair(NamedTuple):
     images: Path
     labels: Path
     both: bool = False  # see `SplitFiles`
@@ -32,9 +32,9 @@ def paired_by_content(
     """
     pictures, labels = _stems(root, ending, is_label)
     partners = {folder: _partner(root, folder, stems, pictures) for folder, stems in labels.items()}
-    pairs = [Pair(images, folder) for folder, images in partners.items() if images is not None]
+    pairs = [FolderPair(images, folder) for folder, images in partners.items() if images is not None]
     pairs = [more for pair in pairs for more in _of_splits(root, pair, pairs, pictures, labels, wanted)]
-    by_split: dict[str, list[Pair]] = {}
+    by_split: dict[str, list[FolderPair]] = {}
     for pair in pairs:
         by_split.setdefault(_split(root, pair.labels, pair.images, wanted), []).append(pair)
     found: dict[str, SplitFiles] = {}
@@ -50,12 +50,12 @@ def paired_by_content(
 
 def _of_splits(
     root: Path,
-    pair: Pair,
-    pairs: list[Pair],
+    pair: FolderPair,
+    pairs: list[FolderPair],
     pictures: Stems,
     labels: Stems,
     wanted: tuple[str, ...],
-) -> list[Pair]:
+) -> list[FolderPair]:
     """A pair; or one for each split, where only the pictures, or only the labels, lie in folders of splits."""
     images, folder, _ = pair
     if _split(root, folder, folder, wanted) == WHOLE:
@@ -66,7 +66,7 @@ def _of_splits(
             and all(place != other for other, _, _ in pairs if other != images)
             and 2 * len(names & labels[folder]) >= len(names)
         ]
-        return [Pair(place, folder, both=True) for place in parts] if len(parts) > 1 else [pair]
+        return [FolderPair(place, folder, both=True) for place in parts] if len(parts) > 1 else [pair]
     shared = sum(other == images for other, _, _ in pairs) > 1 and _split(root, images, images, wanted) == WHOLE
     return [pair._replace(both=True)] if shared else [pair]
 
@@ -118,7 +118,7 @@ def _split(root: Path, labels: Path, pictures: Path, wanted: tuple[str, ...]) ->
     return next((part for part in parts if is_split(part, wanted)), WHOLE)
 
 
-def _around(pairs: list[Pair], others: list[Pair]) -> SplitFiles | None:
+def _around(pairs: list[FolderPair], others: list[FolderPair]) -> SplitFiles | None:
     """The two folders that hold all pairs of a split and nothing else; None where there are none."""
     if len(pairs) == 1:
         return SplitFiles(pairs[0].images, pairs[0].labels, both=pairs[0].both)
