@@ -106,6 +106,19 @@ def test_data_yaml_says_what_trains_and_what_validates(tmp_path, text, by_file):
     assert "without objects" not in source.describe()
 
 
+def test_lists_of_pictures_alone_say_what_trains_and_what_validates(tmp_path):
+    heap(tmp_path, {"": 6})
+    write(tmp_path / "classes.txt", "cat\n")
+    write(tmp_path / "train.txt", "".join(f"images/{i}.jpg\n" for i in range(4)))
+    write(tmp_path / "valid.txt", "/home/me/darknet/images/4.jpg\nimages/5.jpg\n")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == [f"{i}.jpg" for i in range(4)] and files(source, "val") == ["4.jpg", "5.jpg"]
+    assert "train.txt: train is train.txt, val is valid.txt" in source.describe()
+    shutil.rmtree(tmp_path / "labels")
+    with pytest.raises(ConfigError, match="is in none of the layouts for detection"):
+        opened(tmp_path, "detection")
+
+
 def test_several_folders_of_a_split_are_taken_together(tmp_path):
     heap(tmp_path, {"a": 2, "b": 3, "c": 1})
     write(tmp_path / "data.yaml", f"train: [images/a, images/b]\nval: images/c\ntest: images/a\n{TWO}")

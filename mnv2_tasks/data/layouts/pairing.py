@@ -1,7 +1,8 @@
 """Folders of pictures and of labels that belong together by the names in them, whatever the folders are called."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from mnv2_tasks.data.layouts.layout import SplitFiles
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, stem
 
+PROBED = 20  # label files whose pictures are looked for one by one
 DEEPEST = 6  # folders within each other that are looked into
 
 
@@ -73,8 +75,16 @@ def _of_splits(
 
 def fits(part: SplitFiles, ending: str) -> bool:
     """Whether a picture of these two folders has a label file: `images/train` has none in a `labels` without splits."""
+
+    def labels() -> Iterator[str]:
+        return (file for file in files_below(part.labels) if file.lower().endswith(ending))
+
+    for file in itertools.islice(labels(), PROBED):  # the first has its picture, as a rule
+        beside = os.path.join(part.images, os.path.splitext(os.path.relpath(file, part.labels))[0])
+        if any(os.path.isfile(beside + end) for usual in PICTURES for end in (usual, usual.upper())):
+            return True
     names = {stem(file, part.images) for file in files_below(part.images) if file.lower().endswith(PICTURES)}
-    return any(stem(file, part.labels) in names for file in files_below(part.labels) if file.lower().endswith(ending))
+    return any(stem(file, part.labels) in names for file in labels())
 
 
 def _stems(root: Path, ending: str, is_label: Callable[[Path], bool]) -> tuple[Stems, Stems]:

@@ -108,13 +108,21 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
         parts = apart  # one of the two lies in folders of splits
     if told is None or not (told.splits or told.missing):
         return parts
+    listed = {split: SplitFiles(folder, folder, places=places) for split, places in told.splits.items()}
+    if told.file.suffix.lower() == ".txt" and not _has_labels(folder, listed["train"], told):
+        return parts  # lists of another layout's pictures
     parts = {split: part for split, part in parts.items() if split != WHOLE}
     lost = {split for split in told.missing if split != "test" and not _standing_in(split, parts)}
     return (
-        parts
-        | {split: SplitFiles(folder, folder, places=places) for split, places in told.splits.items()}
-        | {split: SplitFiles(told.file, told.file) for split in lost}  # to be refused where it is used
+        parts | listed | {split: SplitFiles(told.file, told.file) for split in lost}  # to be refused where it is used
     )
+
+
+def _has_labels(folder: Path, part: SplitFiles, told: Description) -> bool:
+    try:
+        return any(_Heap(folder, part, told).labels)
+    except DataError:
+        return False
 
 
 def _standing_in(split: str, parts: Collection[str]) -> str | None:
@@ -182,7 +190,8 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -
     above = [parent for place in places for parent in place.parents if parent.is_relative_to(folder)]
     names = class_list([root]) if root.is_file() else None  # the user's own choice, whatever lies beside
     if names is None:
-        names = class_list([*([told.file] if told else []), folder, *places, *above])
+        described = [told.file] if told is not None and told.file.suffix.lower() != ".txt" else []
+        names = class_list([*described, folder, *places, *above])
     if names is None:
         raise ConfigError(
             f"data=folder: {folder} holds YOLO labels, but no class list. Write {folder / 'classes.txt'} with one "
@@ -227,8 +236,8 @@ class _Heap:
             if part.both:
                 self.pictures = [file for file, labels in zip(self.pictures, self.labels) if labels]
                 self.labels, self.left = [labels for labels in self.labels if labels], []
-        around = {Path(file).parent for files in (self.pictures, *self.labels) for file in files}
-        self.folders = sorted(around | {part.images, part.labels})  # where class lists may lie
+        around = {os.path.dirname(file) for files in (self.pictures, *self.labels) for file in files}
+        self.folders = sorted({*map(Path, around), part.images, part.labels})  # where class lists may lie
         strange = [file for file in self.left if _begins_as_labels(Path(file)) is False]
         self.left = [file for file in self.left if file not in strange]
         if strange:

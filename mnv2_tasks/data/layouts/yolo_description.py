@@ -12,6 +12,7 @@ from mnv2_tasks.wording import brief, first_few, visible
 
 USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET, YAML = (".data",), (".yaml", ".yml")
+FIRST_LINE = 4096  # characters, longer than any path
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 NOTHING = ("", "null", "none", "~")
 GENERAL = ("images", "imgs", "labels", "data")  # the end of a path that would match too much by itself
@@ -40,7 +41,23 @@ def description(root: Path) -> Description | None:
             continue
         if content is not None:
             return _understood(file, content)
-    return None
+    return None if root.is_file() else _by_lists(root)
+
+
+def _by_lists(root: Path) -> Description | None:
+    """Of darknet's train.txt, valid.txt ... alone, which name pictures."""
+    lists = {file.stem.lower(): file for file in files_in(root, ".txt") if _names_pictures(file)}
+    splits = {split: (lists[key],) for split, keys in SPLITS.items() for key in keys if key in lists}
+    return Description(lists["train"], splits, {}, 0, (root,)) if "train" in splits else None
+
+
+def _names_pictures(file: Path) -> bool:
+    """By its first line."""
+    try:
+        with open(file, encoding="utf-8-sig") as opened:
+            return opened.readline(FIRST_LINE).strip().lower().endswith(PICTURES)
+    except (OSError, ValueError):
+        return False
 
 
 def candidates(root: Path) -> list[Path]:
