@@ -332,6 +332,25 @@ def test_camvid_is_read_as_it_comes(tmp_path):
         opened(tmp_path, kind="classification")
 
 
+def cvat(root):
+    """As its export "Segmentation mask 1.1" with images has it."""
+    labels = {"background": (0, 0, 0), "cat": (61, 61, 245), "dog": (42, 125, 209)}
+    rows = "".join(f"{name}:{','.join(map(str, rgb))}::\n" for name, rgb in labels.items())
+    write(root / "labelmap.txt", "# label:color_rgb:parts:actions\n" + rows)
+    write(root / "ImageSets" / "Segmentation" / "default.txt", "".join(f"{i}\n" for i in range(5)))
+    for i in range(5):
+        picture(root / "JPEGImages" / f"{i}.jpg")
+        mask(root / "SegmentationClass" / f"{i}.png", labels.values())
+        mask(root / "SegmentationObject" / f"{i}.png", [(0, 0, 0), (128, 0, 0)])
+
+
+def test_cvats_masks_are_read_with_its_map_of_colours(tmp_path):
+    cvat(tmp_path)
+    source = opened(tmp_path, split_seed=0)
+    assert source.class_names == ["background", "cat", "dog"] and held(source) == [0, 1, 2]
+    assert "colours of labelmap.txt" in source.describe() and source.length("val") == 1
+
+
 def supervisely(root, datasets=("ds1", "ds2")):
     """As its export of masks writes a project."""
     meta = [{"title": n, "shape": "bitmap", "color": c} for n, c in (("kiwi", "#FF0000"), ("lemon", "#00FF00"))]
@@ -357,7 +376,7 @@ def test_superviselys_masks_are_read_with_its_map_of_colours(tmp_path):
     assert opened(tmp_path / "split").length("val") == 3
 
 
-@pytest.mark.parametrize("make", [camvid, supervisely])
+@pytest.mark.parametrize("make", [camvid, cvat, supervisely])
 def test_masks_of_tools_are_trained_on(tmp_path, make):
     make(tmp_path / "data")
     config = ["task=mobile_deeplabv3", "data=folder", f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]
