@@ -197,6 +197,7 @@ def test_colour_that_no_map_lists_is_named_with_its_file(tmp_path):
         ("road 9 9 9\ncar\n", r"line 2 is 'car', expected a class and its colour"),
         ("road 9 9 900\n", "line 1: .* is no colour"),
         ("", "lists no colours"),
+        ("road " + "9" * 5000 + " 9 9\n", "line 1 is 'road 9+…', expected a class"),
     ],
 )
 def test_colour_file_that_is_none_says_where(tmp_path, text, what):
