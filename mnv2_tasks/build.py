@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import texts
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.deep import FULL, white_above
 from mnv2_tasks.data.images.fit import Fit
@@ -45,7 +46,9 @@ def partial_of(config: Any) -> Callable[..., Any]:
         ConfigError: when it is called, if it cannot be made of these values.
     """
     target_of(config)
-    make = hydra.utils.instantiate(config, _partial_=True, _convert_="all")
+    values = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    # a path with `${` in it is text to Hydra too, who resolves twice
+    make = hydra.utils.instantiate(texts(texts(values)), _partial_=True, _convert_="all")
 
     def made(*parts: Any, **named: Any) -> Any:
         try:

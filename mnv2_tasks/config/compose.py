@@ -15,17 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
+from mnv2_tasks.config.hints import hint
 from mnv2_tasks.config.stored import check_choices, config_of_run, load_config, update, without
 from mnv2_tasks.config.words import (
     CONF,
     GROUPS,
+    check_added,
     check_value,
     data_of_tasks,
     files_of,
     is_data_of_task,
+    is_path,
     options_of,
     own_conf,
     quoted,
+    texts,
+    typed,
 )
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.shipped import as_called_here
@@ -39,7 +44,7 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
     Args:
         arguments: of the command line; None takes all that Python was called with.
     """
-    argv = [quoted(arg) for arg in (sys.argv[1:] if arguments is None else arguments)]
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     log_to_screen()
     debug = any(arg in ("debug=true", "debug=True") for arg in argv)
     if {"-h", "--help"} & set(argv):
@@ -49,11 +54,12 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
             plain = [arg for arg in argv if re.match("~|[^-].*=", arg)]  # not the job of --cfg job
             if "--cfg" in argv and "job" in argv:
                 return print(OmegaConf.to_yaml(compose(config_name, plain)), end="")
+            flags = [arg for arg in argv if arg not in plain]  # first: argparse takes the words beside each other alone
+            plain = [quoted(arg) for arg in plain]
             implied = _implied(plain, config_name).lines
             if {"-m", "--multirun"} & set(argv):
                 _check(plain, config_name, implied)
             job = _job(run, config_name)
-            flags = [arg for arg in argv if arg not in plain]  # first: argparse takes the words beside each other alone
             words = [*_searched(), *data_of_tasks([*implied, *plain])]
             sys.argv = [sys.argv[0], *flags, *words]  # where Hydra looks
             hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
@@ -118,8 +124,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
-    resolved = without(config, {"hydra"})
-    OmegaConf.resolve(resolved)
+    resolved = OmegaConf.create(texts(OmegaConf.to_container(without(config, {"hydra"}), resolve=True)))
     HydraConfig.instance().cfg = outer
     OmegaConf.set_struct(resolved, True)
     return resolved
@@ -128,13 +133,33 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
 def _check_recordable(overrides: list[str]) -> None:
     """Raise a ConfigError for what a run's config.yaml and run.json cannot hold."""
     for override in overrides:
+        key, _, value = override.partition("=")
+        fault = "has a ${" if is_path(key) and "${" in value else ""
         try:
             override.encode()
         except UnicodeEncodeError:
+            fault = "is no UTF-8"
+        if fault:
             raise ConfigError(
-                f"{override}: this name is no UTF-8, in which a run records what it was made of. Rename it, or make a "
+                f"{override}: this name {fault}, and a run records what it was made of without. Rename it, or make a "
                 f"symbolic link to it (ln -s) and name that"
-            ) from None
+            )
+
+
+def _check_recordable(overrides: list[str]) -> None:
+    """Raise a ConfigError for what a run's config.yaml and run.json cannot hold."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        fault = "has a ${" if is_path(key) and "${" in value else ""
+        try:
+            override.encode()
+        except UnicodeEncodeError:
+            fault = "is no UTF-8"
+        if fault:
+            raise ConfigError(
+                f"{override}: this name {fault}, and a run records what it was made of without. Rename it, or make a "
+                f"symbolic link to it (ln -s) and name that"
+            )
 
 
 class _Implied(NamedTuple):
@@ -148,7 +173,7 @@ class _Implied(NamedTuple):
 def _implied(overrides: list[str], config_name: str) -> _Implied:
     """Those of the weights, and the groups of the recipe."""
     parsed = OverridesParser.create().parse_overrides(overrides)
-    given = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override() and o.package is None}
+    given = {o.key_or_group: typed(str(o.value())) for o in parsed if not o.is_sweep_override() and o.package is None}
     if config_name not in ("train", "eval", "export"):
         return _Implied([])
     implied = _implied_by_weights(given, config_name)
@@ -222,7 +247,8 @@ def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) 
         for value in values:
             if value not in options:
                 raise ConfigError(
-                    f"{override.key_or_group}={value}: unknown {override.key_or_group}. {nearest(str(value), options)}"
+                    f"{override.key_or_group}={value}: unknown {override.key_or_group}. "
+                    f"{hint(override.key_or_group, str(value))}{nearest(str(value), options)}"
                 )
     if any(o.is_sweep_override() for o in choices):
         return  # each job of the sweep is composed, and so checked, on its own
@@ -231,6 +257,8 @@ def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) 
         groups = data_of_tasks(groups)
         config = hydra.compose(config_name, [*_searched(), *groups, *(str(o.input_line) for o in choices)])
     for override in parsed:
+        if override not in choices and override.is_add():
+            check_added(override, config)
         if override not in choices and not override.is_add() and not override.is_sweep_override():
             if not override.key_or_group.startswith("hydra"):
                 check_value(override, config)

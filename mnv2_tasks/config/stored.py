@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task, options_of
+from mnv2_tasks.config.words import CONF, GROUPS, check_value, is_data_of_task, options_of, typed
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.stored.checked_config import GONE, check_places, gone
 from mnv2_tasks.stored.run_files import check_run_config, read_config, read_description
@@ -45,7 +45,7 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
     trust = any(override.key_or_group == "trust" and override.value() is True for override in parsed)
     for override in parsed:
         if override.key_or_group in ("resume", "run") and override.value():
-            run = Path(str(override.value()))
+            run = Path(typed(str(override.value())))
             path = run / "config.yaml"
             if not path.is_file():
                 raise ConfigError(
@@ -55,7 +55,7 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
             version = read_description(run).get("version") if (run / "run.json").is_file() else None
             return _completed(read_config(path, version, trust=trust))
         if override.key_or_group == "repeat" and override.value():
-            run = Path(str(override.value()))
+            run = Path(typed(str(override.value())))
             return _completed(_repeated_config(run, trust=trust))
     return None
 

@@ -3,18 +3,27 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mnv2_tasks.config.hints import DRAWN, hint
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import shipped
 from mnv2_tasks.wording import nearest
 
 CONF = shipped("conf")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
-PATHS = ("source", "out", "weights", "run", "resume", "repeat", "runs")  # a file may have any name, see quoted
+PATHS = (  # a file may have any name, see quoted
+    "source", "out", "weights", "run", "resume", "repeat", "runs", "images", "calibration", "distillation.teacher",
+    "root",  # of bench
+)  # fmt: skip
+DATA_PATHS = ("root", "images", "masks", "colours")  # below data, or below data.<task>
+OPEN = ("augmentation", "batch_ratio", "loss_weights", "groups", "tasks", "datasets")  # groups with keys of any name
+MADE = ("source", "out", "runs")  # paths that no null stands for
+QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""", re.DOTALL)
 
 
 def own_conf() -> Path | None:
@@ -45,14 +54,43 @@ def options_of(group: str) -> list[str]:
 
 
 def quoted(argument: str) -> str:
-    """Hydra's grammar refuses spaces, commas and brackets in a bare value; file names have them."""
+    """Where the key takes a path, an override that Hydra reads as the very text that was typed.
+
+    Its grammar refuses spaces, commas, brackets and `=` in a bare value, and OmegaConf resolves `${...}`; file names
+    have them. Two words remain Hydra's unless there is such a file: `null`, and a value in quotes of its own.
+    """
     key, sign, value = argument.partition("=")
-    path = key in PATHS or (key.startswith("data.") and key.endswith((".root", ".images", ".masks", ".colours")))
-    if not sign or not path or value[:1] in ("", "'", '"') or value == "null":
+    if not sign or not value or not is_path(key.lstrip("+")):
+        return argument
+    hydras = QUOTED.fullmatch(value) or (value == "null" and key not in MADE)
+    if hydras and not os.path.lexists(value):
         return argument
     # Hydra reads a backslash as one, but before a quote: that of C:\photos\ would take the closing one with it
-    escaped = re.sub(r"(\\*)('|$)", r"\1\1\2", value).replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    text = re.sub(r"(\\*)('|$)", r"\1\1\2", as_text(value)).replace("'", "\\'")
+    return f"{key}='{text}'"
+
+
+def is_path(key: str) -> bool:
+    return key in PATHS or (key.startswith("data.") and key.rpartition(".")[2] in DATA_PATHS)
+
+
+def as_text(value: str) -> str:
+    """Text as OmegaConf has to be given it, to whom `${...}` is a value that stands elsewhere."""
+    return re.sub(r"(\\*)\$\{", lambda found: f"{2 * found[1]}\\${{", value)
+
+
+def typed(value: str) -> str:
+    """What `as_text` was given."""
+    return re.sub(r"(\\*)\\\$\{", lambda found: f"{found[1][::2]}${{", value)
+
+
+def texts(resolved: Any) -> Any:
+    """Plain data whose every `${` is text, and stays so when a config of it is read."""
+    if isinstance(resolved, dict):
+        return {key: texts(value) for key, value in resolved.items()}
+    if isinstance(resolved, list):
+        return [texts(value) for value in resolved]
+    return as_text(resolved) if isinstance(resolved, str) else resolved
 
 
 def data_of_tasks(arguments: list[str]) -> list[str]:
@@ -89,7 +127,9 @@ def check_value(override: Override, config: DictConfig) -> None:
             if i == 0 and "tasks" in config:  # predict's config has no groups
                 offered += set(GROUPS) - {"study"}
             where = f" in {'.'.join(path[:i])}" if i else ""
-            raise ConfigError(f"{override.input_line}: there is no key {part!r}{where}. {nearest(part, offered)}")
+            drawn = path == ["data"] and "root" not in parent
+            said = DRAWN if drawn and last in (*DATA_PATHS, "on_bad", "train", "val") else hint(key)
+            raise ConfigError(f"{override.input_line}: there is no key {part!r}{where}. {said}{nearest(part, offered)}")
         if i < len(path):
             parent = parent[part]
     if OmegaConf.is_missing(parent, last) or override.is_delete():
@@ -101,6 +141,24 @@ def check_value(override: Override, config: DictConfig) -> None:
     after = override.value()
     if not _same_type(before, after):
         raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
+
+
+def check_added(override: Override, config: DictConfig) -> None:
+    """Raise a ConfigError for a `+key` that nothing would read.
+
+    What is read beside the keys of conf/ are arguments of parts, which have a `_target_`, and entries of open groups.
+    """
+    *path, last = override.key_or_group.split(".")
+    parent = OmegaConf.select(config, ".".join(path)) if path else config
+    if path[:1] == ["hydra"] or override.package is not None or (path and path[-1] in OPEN):
+        return
+    if OmegaConf.is_dict(parent) and path and ("_target_" in parent or path[:1] == ["tasks"]):
+        return
+    offered = [str(key) for key in parent] if OmegaConf.is_dict(parent) else []
+    where = f" in {'.'.join(path)}" if path else ""
+    raise ConfigError(
+        f"{override.input_line}: nothing reads a key {last!r}{where}. {hint(last)}{nearest(last, offered)}"
+    )
 
 
 def _same_type(before: object, after: object) -> bool:

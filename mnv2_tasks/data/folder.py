@@ -27,14 +27,8 @@ from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted
 
-FORMATS = (
-    IMAGE_FOLDER,
-    COCO_FOLDER,
-    VOC_FOLDER,
-    YOLO,
-    COCO_OUTLINES,
-    YOLO_OUTLINES,
-)  # and masks, of which the user can say more
+# and masks, of which the user can say more
+FORMATS = (IMAGE_FOLDER, COCO_FOLDER, COCO_OUTLINES, VOC_FOLDER, YOLO, YOLO_OUTLINES)
 TASK_OF_KIND = {"classification": "classification", "detection": "ssdlite", "segmentation": "mobile_deeplabv3"}
 CROWD = ("ignore", "train")
 SEARCHED = 20  # folders below the root that are tried when the root itself holds no layout

@@ -61,7 +61,9 @@ def format_module(name: str, *, to_write: bool = False) -> ModuleType:
 def check_format(name: str, precision: str) -> None:
     """Raise a ConfigError for a format that there is not, or a precision that it does not have."""
     if name not in FORMATS:
-        raise ConfigError(f"format={name}: unknown; there are {', '.join(FORMATS)}")
+        meant = {"tflite": "litert", "pt": "torch", "torchscript": "torch", "ir": "openvino", "pte": "executorch"}
+        hint = f"it is called {meant[name]}; " if name in meant else ""
+        raise ConfigError(f"format={name}: unknown; {hint}there are {', '.join(FORMATS)}")
     offered = FORMATS[name].precisions
     if precision not in offered:
         others = [other for other, found in FORMATS.items() if precision in found.precisions]

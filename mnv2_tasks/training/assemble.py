@@ -1,16 +1,19 @@
 """Config -> Lightning's module, with what trains it, and trainer."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
+from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
+from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
 from mnv2_tasks.training.averaging import build_averaging
@@ -21,6 +24,8 @@ from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.task_weights import task_weights
+
+log = logging.getLogger(__name__)
 
 
 def build_module(
@@ -102,10 +107,51 @@ def build_logger(config: DictConfig, run: Path) -> Any:
         raise ConfigError(f"logger: {reason} Or choose another, such as logger=csv or logger=none") from None
 
 
+LEAST = {
+    "epochs": 1, "batch": 1, "workers": 0, "seed": 0, "backbone_lr": 0, "optim.weight_decay": 0, "reference_batch": 1,
+    "trainer.accumulate": 1, "trainer.nodes": 1, "trainer.gradient_clip": 0, "trainer.save_every": 0,
+    "trainer.save_every_steps": 1, "distillation.alpha": 0, "mixing.mixup": 0, "mixing.cutmix": 0, "schedule.warmup": 0,
+}  # fmt: skip
+POSITIVE = ("lr", "width", "trainer.limit_train", "distillation.temperature")
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse what training cannot do, before data are read and a run folder is there."""
+    for key in (*LEAST, *POSITIVE):
+        value = OmegaConf.select(config, key)
+        if isinstance(value, int | float) and not (value > 0 if key in POSITIVE else value >= LEAST[key]):
+            expected = "a positive number" if key in POSITIVE else f"at least {LEAST[key]}"
+            raise ConfigError(f"{key}={value}: expected {expected}")
+    check_epochs(config)
+    settings = config.trainer
+    with checked_by_lightning():  # a trainer for nothing: Lightning's own check of what it cannot have here
+        L.Trainer(
+            accelerator=settings.accelerator, devices=settings.devices, logger=False,
+            precision=cast(Any, choose_precision(settings.precision)), enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, barebones=False,
+        )  # fmt: skip
+
+
+def fit_batch(config: DictConfig, sources: dict[str, DataSource]) -> None:
+    """Make `batch` so small that each task's training images fill one, and say so.
+
+    Args:
+        sources: verified.
+    """
+    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
+    processes = max(devices, 1) * config.trainer.nodes
+    lengths = {name: sources[name].length("train") // processes for name in trained_tasks(config)}
+    ratios = {name: config.batch_ratio.get(name, 1.0) for name in lengths}
+    fits = range(config.batch, 0, -1)
+    batch = next((b for b in fits if all(round(ratios[n] * b) <= lengths[n] for n in lengths)), config.batch)
+    if batch < config.batch:
+        least = min(lengths.values())
+        log.warning("batch=%d is more than the %d training images: batch=%d is used", config.batch, least, batch)
+        config.batch = batch
+
+
 def check_epochs(config: DictConfig) -> None:
     """Refuse what the trainer cannot do, before a run folder is there."""
-    if config.epochs < 1:
-        raise ConfigError(f"epochs={config.epochs}: expected at least 1")
     if not 0 <= config.ema < 1:
         raise ConfigError(f"ema={config.ema}: expected a decay in [0, 1); 0 turns averaging off")
     if config.trainer.accumulate < 1:

@@ -52,7 +52,14 @@ from mnv2_tasks.runs.run_folder import (
 from mnv2_tasks.runs.run_results import written
 from mnv2_tasks.runs.stopping import end_together
 from mnv2_tasks.shipped import as_called_here
-from mnv2_tasks.training.assemble import build_distillation, build_logger, build_module, build_trainer, check_epochs
+from mnv2_tasks.training.assemble import (
+    build_distillation,
+    build_logger,
+    build_module,
+    build_trainer,
+    check_settings,
+    fit_batch,
+)
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan, moved_scores
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
 from mnv2_tasks.training.initial_weights import start_from_weights
@@ -112,13 +119,14 @@ def prepare(config: DictConfig) -> Prepared:
     """
     if config.trainer.compile:
         check_compiler(config.trainer.accelerator)
-    check_epochs(config)
+    check_settings(config)
     scored_in = scoring_precision(config.eval.precision, config.trainer.precision)
     keep_freed_memory()
     sources = build_sources(config)
     for source in sources.values():
         source.prepare(("train", "val"))
     settle_white(config, sources)
+    fit_batch(config, sources)
     class_names = class_names_of(sources)
     network = build_tasks_network(config, sources)
     network.freeze(config.freeze, norms=config.freeze_norms)

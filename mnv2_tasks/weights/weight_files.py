@@ -30,6 +30,9 @@ from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.whole_files import written_whole
 
 MANIFEST = shipped("weights") / "manifest.yaml"
+NO_WEIGHTS = (  # what is named by mistake, of which torch would say that it could run code
+    ".md", ".txt", ".py", ".yaml", ".yml", ".json", ".csv", ".log", ".jpg", ".jpeg", ".png", ".html", ".xml", ".tar",
+)  # fmt: skip
 
 
 class Weights(NamedTuple):
@@ -191,6 +194,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 @contextmanager
 def _refusing_others(path: Path) -> Iterator[None]:
     """What goes wrong as a file is read -> a ConfigError."""
+    if path.suffix.lower() in NO_WEIGHTS:
+        raise ConfigError(
+            f"{path}: is no file of weights, by its name. Weights are .safetensors, .ckpt, .pth, .npz, .tflite or a "
+            f"run folder, or a name in {MANIFEST.name}"
+        )
     try:
         yield
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:

@@ -155,6 +155,8 @@ def test_folders_named_after_splits_are_never_classes(tmp_path):
         (["train", "val", "test"], None, None, ""),
         (["train", "test", "valid"], None, None, ", valid validates"),
         (["Training", "Testing"], None, None, ", Training trains, Testing validates"),
+        (["training_set", "test_set"], None, None, ", training_set trains, test_set validates"),
+        (["trainset", "dataset_val"], None, None, ""),
         (["train", "val", "test"], None, "test", ", test validates"),
         (["fold0", "fold1"], "fold1", "fold0", ", fold1 trains, fold0 validates"),
     ],

@@ -155,6 +155,19 @@ def test_colours_are_classes_by_a_file_of_any_kind(tmp_path, name, mode):
         assert held(opened(tmp_path)) == [1, IGNORE, 0]  # found by its name
 
 
+def test_masks_of_any_form_are_turned_as_their_pictures_are(tmp_path):
+    pairs(tmp_path, [(9, 9, 9), (1, 2, 3)])
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    for place in ("images/train/train_a.jpg", "masks/train/train_a.png"):
+        with Image.open(tmp_path / place) as image:
+            image.load()
+        image.save(tmp_path / place, exif=upside_down)
+    write(tmp_path / "map.txt", "road 9 9 9\ncar 1 2 3\n")
+    source = opened(tmp_path, colours="map.txt")
+    assert [held(source, "train", i) for i in (0, 1)] == [[1, 0], [0, 1]]
+
+
 def test_vocs_colours_have_a_border_without_class(tmp_path):
     pairs(tmp_path, [(0, 0, 0), (224, 224, 192), (128, 0, 0)])
     write(tmp_path / "map.txt", "background 0 0 0\naeroplane 128 0 0\n")
@@ -184,6 +197,7 @@ def test_colour_that_no_map_lists_is_named_with_its_file(tmp_path):
         ("road 9 9 9\ncar\n", r"line 2 is 'car', expected a class and its colour"),
         ("road 9 9 900\n", "line 1: .* is no colour"),
         ("", "lists no colours"),
+        ("road " + "9" * 5000 + " 9 9\n", "line 1 is 'road 9+…', expected a class"),
     ],
 )
 def test_colour_file_that_is_none_says_where(tmp_path, text, what):
@@ -319,6 +333,25 @@ def test_camvid_is_read_as_it_comes(tmp_path):
         opened(tmp_path, kind="classification")
 
 
+def cvat(root):
+    """As its export "Segmentation mask 1.1" with images has it."""
+    labels = {"background": (0, 0, 0), "cat": (61, 61, 245), "dog": (42, 125, 209)}
+    rows = "".join(f"{name}:{','.join(map(str, rgb))}::\n" for name, rgb in labels.items())
+    write(root / "labelmap.txt", "# label:color_rgb:parts:actions\n" + rows)
+    write(root / "ImageSets" / "Segmentation" / "default.txt", "".join(f"{i}\n" for i in range(5)))
+    for i in range(5):
+        picture(root / "JPEGImages" / f"{i}.jpg")
+        mask(root / "SegmentationClass" / f"{i}.png", labels.values())
+        mask(root / "SegmentationObject" / f"{i}.png", [(0, 0, 0), (128, 0, 0)])
+
+
+def test_cvats_masks_are_read_with_its_map_of_colours(tmp_path):
+    cvat(tmp_path)
+    source = opened(tmp_path, split_seed=0)
+    assert source.class_names == ["background", "cat", "dog"] and held(source) == [0, 1, 2]
+    assert "colours of labelmap.txt" in source.describe() and source.length("val") == 1
+
+
 def supervisely(root, datasets=("ds1", "ds2")):
     """As its export of masks writes a project."""
     meta = [{"title": n, "shape": "bitmap", "color": c} for n, c in (("kiwi", "#FF0000"), ("lemon", "#00FF00"))]
@@ -344,7 +377,7 @@ def test_superviselys_masks_are_read_with_its_map_of_colours(tmp_path):
     assert opened(tmp_path / "split").length("val") == 3
 
 
-@pytest.mark.parametrize("make", [camvid, supervisely])
+@pytest.mark.parametrize("make", [camvid, cvat, supervisely])
 def test_masks_of_tools_are_trained_on(tmp_path, make):
     make(tmp_path / "data")
     config = ["task=mobile_deeplabv3", "data=folder", f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]

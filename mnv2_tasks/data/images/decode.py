@@ -209,18 +209,19 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
 
 
 def read_colours(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a mask; of a palette its colours, of 16 bits the upper ones.
+    """(H, W, 3) uint8 RGB of a mask, turned as `read_mask` does; of a palette its colours, of 16 bits the upper ones.
 
     Raises:
         DataError: it cannot be read.
     """
     with _opened(io.BytesIO(content_of(path)), path) as image:
         turn = _mask_turn(image)
-        if image.mode not in ("I", "I;16"):  # by RGBA: palettes may have transparency
-            return orientation.turned(np.array(image.convert("RGBA"))[..., :3], turn)
-        values = np.array(image)
-    values = values >> 8 if values.max(initial=0) > 255 else values
-    return orientation.turned(np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), turn)
+        deep = image.mode in ("I", "I;16")
+        values = np.array(image if deep else image.convert("RGBA"))  # by RGBA: palettes may have transparency
+    if deep:
+        values = values >> 8 if values.max(initial=0) > 255 else values
+        values = np.repeat(values.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return orientation.turned(np.ascontiguousarray(values[..., :3]), turn)
 
 
 def _mask_turn(image: Image.Image) -> int:

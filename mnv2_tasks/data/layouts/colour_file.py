@@ -13,6 +13,7 @@ from mnv2_tasks.wording import brief
 # CVAT's, CamVid's as it comes and as Kaggle packs it, Supervisely's, and what people call theirs
 NAMES = ("labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "obj_class_to_machine_color.json")
 MACHINE_COLOURS = NAMES[-1]
+LONGEST = 1000  # characters of a line
 NUMBERS = r"[\[(]?(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)[\])]?"
 LINES = (  # name and colour; what CVAT writes behind it, parts and actions, is left out
     re.compile(rf"(?P<name>[^:]*\S)\s*:\s*{NUMBERS}\s*(?::.*)?"),
@@ -60,7 +61,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     rows = []
     for number, line in enumerate(read_text(path, most_bytes=MOST_BYTES).split("\n"), start=1):
         line = line.strip()
-        row = _from_line(line, f"{path}: line {number}")
+        row = _from_line(line, f"{path}: line {number}") if len(line) <= LONGEST else None
         if row is not None:
             rows.append(row)
         elif line and not line.startswith("#") and not (number == 1 and not re.search(r"\d", line)):  # a table's head

@@ -106,8 +106,9 @@ def _first(there: Collection[str], usual: tuple[str, ...], key: str) -> str | No
 
 
 def plain(name: str) -> str:
-    """Train2017 -> train"""
-    return re.sub(r"[-_]?(19|20)\d\d$", "", name.lower())
+    """Train2017, train_set, data-train -> train"""
+    name = re.sub(r"[-_]?(19|20)\d\d$", "", name.lower())
+    return re.sub(r"^(?:data|dataset|split)[-_ ]|[-_ ]?(?:set|data|dataset|split)$", "", name)
 
 
 def _listed(there: Collection[str]) -> str:

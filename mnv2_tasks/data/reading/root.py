@@ -1,6 +1,7 @@
 """Where a data set lies, and what to say when it does not lie there."""
 
 import itertools
+import os
 from pathlib import Path
 
 from mnv2_tasks.data.download.published import how_to_get
@@ -21,7 +22,7 @@ def data_root(root: str | None, name: str) -> Path:
             f"data={name} needs data.root=<folder>, or the environment variable MNV2_DATA.\n"
             f"{how_to_get(name, '<folder>')}"
         )
-    path = Path(root).expanduser()
+    path = Path(os.path.expanduser(root))  # Path's own raises where there is no such user
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
         raise ConfigError(f"data.root={root}: {path.absolute()} {what}.\n{how_to_get(name, root)}")

@@ -41,10 +41,7 @@ class Verified(NamedTuple):
 
 
 def verify_files(records: Records, *, class_names: list[str], split: str, values: MaskValues = INDICES) -> Verified:
-    """
-    Args:
-        values: what the masks' pixels say.
-    """
+    """Decode pictures and masks, in whose pixels is said what `values` says."""
     memory = cache_folder() / "verified" / f"{_state(records, class_names, values)}.json"
     found = _remembered(memory, len(records))
     if found is None:

@@ -1,0 +1,46 @@
+"""What a colleague would say to a word that other programs know, or that belongs to another verb."""
+
+OF_KEYS = {
+    "device": "where to compute: trainer.accelerator=gpu|cpu|mps, trainer.devices=<how many> (predict has device=)",
+    "gpus": "where to compute: trainer.accelerator=gpu trainer.devices=<how many>",
+    "conf": "the least score of boxes: predict has min_score=",
+    "threshold": "the least score of boxes: predict has min_score=",
+    "patience": "there is no early stopping: the best epoch's weights are kept, and epochs= ends a run",
+    "batch_size": "it is called batch",
+    "img_size": "it is called imgsz",
+    "image_size": "it is called imgsz",
+    "size": "it is called imgsz",
+    "lr0": "it is called lr",
+    "learning_rate": "it is called lr",
+    "num_workers": "it is called workers",
+    "model": "say task=<task> backbone=<backbone>, or weights=<name or path>",
+    "name": "run folders are named by themselves; runs=<folder> says where they are made",
+    "project": "runs=<folder> says where run folders are made",
+    "pretrained": "say weights=auto, weights=imagenet or weights=none",
+    "precision": "say trainer.precision=32-true, 16-mixed or bf16-mixed",
+    "accelerator": "say trainer.accelerator=cpu, gpu or mps",
+    "devices": "say trainer.devices=<how many>",
+    "root": "say data.root=<folder>",
+    "imgs": "say source=<image, folder or glob>",
+    "input": "say source=<image, folder or glob>",
+}
+OF_TASKS = {
+    "detection": "Detectors are task=ssdlite and task=ssd. ",
+    "detect": "Detectors are task=ssdlite and task=ssd. ",
+    "segmentation": "Segmentation is task=mobile_deeplabv3 or task=deeplabv3. ",
+    "segment": "Segmentation is task=mobile_deeplabv3 or task=deeplabv3. ",
+    "classify": "It is task=classification. ",
+}
+DRAWN = "data=shapes is drawn and lies nowhere: say what your files are, data=folder (or coco, voc, imagenet). "
+
+
+def hint(key: str, option: str = "") -> str:
+    """A sentence before what else there is to say of an unknown key, or of a group's unknown option; "" without one.
+
+    Args:
+        option: of the group that `key` names.
+    """
+    if option:
+        return OF_TASKS.get(option, "") if key == "task" else ""
+    said = OF_KEYS.get(key.rpartition(".")[2], "")
+    return f"{said[0].upper()}{said[1:]}. " if said else ""

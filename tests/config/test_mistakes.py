@@ -1,0 +1,83 @@
+"""What a new user types by mistake: refused before anything is made, with the word that was meant."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnv2_tasks.config.compose import compose
+from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runtimes.formats import check_format
+from mnv2_tasks.training.train import train
+from mnv2_tasks.weights.weight_files import load_weights
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ("trainer.precision=8", "trainer: Lightning refuses its settings"),
+        ("trainer.accelerator=abacus", "trainer: Lightning refuses its settings"),
+        ("trainer.devices=0", "trainer: Lightning refuses its settings"),
+        ("lr=-1", "lr=-1: expected a positive number"),
+        ("lr=.nan", "lr=nan: expected a positive number"),
+        ("epochs=0", "epochs=0: expected at least 1"),
+        ("batch=0", "batch=0: expected at least 1"),
+        ("workers=-1", "workers=-1: expected at least 0"),
+        ("optim.weight_decay=-1", "optim.weight_decay=-1: expected at least 0"),
+        ("trainer.limit_train=0", "trainer.limit_train=0: expected a positive number"),
+        ("trainer.save_every_steps=0", "trainer.save_every_steps=0: expected at least 1"),
+    ],
+)
+def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, message):
+    wrong = wrong.replace(".nan", "nan")
+    with pytest.raises(ConfigError, match=message):
+        train(compose("train", ["task=classification", *tiny, wrong]))
+    assert not (tmp_path / "classification").exists()
+
+
+@pytest.mark.parametrize(
+    "verb, words, message",
+    [
+        ("train", ["task=ssdlite", "+patience=3"], r"\+patience=3: nothing reads a key 'patience'. There is no early"),
+        ("train", ["task=ssdlite", "+trainer.max_steps=3"], "nothing reads a key 'max_steps' in trainer"),
+        ("train", ["task=ssdlite", "+foo.bar=3"], "nothing reads a key 'bar' in foo"),
+        ("predict", ["+iou=0.5"], "nothing reads a key 'iou'"),
+        ("train", ["task=ssdlite", "data.root=x"], "say what your files are, data=folder"),
+        ("train", ["task=detection"], "task=detection: unknown task. Detectors are task=ssdlite and task=ssd"),
+        ("train", ["task=segmentation"], "task=mobile_deeplabv3"),
+        ("train", ["task=ssdlite", "device=cpu"], "no key 'device'. Where to compute: trainer.accelerator="),
+        ("train", ["task=ssdlite", "conf=0.3"], "predict has min_score="),
+        ("predict", ["conf=0.3"], "min_score="),
+    ],
+)
+def test_words_of_other_programs_and_verbs_get_a_hint(verb, words, message):
+    with pytest.raises(ConfigError, match=message):
+        compose(verb, words)
+
+
+def test_what_is_read_beside_the_keys_of_conf_may_be_added():
+    config = compose(
+        "train",
+        ["task=ssdlite", "+data.augmentation.tagging=light", "+optim.optimizer.amsgrad=true"],
+    )
+    assert config.optim.optimizer.amsgrad and config.data.augmentation.tagging == "light"
+
+
+def test_a_text_is_no_file_of_weights_and_a_format_is_known_by_its_other_name(tmp_path):
+    (tmp_path / "README.md").write_text("# weights")
+    with pytest.raises(ConfigError, match="README.md: is no file of weights.*safetensors"):
+        load_weights(tmp_path / "README.md")
+    with pytest.raises(ConfigError, match="format=tflite: unknown; it is called litert"):
+        check_format("tflite", "fp32")
+
+
+def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path, tiny, caplog):
+    for split, number in (("train", 11), ("val", 3)):
+        for i in range(number):
+            path = tmp_path / "data" / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((32, 32, 3), 20 * i + (split == "val"), np.uint8)).save(path)
+    plain = [override for override in tiny if not override.startswith("data.source")]
+    words = ["task=classification", "data=folder", f"data.root={tmp_path / 'data'}", *plain, "batch=32"]
+    run = train(compose("train", words))
+    assert "batch=32 is more than the 11 training images: batch=11 is used" in caplog.text
+    assert "batch: 11\n" in (run / "config.yaml").read_text()
