@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -16,6 +16,7 @@ from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.examine import Split, read_records, sample_of
 from mnv2_tasks.drawing.canvas import AS_WRITTEN, MAX_SIDE, scaled_size
+from mnv2_tasks.drawing.fonts import families
 from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import DataError
@@ -96,6 +97,7 @@ def plot_classes(splits: Sequence[Split], class_names: list[str], what: str, pat
     Args:
         what: is counted: "images", "boxes" or "pixels".
     """
+    rcParams.update(families(class_names))
     shares = [split.counts.amount / max(split.counts.amount.sum(), 1) for split in splits]
     order = np.argsort(-shares[0], kind="stable")
     named = len(order) <= NAMED

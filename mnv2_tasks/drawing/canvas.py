@@ -3,14 +3,13 @@
 import colorsys
 import math
 from collections.abc import Sequence
-from functools import cache
-from importlib.metadata import distribution
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from mnv2_tasks.drawing.fonts import pieces
 from mnv2_tasks.wording import shortened, visible
 
 MIN_SIDE = 480  # pixels of a picture: smaller images are enlarged, so that text is legible on them
@@ -88,7 +87,7 @@ class Canvas:
         return np.array(self.image)
 
     def text_width(self, text: str, bold: bool = False) -> int:
-        return math.ceil(_font(self.text_size, bold).getlength(text))
+        return math.ceil(sum(font.getlength(part) for part, font in pieces(text, self.text_size, bold)))
 
     def elide(self, text: str, width: int, bold: bool = False) -> str:
         """One line of text, or as much of its beginning as fits into `width` pixels, and an ellipsis."""
@@ -102,9 +101,13 @@ class Canvas:
 
     def write(self, x: int, middle: float, text: str, colour: Colour, bold: bool = False, anchor: str = "l") -> None:
         """One line: its left end (or right end, anchor "r") at x, centred on the height `middle`."""
-        ascent, descent = _font(self.text_size, bold).getmetrics()
+        parts = pieces(text, self.text_size, bold)
+        ascent, descent = parts[0][1].getmetrics()
         baseline = round(middle + (ascent - descent) / 2 - 0.03 * self.text_size)
-        self.draw.text((x, baseline), text, fill=colour, font=_font(self.text_size, bold), anchor=f"{anchor}s")
+        place = float(x - sum(font.getlength(part) for part, font in parts) if anchor == "r" else x)
+        for part, font in parts:
+            self.draw.text((place, baseline), part, fill=colour, font=font, anchor="ls")
+            place += font.getlength(part)
 
 
 def legend(picture: np.ndarray, entries: Sequence[tuple[str, Colour]], nothing: str) -> np.ndarray:
@@ -135,11 +138,3 @@ def legend(picture: np.ndarray, entries: Sequence[tuple[str, Colour]], nothing: 
 def text_size(picture: np.ndarray) -> int:
     """In pixels, between what can be read and what would be a headline."""
     return min(28, max(16, round(0.024 * (picture.shape[0] + picture.shape[1]) / 2)))
-
-
-@cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, from matplotlib's folder but without its import: OpenCV's own letters are ASCII alone."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{name}")
-    return ImageFont.truetype(str(path), size)

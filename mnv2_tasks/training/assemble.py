@@ -124,11 +124,12 @@ def check_settings(config: DictConfig) -> None:
             raise ConfigError(f"{key}={value}: expected {expected}")
     check_epochs(config)
     settings = config.trainer
+    quiet_lightning()
     with checked_by_lightning():  # a trainer for nothing: Lightning's own check of what it cannot have here
         L.Trainer(
             accelerator=settings.accelerator, devices=settings.devices, logger=False,
             precision=cast(Any, choose_precision(settings.precision)), enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, barebones=False,
+            enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
 
 

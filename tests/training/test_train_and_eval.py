@@ -256,7 +256,7 @@ def test_full_or_read_only_run_folder_is_refused_before_training(tiny, tmp_path,
 @pytest.mark.parametrize(
     "change, message",
     [
-        ("batch=99", "batch=99"),
+        ("batch=0", "batch=0"),
         ("epochs=0", "epochs=0"),
         ("ema=1.5", "ema=1.5"),
         ("eval.precision=32", "eval.precision=32: expected 32-true, bf16-mixed"),

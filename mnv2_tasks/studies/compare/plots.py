@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from mnv2_tasks.drawing.canvas import AS_WRITTEN
+from mnv2_tasks.drawing.fonts import families
 from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 from mnv2_tasks.studies.compare.subjects import ClassDifference, Entry
 from mnv2_tasks.wording import shortened
@@ -104,6 +105,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 @rc_context(AS_WRITTEN)
 def plot_classes(differences: Sequence[ClassDifference], title: str, metric: str) -> bytes:
     """A bar for each class, the greatest win at the top; pale where the interval holds zero."""
+    rcParams.update(families(item.name for item in differences))
     hidden = len(differences) - 2 * ENDS
     shown = [*differences[:ENDS], None, *differences[-ENDS:]] if hidden > 1 else list(differences)
     figure = Figure(figsize=(7.6, 1.2 + 0.2 * len(shown)), dpi=DPI, layout="constrained")
