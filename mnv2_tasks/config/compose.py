@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -124,26 +124,11 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
-    resolved = OmegaConf.create(texts(OmegaConf.to_container(without(config, {"hydra"}), resolve=True)))
+    content: Any = OmegaConf.to_container(without(config, {"hydra"}), resolve=True)
+    resolved = cast(DictConfig, OmegaConf.create(texts(content)))
     HydraConfig.instance().cfg = outer
     OmegaConf.set_struct(resolved, True)
     return resolved
-
-
-def _check_recordable(overrides: list[str]) -> None:
-    """Raise a ConfigError for what a run's config.yaml and run.json cannot hold."""
-    for override in overrides:
-        key, _, value = override.partition("=")
-        fault = "has a ${" if is_path(key) and "${" in value else ""
-        try:
-            override.encode()
-        except UnicodeEncodeError:
-            fault = "is no UTF-8"
-        if fault:
-            raise ConfigError(
-                f"{override}: this name {fault}, and a run records what it was made of without. Rename it, or make a "
-                f"symbolic link to it (ln -s) and name that"
-            )
 
 
 def _check_recordable(overrides: list[str]) -> None:
