@@ -31,7 +31,7 @@ def pieces(text: str, size: int, bold: bool) -> list[tuple[str, ImageFont.FreeTy
     return [(part, own if path == _dejavu(bold) else font(path, size)) for part, path in found]
 
 
-def families(texts: Iterable[str]) -> dict[str, Any]:
+def families(texts: Iterable[str]) -> dict[Any, Any]:
     """Settings of matplotlib with which it has the letters of these texts too."""
     letters = {letter for text in texts for letter in text if ord(letter) >= LATIN and not _attached(letter)}
     others = sorted({path for letter in letters if (path := _path_for(letter, False)) != _dejavu(False)})
