@@ -17,6 +17,8 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.studies.study.run_state import set_aside
 
+pytestmark = pytest.mark.slow
+
 ABSENT = "import sys; sys.modules.update(resource=None, fcntl=None)\n"  # an import of either is an ImportError
 IMPORT_ALL = """
 import importlib, pkgutil
@@ -49,8 +51,6 @@ for _ in range(2):  # it is free again
 TRAIN_SCORE_PREDICT = """
 import multiprocessing, sys, warnings
 from mnv2_tasks.__main__ import main
-
-pytestmark = pytest.mark.slow
 multiprocessing.set_start_method("spawn")
 warnings.filterwarnings("error", category=EncodingWarning, module="mnv2_tasks")
 main(["train", *sys.argv[1:]])

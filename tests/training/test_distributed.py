@@ -14,6 +14,8 @@ import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 TOOLS = Path(__file__).parents[2] / "tools"
 VAL_SIZE, BATCH = 22, 4  # six batches, the last one half full
 KINDS = ("classification", "detection", "segmentation")
@@ -23,8 +25,6 @@ RECORDING = """
 import os
 from pathlib import Path
 from mnv2_tasks.loading.loaders import ValidationSet
-
-pytestmark = pytest.mark.slow
 
 def recorded(self, key, read=ValidationSet.__getitem__):
     with (Path(os.environ["RECORDS"]) / os.environ.get("LOCAL_RANK", "0")).open("a") as file:
