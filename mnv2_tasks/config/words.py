@@ -37,7 +37,7 @@ def own_conf() -> Path | None:
     named = os.environ.get("MNV2_CONF")
     if not named:
         return None
-    folder = Path(named).expanduser().absolute()
+    folder = Path(os.path.expanduser(named)).absolute()
     if not folder.is_dir():
         raise ConfigError(f"MNV2_CONF={named}: {folder} is no folder; it holds backbone/, task/ and so on, as {CONF}")
     return folder

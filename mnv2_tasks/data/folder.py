@@ -1,5 +1,6 @@
 """A user's own data, recognised by its layout."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,7 +162,7 @@ def recognise(
 
 def _described(root: str | None) -> Path | None:
     """A file that describes a data set, in place of its folder."""
-    path = Path(root).expanduser() if root else None
+    path = Path(os.path.expanduser(root)) if root else None
     endings = tuple(ending for layout in FORMATS for ending in layout.files)
     return path if path is not None and path.is_file() and path.name.lower().endswith(endings) else None
 

@@ -1,5 +1,6 @@
 """download, check, show and pack: what can be done with a data set. Each takes conf/data_tool.yaml, composed."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def download(config: DictConfig) -> None:
     if not root or name not in (*published.PUBLISHED, "imagenet"):
         what = "needs data.root=<folder>" if name in published.PUBLISHED else "cannot be downloaded"
         raise ConfigError(f"data={name} {what}.\n{published.how_to_get(name, root or '<folder>')}")
-    folder = Path(root).expanduser()
+    folder = Path(os.path.expanduser(root))
     folder.mkdir(parents=True, exist_ok=True)
     published.download(name, folder, keep=config.keep, console=_console())
 
@@ -100,7 +101,7 @@ def pack(config: DictConfig) -> None:
             f"of them, say whose with task=<task>"
         )
     (source,) = sources
-    written = write_shards(source, config.splits, Path(config.out).expanduser())
+    written = write_shards(source, config.splits, Path(os.path.expanduser(config.out)))
     for split, files in written.items():
         size = decimal(sum(files.values()))
         console.print(f"{split}: {source.length(split):,} samples in {counted(len(files), 'shard')}, {size}")

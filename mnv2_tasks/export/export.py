@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _checked(config: DictConfig) -> Path:
     if is_exported(path):
         raise ConfigError(f"weights={path}: is an exported network already; export the weights that it was made from")
     if config.out is not None:
-        suffix, out = FORMATS[config.format].suffix, Path(config.out).expanduser()
+        suffix, out = FORMATS[config.format].suffix, Path(os.path.expanduser(config.out))
         if out.suffix != suffix:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
         remove_parts(out.parent)  # of an export that was killed
@@ -112,7 +113,7 @@ def _checked(config: DictConfig) -> Path:
 def _place(config: DictConfig) -> Path:
     if config.out is None:
         return make_folder(None, Path("runs/export")) / f"model{FORMATS[config.format].suffix}"
-    return Path(config.out).expanduser()
+    return Path(os.path.expanduser(config.out))
 
 
 def _files(path: Path) -> list[Path]:

@@ -51,7 +51,7 @@ def make_folder(out: str | None, parent: Path) -> Path:
     Raises:
         ConfigError: `out` holds files already, which might be the user's photos, or the folder cannot be made.
     """
-    folder = Path(out).expanduser() if out else parent
+    folder = Path(os.path.expanduser(out)) if out else parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not out:
@@ -105,7 +105,7 @@ def config_to_keep(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
     content: Any = OmegaConf.to_container(config, resolve=True)
     stored = {**content, "resume": None, "repeat": None}
-    return {key: value for key, value in stored.items() if key not in ("run", "out", "trust")}  # of the call
+    return {key: value for key, value in stored.items() if key not in ("run", "out", "split", "trust")}  # of the call
 
 
 def write_config(folder: Path, config: DictConfig) -> None:

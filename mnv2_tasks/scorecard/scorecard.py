@@ -1,5 +1,6 @@
 """The paper's numbers that need no data, ours beside them: sizes, multiply-adds, memory; scores in print are quoted."""
 
+import os
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +21,7 @@ COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
 def scorecard(config: DictConfig) -> None:
     """Print every comparison, and write scorecard.md and scorecard.json into the folder `config.out`."""
-    console, card, out = Console(), paper_numbers(), Path(config.out).expanduser()
+    console, card, out = Console(), paper_numbers(), Path(os.path.expanduser(config.out))
     for title, group in groupby(card, key=lambda row: row.table):
         _print_table(title, list(group), console)
     out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ Nothing is unpickled but tensors and plain containers.
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
         raise ConfigError(f"weights={weights}: is published for {offered}; you asked for {backbone}")
     entry = entries.get(f"{weights}_{backbone}") or entries.get(weights)
     if entry is None:
-        path = Path(weights).expanduser()
+        path = Path(os.path.expanduser(weights))
         if (path / "config.yaml").is_file():
             return _of_run(path)
         if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix

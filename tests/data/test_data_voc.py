@@ -254,7 +254,7 @@ def test_an_image_without_objects_stays(boxes):
 
 
 def test_a_box_outside_its_image_is_named(boxes):
-    with pytest.raises(DataError, match=r"box 1 lies outside its image: corners \(39, 5, 50, 10\)"):
+    with pytest.raises(DataError, match=r"box 1 lies outside its image: dog, corners \(39, 5, 50, 10\)"):
         source(boxes(xml(thing(corners=(40, 6, 50, 10)))), "detection").prepare(["val"])
 
 

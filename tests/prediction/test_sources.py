@@ -48,7 +48,7 @@ def test_a_missing_path_is_named():
 
 
 def test_an_empty_folder_is_named_with_the_accepted_kinds(tmp_path):
-    with pytest.raises(ConfigError, match=r"the folder has no images, nor any files \(accepted: \.jpg \.jpeg \.png"):
+    with pytest.raises(ConfigError, match=r"the folder has no images, nor any files \(accepted: \.jpg \.jpeg \.jfif"):
         find_images(str(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """Segmentation masks: for each picture an image of class indices, or of colours, with the same name."""
 
+import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -121,7 +122,7 @@ def _is_camvid(parts: dict[str, SplitFiles]) -> bool:
 
 
 def _colour_file(root: Path, named: str) -> Colours:
-    for path in (Path(named).expanduser(), root / named):
+    for path in (Path(os.path.expanduser(named)), root / named):
         if path.is_file():
             return read_colour_file(path)
     raise ConfigError(f"data.colours={named}: there is no such file, neither here nor in {root}")

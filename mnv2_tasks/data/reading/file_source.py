@@ -16,7 +16,6 @@ from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
-from mnv2_tasks.data.reading.outlines import outline_mask
 from mnv2_tasks.data.reading.problems import SLACK, Problem, apply_policy, box_problems, check_policy, clip_boxes
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
@@ -155,6 +154,8 @@ class FileSource:
         """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
         if len(records.masks):
             return self.values.read(records.masks[index])
+        from mnv2_tasks.data.reading.outlines import outline_mask  # libraries that runs without outlines do not load
+
         mask = np.zeros(size, np.uint8)
         covered = np.zeros(size, np.uint8)
         rows = records.boxes_of(index)

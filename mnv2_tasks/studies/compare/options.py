@@ -14,6 +14,7 @@ Writes compare.html (one file, with its pictures), compare.md and compare.json.
     debug=true        show tracebacks
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     from mnv2_tasks.runs.run_folder import make_folder  # after the command line was found to be right
     from mnv2_tasks.studies.compare.compare import compare
 
-    out = Path(options["out"]).expanduser() if "out" in options else make_folder(None, Path("runs/compare"))
+    out = Path(os.path.expanduser(options["out"])) if "out" in options else make_folder(None, Path("runs/compare"))
     said = {key: options[key] for key in ("title", "repeats", "images") if key in options}
     page = compare(folders, out, **said, trust=options.get("trust", "").lower() == "true")
     print((out / "compare.md").read_text(encoding="utf-8").replace("−", "-"))  # few consoles have it
