@@ -47,6 +47,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"^bench": "minutes of a machine that does nothing else",
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
     r"trainer.nodes": "several machines",
+    r"split=test": "tests/evaluation/test_chosen_split.py evaluates on it, of data that have one",
     r"^scorecard": "a minute; tests/scorecard computes all of it",
     r"^train (?!.*(--help|re(sume|peat)=))": "tests/training trains every task, and test_command_line.py sweeps",
 }
