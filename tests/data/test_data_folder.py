@@ -665,6 +665,46 @@ def test_coco_json_and_its_pictures_are_found_in_the_usual_places(tmp_path, trai
     assert source.sample("val", 0, 0).boxes.tolist() == [[2, 3, 6, 8]] * 2
 
 
+@pytest.mark.parametrize(
+    "train, val, pictures, others",
+    [
+        ("train.json", "valid.json", "images/train", "images/validation"),
+        ("train.json", "test.json", "imgs_train", "imgs_test"),
+        ("train_v2.json", "val_v2.json", "images/train", "images/val"),
+        ("training.json", "dev.json", "train_images", "eval"),
+    ],
+)
+def test_pictures_of_equal_names_are_those_in_the_folder_of_their_split(tmp_path, train, val, pictures, others):
+    for place, file in ((pictures, train), (others, val)):
+        for i in range(4):
+            picture(tmp_path / place / f"{i}.jpg")
+        coco(tmp_path / "annotations" / file, [f"{i}.jpg" for i in range(4)], CATS)
+    names = (Path(train).stem, Path(val).stem) if "_v2" in train else (None, None)
+    source = opened(tmp_path, "detection", train=names[0], val=names[1])
+    for split, place in (("train", pictures), ("val", others)):
+        assert {Path(file).parent for file in source.problems(split)[0].files} == {tmp_path / place}
+    (tmp_path / "annotations" / val).unlink()  # what is left is split by itself
+    source = opened(tmp_path, "detection", train=names[0])
+    assert {Path(file).parent for file in source.problems("val")[0].files} == {tmp_path / pictures}
+
+
+def test_pictures_of_equal_names_in_folders_that_tell_no_split_are_refused_by_name(tmp_path):
+    for i in range(4):
+        for place in ("one", "two"):
+            picture(tmp_path / place / f"{i}.jpg")
+    coco(tmp_path / "annotations" / "train.json", [f"{i}.jpg" for i in range(4)], CATS)
+    with pytest.raises(ConfigError, match=r"train\.json: pictures of its names lie in .*one, .*two: which is meant\?"):
+        opened(tmp_path, "detection")
+
+
+def test_pictures_in_the_folder_of_another_split_are_told_or_refused_where_their_own_folder_is_there(tmp_path):
+    coco_pair(tmp_path, pictures="train")  # one heap that two files divide
+    assert "pictures of val.json taken from train" in opened(tmp_path, "detection").describe()
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ConfigError, match=r"val\.json: its pictures are not in .*val, but in .*train, another split's"):
+        opened(tmp_path, "detection")
+
+
 def test_file_names_may_name_folders_and_one_json_is_split_by_name(tmp_path):
     names = [f"a/{i}.jpg" for i in range(10)]
     for name in names:
