@@ -780,6 +780,17 @@ def test_pictures_named_by_a_place_of_another_machine_are_found_by_name_below_th
         opened(tmp_path, "detection")
 
 
+def test_pictures_whose_accents_are_two_characters_on_disk_are_found(tmp_path):
+    def change(split, content):
+        for row in content["images"]:
+            row["file_name"] = row["file_name"].replace("a", "\u00e4")
+
+    coco_pair(tmp_path, change)
+    for path in (tmp_path / "images").iterdir():
+        path.rename(path.with_name(path.name.replace("a", "a\u0308")))
+    assert files(opened(tmp_path, "detection"), "train") == ["tra\u0308in0.jpg", "tra\u0308in1.jpg"]
+
+
 def test_categories_of_one_name_or_id_matter_only_if_annotations_use_them(tmp_path):
     def roboflow(split, content):
         content["categories"] = [{"id": 0, "name": "cat"}, {"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]

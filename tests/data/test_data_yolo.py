@@ -45,6 +45,52 @@ def test_two_pictures_of_one_label_file_and_two_label_files_are_refused(tmp_path
         opened(tmp_path, "detection")
 
 
+@pytest.mark.parametrize("described", ["", "train: images/train\nval: images/val\n"])
+@pytest.mark.parametrize(
+    "image, label",
+    [
+        ("a.jpg", "a.jpg.txt"),
+        ("a.jpg", "A.txt"),
+        ("A.JPG", "a.JPG.TXT"),
+        ("e\u0301.jpg", "\u00e9.txt"),
+        ("\u00c9.jpg", "e\u0301.jpg.txt"),
+    ],
+)
+def test_label_file_that_another_system_or_tool_names_is_its_pictures_and_that_is_told(
+    tmp_path, image, label, described
+):
+    for split in ("train", "val"):
+        picture(tmp_path / "images" / split / image)
+        write(tmp_path / "labels" / split / label, WHOLE)
+    write(tmp_path / "data.yaml", TWO + described)
+    source = opened(tmp_path, "detection", "skip")
+    assert [len(source.sample(split, 0, 0).boxes) for split in ("train", "val")] == [1, 1]
+    assert "labels of 1 picture found by name: " in source.describe() and "without objects" not in source.describe()
+
+
+def test_label_file_that_may_be_of_two_pictures_costs_both_and_two_label_files_their_picture(tmp_path):
+    yolo(tmp_path, {"train": {"a": WHOLE, "b": WHOLE}, "val": {"c": WHOLE}})
+    for name in ("d.jpg", "D.jpg"):
+        picture(tmp_path / "images" / "train" / name)
+    write(tmp_path / "labels" / "train" / "d.png.txt", WHOLE)
+    write(tmp_path / "labels" / "train" / "b.jpg.txt", WHOLE)
+    with pytest.raises(DataError) as error:
+        opened(tmp_path, "detection")
+    assert "b.jpg: " in str(error.value) and "are both its labels: which one?" in str(error.value)
+    assert str(error.value).count("d.png.txt belongs to ") == 2
+    source = opened(tmp_path, "detection", "skip")
+    assert source.length("train") == 1 and "without objects" not in source.describe()
+
+
+def test_each_picture_has_the_label_file_with_its_whole_name(tmp_path):
+    yolo(tmp_path, {"train": {}, "val": {"c": WHOLE}})
+    for name in ("a.jpg", "a.png", "A.jpg"):
+        picture(tmp_path / "images" / "train" / name)
+        write(tmp_path / "labels" / "train" / f"{name}.txt", WHOLE)
+    source = opened(tmp_path, "detection")
+    assert [len(source.sample("train", 0, i).boxes) for i in range(source.length("train"))] == [1, 1, 1]
+
+
 def test_text_that_holds_no_labels_is_left_out_and_told(tmp_path):
     yolo(tmp_path, {"train": {"a": WHOLE}, "val": {"b": WHOLE}})
     write(tmp_path / "labels" / "train" / "README.txt", "made by\n")
