@@ -1,5 +1,6 @@
 """YOLO data: what they say of themselves is believed, or contradicted aloud; labels are paired by name, or refused."""
 
+import re
 import shutil
 
 import pytest
@@ -115,6 +116,33 @@ def test_line_that_kpt_shape_does_not_explain_is_refused(tmp_path):
     yolo(tmp_path, {"train": {"a": "0 .1 .1 .9 .1 .9 .9"}, "val": {"b": WHOLE}}, names=f"{TWO}kpt_shape: [4, 2]")
     with pytest.raises(DataError, match=r"line 1 has 6 numbers after the class: .* with the keypoints of kpt_shape 12"):
         opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize(
+    "line, shape",
+    [
+        ("0 .5 .5 .2 .2 .45 .45 1 .55 .55 1", "[2, 3]"),
+        ("0 .5 .5 .2 .2 .45 .45 2 .55 .55 1 0 0 0", "[3, 3]"),  # an even number in all
+        ("0 .5 .5 .2 .2 0.0 0.0 0.0 .5 .5 2.0", "[2, 3]"),
+        ("0 .5 .5 .2 .2 " + ".45 .5 2 " * 17, "[17, 3]"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_keypoints_that_data_yaml_does_not_tell_of_are_refused_by_line_with_the_remedy(tmp_path, line, shape, kind):
+    text = f"{WHOLE}\n1 .1 .1 .4 .1 .2 .4\n{line}"
+    yolo(tmp_path, {"train": {"a": text}, "val": {"b": WHOLE}}, names=TWO)
+    with pytest.raises(
+        DataError, match=rf"a\.txt: line 3 looks like a box with .*`kpt_shape: {re.escape(shape)}` into"
+    ):
+        opened(tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    "line", ["0 0 0 1 0 1 1 0 1 0 0", "0 .2 .2 .8 .2 .8 .8 .2 .8", "0 .5 0 1 0 1 1 0 1 0 .5", "0 0 0 1 0 1 1 0 1"]
+)
+def test_outline_along_the_edges_of_its_image_is_no_box_with_keypoints(tmp_path, line):
+    yolo(tmp_path, {"train": {"a": line}, "val": {"b": WHOLE}}, names=TWO)
+    assert len(opened(tmp_path, "detection").sample("train", 0, 0).boxes) == 1
 
 
 @pytest.mark.parametrize("shape", ["17", "[17]", "[a, b]"])

@@ -35,6 +35,7 @@ FIRST_LINE = 4096  # characters that are read to tell labels from other text
 PROBED = 200  # label files that are searched for an outline
 MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
+AROUND = 0.05  # of the image: keypoints may lie so far beside their box
 IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
 
 Box = tuple[float, float, float, float]
@@ -94,6 +95,11 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
         raise ValueError(
             f"has {len(values)} numbers after the class: a box has 4, with the keypoints of kpt_shape {4 + keypoints}"
         )
+    if not keypoints and (number := _keypoints_seen(values)):
+        raise ValueError(
+            f"looks like a box with {number} keypoints of x, y and visibility, not like an outline: write "
+            f"`kpt_shape: [{number}, 3]` into data.yaml"
+        )
     values = values[:4] if keypoints else values
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ValueError(f"has {len(values)} numbers after the class: a box has 4, an outline two for each point")
@@ -107,6 +113,24 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
         return int(label), (min(xs), min(ys), max(xs), max(ys))
     x, y, width, height = values
     return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _keypoints_seen(values: list[float]) -> int:
+    """How many keypoints x, y, visibility (0, 1, 2) follow a box that holds them; 0 where the numbers may be another's.
+
+    An outline would need a 0 or 1 in every third place, and its other points in the box that the first two make.
+    """
+    (x, y, width, height), rest = (values[:4], values[4:]) if len(values) > 4 else ((0,) * 4, [])
+    points = list(zip(rest[::3], rest[1::3], rest[2::3]))
+    if not points or len(rest) % 3 or not all(shown in (0, 1, 2) for _, _, shown in points):
+        return 0
+
+    def inside(px: float, py: float) -> bool:
+        return abs(px - x) <= width / 2 + AROUND and abs(py - y) <= height / 2 + AROUND
+
+    seen = [inside(px, py) for px, py, shown in points if shown]
+    hidden = [inside(px, py) or px == py == 0 for px, py, shown in points if not shown]
+    return len(points) if any(seen) and all(seen + hidden) else 0
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
