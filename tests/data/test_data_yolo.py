@@ -225,6 +225,23 @@ def test_folders_outside_of_the_root_are_read_where_data_yaml_names_them_and_tha
     assert source.length("train") == 2 and "outside of data.root, as data.yaml has it: /" in source.describe()
 
 
+def test_path_that_leads_out_is_taken_inside_where_it_is_there_too_and_that_is_said(tmp_path):
+    for folder, number in ((tmp_path, 4), (tmp_path / "set", 2)):
+        for split in ("train", "valid"):
+            heap(folder / split, {"": number})
+    heap(tmp_path / "pool", {"": 5})
+    write(tmp_path / "set" / "data.yaml", f"train: ../train/images\nval: ../valid/images\n{TWO}")
+    source = opened(tmp_path / "set", "detection")
+    assert source.length("train") == source.length("val") == 2
+    assert (
+        "data.yaml says ../train/images, ../valid/images: of the two that are there, that inside" in source.describe()
+    )
+    write(tmp_path / "set" / "data.yaml", f"train: ../pool/images\nval: valid/images\n{TWO}")
+    source = opened(tmp_path / "set", "detection")
+    assert source.length("train") == 5 and "outside of data.root" in source.describe()
+    assert "of the two" not in source.describe()
+
+
 def test_a_list_names_no_picture_outside_of_what_data_yaml_names(tmp_path):
     heap(tmp_path / "set", {"train": 2})
     picture(tmp_path / "secret.jpg")

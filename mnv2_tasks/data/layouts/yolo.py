@@ -252,6 +252,9 @@ def _told(told: Description, parts: dict[str, SplitFiles], folder: Path) -> list
     around = os.path.abspath(folder)
     outside = [p for split in taken for p in told.splits[split] if not Path(os.path.abspath(p)).is_relative_to(around)]
     notes += [f"outside of data.root, as {told.file.name} has it: {first_few(map(str, outside))}"] if outside else []
+    if told.passed:
+        said = f"{told.file.name} says {first_few(told.passed)}"
+        notes.append(f"{said}: of the two that are there, that inside of {folder} is taken")
     return notes + ([f"{told.keypoints} numbers of keypoints for each box left out"] if told.keypoints else [])
 
 
