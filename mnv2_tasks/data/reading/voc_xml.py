@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.reading.marks import is_marked
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import read_bytes
 from mnv2_tasks.wording import brief
 
 MOST_BYTES, MOST_TAGS = 4 << 20, 300_000  # of one picture: ten thousand objects
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-YES, NO = ("1", "true", "yes"), ("0", "false", "no", "", "unspecified", "none", "null")  # what tools write as a mark
 
 Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
 
@@ -87,13 +87,10 @@ def _object(path: Path, number: int, element: Element) -> VocObject:
 
 
 def _mark(path: Path, title: str, parent: Element, tag: str) -> bool:
-    """What is not there, or not said, is not so."""
-    text = (parent.findtext(tag) or "").strip()
-    if text.lower() in (*YES, *NO):
-        return text.lower() in YES
     try:
-        return float(text) != 0
+        return is_marked(parent.findtext(tag))
     except ValueError:
+        text = (parent.findtext(tag) or "").strip()
         raise DataError(
             f"{path}: {brief(title)} has <{tag}>{brief(text)}</{tag}>; expected 0 or 1, true, false or Unspecified"
         ) from None
