@@ -235,6 +235,8 @@ def test_yolo_outline_becomes_its_box(tmp_path):
         ("0 0.5 0.5 0.5", "has 3 numbers after the class"),
         ("0 0.5 0.5 0.5 0.5 0.9", "has 5 numbers after the class"),
         ("cat 0.5 0.5 0.5 0.5", "is not made of numbers"),
+        ("0,0.5,0.5,0.5,0.5", "has commas; numbers are apart by spaces, and fractions have a point"),
+        ("0 0,5 0,5 0,5 0,5", "has commas; numbers are apart by spaces, and fractions have a point"),
         ("2 0.5 0.5 0.5 0.5", "has class 2; there are 2 classes, 0 to 1"),
         ("-1 0.5 0.5 0.5 0.5", "has class -1"),
         ("0 12 8 10 4", r"has numbers outside \[0, 1\]; fractions"),
@@ -309,7 +311,11 @@ def test_class_list_may_be_yaml_text_or_json(tmp_path, file, text, names):
     [
         ("data.yaml", "path: x", r"no class list\. Write .*classes\.txt with one class name a line"),
         ("data.yaml", "nc: 3\nnames: [cat, dog]", "nc is 3, but 2 names are given"),
-        ("data.yaml", "names: {1: cat, 2: dog}", "by number from 0 without gaps"),
+        ("data.yaml", "names: {1: cat, 2: dog}", "by number from 0 without gaps; there is no 0. Count from 0"),
+        ("data.yaml", "names: {0: cat, 2: dog}", "by number from 0 without gaps; there is no 1. Name it too"),
+        ("classes.json", '{"cat": 1, "dog": 2}', "by number from 0 without gaps; there is no 0. Count from 0"),
+        ("data.yaml", "names: ['', dog]", "data.yaml: class 0, '', is empty. Give the class a name"),
+        ("data.yaml", "names: [cat, ' ']", "data.yaml: class 1, ' ', is empty. Give the class a name"),
         ("data.yaml", "names: [cat", "data.yaml, line 2, column 1: is not valid YAML"),
         ("classes.txt", "cat\n\ndog\n", "line 2 is empty"),
         ("classes.txt", "cat\ncat\n", "names cat twice"),
@@ -564,6 +570,29 @@ def test_broken_and_missing_xml_are_named(tmp_path):
     assert opened(tmp_path, "detection", on_bad="skip").length("train") == 1
 
 
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        (b'<?xml version="1.0" encoding="GBK"?><annotation/>', r"is not valid XML .*\. Save it as UTF-8"),
+        ("<annotation><name>\u72d7</name></annotation>".encode("gbk"), r"is not valid XML .*\. Save it as UTF-8"),
+        (b"<!DOCTYPE annotation><annotation/>", r"has a <!DOCTYPE>.* Delete it"),
+    ],
+)
+def test_xml_of_another_encoding_or_with_a_doctype_says_what_to_do(tmp_path, content, what):
+    voc(tmp_path, {"a": [("cat", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}, {"train": "a", "val": "b"})
+    (tmp_path / "Annotations" / "a.xml").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.xml: {what}"):
+        opened(tmp_path, "detection")
+
+
+def test_class_list_in_latin_letters_of_one_byte_says_what_to_do(tmp_path):
+    yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": ""}}, names="")
+    for file, text in (("classes.txt", "caf\u00e9\n"), ("data.yaml", "names: [caf\u00e9]\n")):
+        (tmp_path / file).write_bytes(text.encode("latin-1"))
+        with pytest.raises(ConfigError, match=rf"{file}.*is not UTF-8 text .* Save it as UTF-8"):
+            opened(tmp_path, "detection")
+
+
 def test_difficult_objects_are_neither_trained_on_nor_scored(tmp_path):
     voc(
         tmp_path,
@@ -789,6 +818,12 @@ def test_pictures_whose_accents_are_two_characters_on_disk_are_found(tmp_path):
     for path in (tmp_path / "images").iterdir():
         path.rename(path.with_name(path.name.replace("a", "a\u0308")))
     assert files(opened(tmp_path, "detection"), "train") == ["tra\u0308in0.jpg", "tra\u0308in1.jpg"]
+
+
+def test_category_with_an_empty_name_is_refused_by_name(tmp_path):
+    coco_pair(tmp_path, lambda split, content: content["categories"][0].update(name=" "))
+    with pytest.raises(DataError, match=r"train\.json: category 3 has an empty name\. Give it one"):
+        opened(tmp_path, "detection")
 
 
 def test_categories_of_one_name_or_id_matter_only_if_annotations_use_them(tmp_path):

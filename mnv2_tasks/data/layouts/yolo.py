@@ -88,7 +88,8 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:
-        raise ValueError(f"is not made of numbers: {brief(line.strip())!r}") from None
+        commas = "has commas; numbers are apart by spaces, and fractions have a point" if "," in line else None
+        raise ValueError(f"{commas or 'is not made of numbers'}: {brief(line.strip())!r}") from None
     if not label.is_integer() or not 0 <= label < num_classes:
         raise ValueError(f"has class {label:g}; there are {num_classes} classes, 0 to {num_classes - 1}")
     if keypoints and len(values) not in (4, 4 + keypoints):

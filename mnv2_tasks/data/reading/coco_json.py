@@ -119,7 +119,7 @@ def parse(path: Path, *, outlines: bool = False, labels: Mapping[int, int] | Non
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason})") from None
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason}). Save it as UTF-8") from None
     except ValueError as error:  # of a number with more than 4,300 digits too
         raise DataError(f"{path}: {NO_JSON} ({error}); was it cut short?") from None
     except RecursionError:
@@ -140,6 +140,8 @@ def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
             raise DataError(f"{path}: a category needs an id, a whole number, and a name: {brief(row)}")
         if not -(2**63) <= number < 2**63:
             raise DataError(f"{path}: category {brief(row)} has an id that 64 bits do not hold")
+        if not row["name"].strip():
+            raise DataError(f"{path}: category {number} has an empty name. Give it one: {brief(row)}")
         listed[number, row["name"]] = None
     ids, names = Counter(number for number, _ in listed), Counter(name for _, name in listed)
     if len(ids) == len(names) == len(listed):

@@ -42,13 +42,17 @@ def read_voc_xml(path: Path) -> VocAnnotation:
     except ConfigError as error:
         raise DataError(str(error)) from None
     if b"<!DOCTYPE" in content or b"<\0!\0D" in content:  # the latter in UTF-16
-        raise DataError(f"{path}: has a <!DOCTYPE>, whose entities can unpack without end; no annotation needs it")
+        raise DataError(
+            f"{path}: has a <!DOCTYPE>, whose entities can unpack without end; no annotation needs it. Delete it"
+        )
     if content.count(b"<") > MOST_TAGS:
         raise DataError(f"{path}: has more than {MOST_TAGS:,} tags, which no picture needs")
     try:
         root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter: an encoding that does not exist
-        raise DataError(f"{path}: is not valid XML ({error}); was it cut short?") from None
+        encoded = not isinstance(error, ElementTree.ParseError) or not _is_utf8(content)
+        remedy = ". Save it as UTF-8, and say so in its first line" if encoded else "; was it cut short?"
+        raise DataError(f"{path}: is not valid XML ({error}){remedy}") from None
     if root.tag != "annotation":
         raise DataError(f"{path}: begins with <{brief(root.tag)}>, a VOC annotation begins with <annotation>")
     size = root.find("size")
@@ -72,6 +76,14 @@ def pixel_box(corners: Corners, *, one_based: bool) -> Corners:
     """xyxy pixel edges. VOC's corners are the first and the last pixel inside, counted from 1."""
     xmin, ymin, xmax, ymax = corners
     return (xmin - 1, ymin - 1, xmax, ymax) if one_based else corners
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _object(path: Path, number: int, element: Element) -> VocObject:
