@@ -118,7 +118,7 @@ def _text(content: bytes | str, name: str, most_bytes: int) -> str:
         return content.decode("utf-8-sig")  # some tools begin with this mark
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{name}, line {line}: is not UTF-8 text ({error.reason})") from None
+        raise ConfigError(f"{name}, line {line}: is not UTF-8 text ({error.reason}). Save it as UTF-8") from None
 
 
 def _plain(load: Callable[[], Any], name: str) -> Any:

@@ -85,6 +85,42 @@ def test_boxes_labels_and_ids_are_those_of_the_file(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+@pytest.mark.parametrize("said", ["images", "annotations", "categories"])
+def test_numbers_that_are_written_as_text_are_those_numbers(tmp_path, said, kind):
+    rows = content([image(0), image(12)], [thing(1, 12, DOG, segmentation=SQUARE), thing(2, 0, segmentation=SQUARE)])
+    path = write(tmp_path, "train", rows)
+    texts = [{k: str(v) if k in ("id", "image_id", "category_id") else v for k, v in row.items()} for row in rows[said]]
+    path.write_text(json.dumps({**rows, said: texts}))
+    data = source(tmp_path, kind)
+    assert data.length("train") == 2 and data.sample("train", 0, 1).image_id == 12
+    if kind == "detection":
+        assert [data.class_names[i] for i in data.sample("train", 0, 1).box_labels] == ["dog"]
+    else:
+        assert data.sample("train", 0, 1).mask.max() == VOC_SEGMENTATION.index("dog")
+
+
+def test_text_that_is_no_number_of_an_image_is_refused(tmp_path):
+    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, "01")]))
+    with pytest.raises(DataError, match="annotation 2 belongs to image 01, absent from 'images'"):
+        source(tmp_path).prepare(["val"])
+
+
+@pytest.mark.parametrize(
+    "said, crowd",
+    [("false", 0), ("0", 0), ("no", 0), (False, 0), (None, 0), ("True", 1), ("1", 1), (True, 1), (1.0, 1)],
+)
+def test_iscrowd_is_read_as_tools_write_it(tmp_path, said, crowd):
+    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, 1, iscrowd=said)]))
+    assert [row["iscrowd"] for row in source(tmp_path).coco_ground_truth()["annotations"]] == [0, crowd]
+
+
+def test_iscrowd_that_is_neither_yes_nor_no_is_refused(tmp_path):
+    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, 1, iscrowd="many")]))
+    with pytest.raises(DataError, match="annotation 2 needs numbers.*many"):
+        source(tmp_path).prepare(["val"])
+
+
 def test_images_without_objects_stay(tmp_path):
     write(tmp_path, "train", content([image(1), image(2), image(3)], [thing(1, 2)]))
     data = source(tmp_path)
@@ -179,7 +215,7 @@ UNREADABLE = [
     (json.dumps({**GOOD, "images": [{"id": 1}]}), r"image number 1 needs an id and a file_name"),
     (json.dumps({**GOOD, "images": [image("one")]}), r"image number 1 needs .*whole number"),
     (json.dumps({**GOOD, "categories": [{"id": DOG, "name": "a"}, {"id": DOG, "name": "b"}]}), r"\(a, b\) .*twice"),
-    (json.dumps({**GOOD, "categories": [{"id": "1", "name": "a"}]}), r"a category needs an id"),
+    (json.dumps({**GOOD, "categories": [{"id": "one", "name": "a"}]}), r"a category needs an id"),
 ]
 
 
@@ -305,7 +341,9 @@ def compressed(mask):
 
 
 @pytest.mark.parametrize(
-    "segmentation", [SQUARE, runs(square()), compressed(square())], ids=["polygon", "runs", "coded"]
+    "segmentation",
+    [SQUARE, SQUARE[0], runs(square()), compressed(square())],
+    ids=["polygon", "flat", "runs", "coded"],
 )
 def test_every_way_to_write_an_outline_gives_the_same_mask(tmp_path, segmentation):
     write(tmp_path, "train", content([image(1)], [outline(1, 1, segmentation)]))

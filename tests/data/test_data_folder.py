@@ -235,6 +235,8 @@ def test_yolo_outline_becomes_its_box(tmp_path):
         ("0 0.5 0.5 0.5", "has 3 numbers after the class"),
         ("0 0.5 0.5 0.5 0.5 0.9", "has 5 numbers after the class"),
         ("cat 0.5 0.5 0.5 0.5", "is not made of numbers"),
+        ("0,0.5,0.5,0.5,0.5", "has commas; numbers are apart by spaces, and fractions have a point"),
+        ("0 0,5 0,5 0,5 0,5", "has commas; numbers are apart by spaces, and fractions have a point"),
         ("2 0.5 0.5 0.5 0.5", "has class 2; there are 2 classes, 0 to 1"),
         ("-1 0.5 0.5 0.5 0.5", "has class -1"),
         ("0 12 8 10 4", r"has numbers outside \[0, 1\]; fractions"),
@@ -309,7 +311,11 @@ def test_class_list_may_be_yaml_text_or_json(tmp_path, file, text, names):
     [
         ("data.yaml", "path: x", r"no class list\. Write .*classes\.txt with one class name a line"),
         ("data.yaml", "nc: 3\nnames: [cat, dog]", "nc is 3, but 2 names are given"),
-        ("data.yaml", "names: {1: cat, 2: dog}", "by number from 0 without gaps"),
+        ("data.yaml", "names: {1: cat, 2: dog}", "by number from 0 without gaps; there is no 0. Count from 0"),
+        ("data.yaml", "names: {0: cat, 2: dog}", "by number from 0 without gaps; there is no 1. Name it too"),
+        ("classes.json", '{"cat": 1, "dog": 2}', "by number from 0 without gaps; there is no 0. Count from 0"),
+        ("data.yaml", "names: ['', dog]", "data.yaml: class 0, '', is empty. Give the class a name"),
+        ("data.yaml", "names: [cat, ' ']", "data.yaml: class 1, ' ', is empty. Give the class a name"),
         ("data.yaml", "names: [cat", "data.yaml, line 2, column 1: is not valid YAML"),
         ("classes.txt", "cat\n\ndog\n", "line 2 is empty"),
         ("classes.txt", "cat\ncat\n", "names cat twice"),
@@ -564,6 +570,29 @@ def test_broken_and_missing_xml_are_named(tmp_path):
     assert opened(tmp_path, "detection", on_bad="skip").length("train") == 1
 
 
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        (b'<?xml version="1.0" encoding="GBK"?><annotation/>', r"is not valid XML .*\. Save it as UTF-8"),
+        ("<annotation><name>\u72d7</name></annotation>".encode("gbk"), r"is not valid XML .*\. Save it as UTF-8"),
+        (b"<!DOCTYPE annotation><annotation/>", r"has a <!DOCTYPE>.* Delete it"),
+    ],
+)
+def test_xml_of_another_encoding_or_with_a_doctype_says_what_to_do(tmp_path, content, what):
+    voc(tmp_path, {"a": [("cat", 1, 1, 5, 5)], "b": [("cat", 1, 1, 5, 5)]}, {"train": "a", "val": "b"})
+    (tmp_path / "Annotations" / "a.xml").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.xml: {what}"):
+        opened(tmp_path, "detection")
+
+
+def test_class_list_in_latin_letters_of_one_byte_says_what_to_do(tmp_path):
+    yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1"}, "val": {"b": ""}}, names="")
+    for file, text in (("classes.txt", "caf\u00e9\n"), ("data.yaml", "names: [caf\u00e9]\n")):
+        (tmp_path / file).write_bytes(text.encode("latin-1"))
+        with pytest.raises(ConfigError, match=rf"{file}.*is not UTF-8 text .* Save it as UTF-8"):
+            opened(tmp_path, "detection")
+
+
 def test_difficult_objects_are_neither_trained_on_nor_scored(tmp_path):
     voc(
         tmp_path,
@@ -665,6 +694,46 @@ def test_coco_json_and_its_pictures_are_found_in_the_usual_places(tmp_path, trai
     assert source.sample("val", 0, 0).boxes.tolist() == [[2, 3, 6, 8]] * 2
 
 
+@pytest.mark.parametrize(
+    "train, val, pictures, others",
+    [
+        ("train.json", "valid.json", "images/train", "images/validation"),
+        ("train.json", "test.json", "imgs_train", "imgs_test"),
+        ("train_v2.json", "val_v2.json", "images/train", "images/val"),
+        ("training.json", "dev.json", "train_images", "eval"),
+    ],
+)
+def test_pictures_of_equal_names_are_those_in_the_folder_of_their_split(tmp_path, train, val, pictures, others):
+    for place, file in ((pictures, train), (others, val)):
+        for i in range(4):
+            picture(tmp_path / place / f"{i}.jpg")
+        coco(tmp_path / "annotations" / file, [f"{i}.jpg" for i in range(4)], CATS)
+    names = (Path(train).stem, Path(val).stem) if "_v2" in train else (None, None)
+    source = opened(tmp_path, "detection", train=names[0], val=names[1])
+    for split, place in (("train", pictures), ("val", others)):
+        assert {Path(file).parent for file in source.problems(split)[0].files} == {tmp_path / place}
+    (tmp_path / "annotations" / val).unlink()  # what is left is split by itself
+    source = opened(tmp_path, "detection", train=names[0])
+    assert {Path(file).parent for file in source.problems("val")[0].files} == {tmp_path / pictures}
+
+
+def test_pictures_of_equal_names_in_folders_that_tell_no_split_are_refused_by_name(tmp_path):
+    for i in range(4):
+        for place in ("one", "two"):
+            picture(tmp_path / place / f"{i}.jpg")
+    coco(tmp_path / "annotations" / "train.json", [f"{i}.jpg" for i in range(4)], CATS)
+    with pytest.raises(ConfigError, match=r"train\.json: pictures of its names lie in .*one, .*two: which is meant\?"):
+        opened(tmp_path, "detection")
+
+
+def test_pictures_in_the_folder_of_another_split_are_told_or_refused_where_their_own_folder_is_there(tmp_path):
+    coco_pair(tmp_path, pictures="train")  # one heap that two files divide
+    assert "pictures of val.json taken from train" in opened(tmp_path, "detection").describe()
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ConfigError, match=r"val\.json: its pictures are not in .*val, but in .*train, another split's"):
+        opened(tmp_path, "detection")
+
+
 def test_file_names_may_name_folders_and_one_json_is_split_by_name(tmp_path):
     names = [f"a/{i}.jpg" for i in range(10)]
     for name in names:
@@ -737,6 +806,23 @@ def test_pictures_named_by_a_place_of_another_machine_are_found_by_name_below_th
     assert "4 pictures found by name: " in source.describe() and " is anywhere/deep/train0.jpg" in source.describe()
     picture(tmp_path / "other" / "val1.jpg")
     with pytest.raises(DataError, match=r"val1\.jpg' may be .*anywhere/deep/val1\.jpg, .*other/val1\.jpg\. Name it by"):
+        opened(tmp_path, "detection")
+
+
+def test_pictures_whose_accents_are_two_characters_on_disk_are_found(tmp_path):
+    def change(split, content):
+        for row in content["images"]:
+            row["file_name"] = row["file_name"].replace("a", "\u00e4")
+
+    coco_pair(tmp_path, change)
+    for path in (tmp_path / "images").iterdir():
+        path.rename(path.with_name(path.name.replace("a", "a\u0308")))
+    assert files(opened(tmp_path, "detection"), "train") == ["tra\u0308in0.jpg", "tra\u0308in1.jpg"]
+
+
+def test_category_with_an_empty_name_is_refused_by_name(tmp_path):
+    coco_pair(tmp_path, lambda split, content: content["categories"][0].update(name=" "))
+    with pytest.raises(DataError, match=r"train\.json: category 3 has an empty name\. Give it one"):
         opened(tmp_path, "detection")
 
 

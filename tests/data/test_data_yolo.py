@@ -1,5 +1,6 @@
 """YOLO data: what they say of themselves is believed, or contradicted aloud; labels are paired by name, or refused."""
 
+import re
 import shutil
 
 import pytest
@@ -45,6 +46,52 @@ def test_two_pictures_of_one_label_file_and_two_label_files_are_refused(tmp_path
         opened(tmp_path, "detection")
 
 
+@pytest.mark.parametrize("described", ["", "train: images/train\nval: images/val\n"])
+@pytest.mark.parametrize(
+    "image, label",
+    [
+        ("a.jpg", "a.jpg.txt"),
+        ("a.jpg", "A.txt"),
+        ("A.JPG", "a.JPG.TXT"),
+        ("e\u0301.jpg", "\u00e9.txt"),
+        ("\u00c9.jpg", "e\u0301.jpg.txt"),
+    ],
+)
+def test_label_file_that_another_system_or_tool_names_is_its_pictures_and_that_is_told(
+    tmp_path, image, label, described
+):
+    for split in ("train", "val"):
+        picture(tmp_path / "images" / split / image)
+        write(tmp_path / "labels" / split / label, WHOLE)
+    write(tmp_path / "data.yaml", TWO + described)
+    source = opened(tmp_path, "detection", "skip")
+    assert [len(source.sample(split, 0, 0).boxes) for split in ("train", "val")] == [1, 1]
+    assert "labels of 1 picture found by name: " in source.describe() and "without objects" not in source.describe()
+
+
+def test_label_file_that_may_be_of_two_pictures_costs_both_and_two_label_files_their_picture(tmp_path):
+    yolo(tmp_path, {"train": {"a": WHOLE, "b": WHOLE}, "val": {"c": WHOLE}})
+    for name in ("d.jpg", "D.jpg"):
+        picture(tmp_path / "images" / "train" / name)
+    write(tmp_path / "labels" / "train" / "d.png.txt", WHOLE)
+    write(tmp_path / "labels" / "train" / "b.jpg.txt", WHOLE)
+    with pytest.raises(DataError) as error:
+        opened(tmp_path, "detection")
+    assert "b.jpg: " in str(error.value) and "are both its labels: which one?" in str(error.value)
+    assert str(error.value).count("d.png.txt belongs to ") == 2
+    source = opened(tmp_path, "detection", "skip")
+    assert source.length("train") == 1 and "without objects" not in source.describe()
+
+
+def test_each_picture_has_the_label_file_with_its_whole_name(tmp_path):
+    yolo(tmp_path, {"train": {}, "val": {"c": WHOLE}})
+    for name in ("a.jpg", "a.png", "A.jpg"):
+        picture(tmp_path / "images" / "train" / name)
+        write(tmp_path / "labels" / "train" / f"{name}.txt", WHOLE)
+    source = opened(tmp_path, "detection")
+    assert [len(source.sample("train", 0, i).boxes) for i in range(source.length("train"))] == [1, 1, 1]
+
+
 def test_text_that_holds_no_labels_is_left_out_and_told(tmp_path):
     yolo(tmp_path, {"train": {"a": WHOLE}, "val": {"b": WHOLE}})
     write(tmp_path / "labels" / "train" / "README.txt", "made by\n")
@@ -69,6 +116,33 @@ def test_line_that_kpt_shape_does_not_explain_is_refused(tmp_path):
     yolo(tmp_path, {"train": {"a": "0 .1 .1 .9 .1 .9 .9"}, "val": {"b": WHOLE}}, names=f"{TWO}kpt_shape: [4, 2]")
     with pytest.raises(DataError, match=r"line 1 has 6 numbers after the class: .* with the keypoints of kpt_shape 12"):
         opened(tmp_path, "detection")
+
+
+@pytest.mark.parametrize(
+    "line, shape",
+    [
+        ("0 .5 .5 .2 .2 .45 .45 1 .55 .55 1", "[2, 3]"),
+        ("0 .5 .5 .2 .2 .45 .45 2 .55 .55 1 0 0 0", "[3, 3]"),  # an even number in all
+        ("0 .5 .5 .2 .2 0.0 0.0 0.0 .5 .5 2.0", "[2, 3]"),
+        ("0 .5 .5 .2 .2 " + ".45 .5 2 " * 17, "[17, 3]"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_keypoints_that_data_yaml_does_not_tell_of_are_refused_by_line_with_the_remedy(tmp_path, line, shape, kind):
+    text = f"{WHOLE}\n1 .1 .1 .4 .1 .2 .4\n{line}"
+    yolo(tmp_path, {"train": {"a": text}, "val": {"b": WHOLE}}, names=TWO)
+    with pytest.raises(
+        DataError, match=rf"a\.txt: line 3 looks like a box with .*`kpt_shape: {re.escape(shape)}` into"
+    ):
+        opened(tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    "line", ["0 0 0 1 0 1 1 0 1 0 0", "0 .2 .2 .8 .2 .8 .8 .2 .8", "0 .5 0 1 0 1 1 0 1 0 .5", "0 0 0 1 0 1 1 0 1"]
+)
+def test_outline_along_the_edges_of_its_image_is_no_box_with_keypoints(tmp_path, line):
+    yolo(tmp_path, {"train": {"a": line}, "val": {"b": WHOLE}}, names=TWO)
+    assert len(opened(tmp_path, "detection").sample("train", 0, 0).boxes) == 1
 
 
 @pytest.mark.parametrize("shape", ["17", "[17]", "[a, b]"])
@@ -149,6 +223,23 @@ def test_folders_outside_of_the_root_are_read_where_data_yaml_names_them_and_tha
     write(root / "data.yaml", f"path: {tmp_path / 'elsewhere'}\ntrain: images/train\nval: images/val\n{TWO}")
     source = opened(root, "detection")
     assert source.length("train") == 2 and "outside of data.root, as data.yaml has it: /" in source.describe()
+
+
+def test_path_that_leads_out_is_taken_inside_where_it_is_there_too_and_that_is_said(tmp_path):
+    for folder, number in ((tmp_path, 4), (tmp_path / "set", 2)):
+        for split in ("train", "valid"):
+            heap(folder / split, {"": number})
+    heap(tmp_path / "pool", {"": 5})
+    write(tmp_path / "set" / "data.yaml", f"train: ../train/images\nval: ../valid/images\n{TWO}")
+    source = opened(tmp_path / "set", "detection")
+    assert source.length("train") == source.length("val") == 2
+    assert (
+        "data.yaml says ../train/images, ../valid/images: of the two that are there, that inside" in source.describe()
+    )
+    write(tmp_path / "set" / "data.yaml", f"train: ../pool/images\nval: valid/images\n{TWO}")
+    source = opened(tmp_path / "set", "detection")
+    assert source.length("train") == 5 and "outside of data.root" in source.describe()
+    assert "of the two" not in source.describe()
 
 
 def test_a_list_names_no_picture_outside_of_what_data_yaml_names(tmp_path):

@@ -79,7 +79,9 @@ def _read(path: Path) -> list[str] | None:
     try:
         text = read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: cannot be read as a class list, it is not UTF-8 text ({error.reason})") from None
+        raise ConfigError(
+            f"{path}: cannot be read as a class list, it is not UTF-8 text ({error.reason}). Save it as UTF-8"
+        ) from None
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
         raise ConfigError(f"{path}: line {lines.index('') + 1} is empty; line i names class i, counted from 0")
@@ -104,4 +106,18 @@ def _ordered(path: Path, names: Any) -> list[str]:
             return [str(names[number]) for number in numbers]
         if {str(value) for value in names.values()} == set(numbers):
             return sorted(names, key=lambda name: int(names[name]))
-    raise ConfigError(f"{path}: expected a list of class names, or the names by number from 0 without gaps")
+    raise ConfigError(
+        f"{path}: expected a list of class names, or the names by number from 0 without gaps{_gap(names)}"
+    )
+
+
+def _gap(names: Any) -> str:
+    """Which number is not there, of names by number or numbers by name."""
+    if not isinstance(names, dict):
+        return ""
+    said = next((s for s in (set(names), set(map(str, names.values()))) if s and all(map(str.isdecimal, s))), None)
+    if said is None:
+        return ""
+    gap = next(number for number in range(len(said) + 1) if str(number) not in said)
+    remedy = "Count from 0, as the label files do" if gap == 0 else "Name it too, even if no label file has it"
+    return f"; there is no {gap}. {remedy}"

@@ -14,7 +14,7 @@ import numpy as np
 from mnv2_tasks.data.download.safe_names import path_within
 from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
-from mnv2_tasks.data.layouts.splits import WHOLE, is_split
+from mnv2_tasks.data.layouts.splits import WHOLE, is_split, role
 from mnv2_tasks.data.layouts.strays import Strays
 from mnv2_tasks.data.reading.coco_json import NO_JSON, SECTIONS, CocoJson, parse, read_coco_json
 from mnv2_tasks.data.reading.folders import files_in, folders
@@ -105,16 +105,16 @@ def _split_name(file: Path, root: Path) -> str:
 
 def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -> Opened:
     splits: dict[str, CocoJson] = {}
-    strays = Strays(root)
+    strays, notes = Strays(root), []
     for name, part in parts.items():
-        pictures = _pictures(part.labels, root, name, strays)
+        pictures = _pictures(part.labels, root, name, strays, notes)
         splits[name] = read_coco_json(part.labels, pictures, root=root, outlines=outlines, elsewhere=strays.find)
     first, *rest = splits
     categories = splits[first].categories
     for name in rest:
         splits[name] = _renumbered(parts[first].labels, categories, parts[name].labels, splits[name])
     unused = _unused(list(splits.values()))
-    notes = [f"{counted(len(unused), 'class')} without annotations: {first_few(unused)}"] if unused else []
+    notes += [f"{counted(len(unused), 'class')} without annotations: {first_few(unused)}"] if unused else []
     notes += strays.notes()
     names, ids = list(categories.values()), list(categories)
     if outlines:
@@ -124,25 +124,64 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -
     return Opened(names, lambda split: (splits[split].records, splits[split].problems), notes, ids)
 
 
-def _pictures(file: Path, root: Path, split: str, strays: Strays) -> Path | None:
+def _pictures(file: Path, root: Path, split: str, strays: Strays, notes: list[str]) -> Path | None:
     """The folder that the first `file_name`s of an annotation file start from; None: they lie somewhere else each."""
     names = _file_names(file)
     beside, images = file.parent, root / "images"
+    if not names:
+        return beside  # the reader says what is wrong with the file
     usual = [beside, beside / "images", images / split, root / split, root / split / "images", images, root]
     others = folders(root) + (folders(images) if images.is_dir() else [])
     places = [place for place in dict.fromkeys((*usual, *others)) if place.is_dir()]
-    hits = {place: sum(_lies_there(root, place, name) for name in names) for place in places}
-    best = max(places, key=lambda place: hits[place])  # the first of equals
-    if not names:
-        return beside  # the reader says what is wrong with the file
-    if not hits[best] and not any(strays.lies_somewhere(name) for name in names):
+    hits = {place: number for place in places if (number := sum(_lies_there(root, place, name) for name in names))}
+    if hits:
+        return _split_place(file, root, role(split), hits, places, usual, notes)
+    if not any(strays.lies_somewhere(name) for name in names):
         for name in names:
             path_within(root, beside, name, str(file))  # rather than lying nowhere, it may lead out of the root
         raise ConfigError(
             f"data=folder: {file}: its pictures, such as {first_few(names, 2)}, are in none of "
             + ", ".join(str(place) for place in places)
         )
-    return best if hits[best] else None
+    return None
+
+
+def _split_place(
+    file: Path,
+    root: Path,
+    ours: str | None,
+    hits: dict[Path, int],
+    places: list[Path],
+    usual: list[Path],
+    notes: list[str],
+) -> Path:
+    """Of the folders that hold pictures of these names, that of the split: each may number its pictures from 0."""
+    of = {place: _role(place, root) for place in places}
+    fitting = [place for place in hits if ours is None or of[place] in (ours, None)]
+    strange = not fitting
+    if strange and ours in of.values():
+        ours_here = [str(place) for place in places if of[place] == ours]
+        raise ConfigError(
+            f"data=folder: {file}: its pictures are not in {first_few(ours_here)}, but in "
+            f"{first_few(map(str, hits))}, another split's folder. Move the pictures, or rename the folder"
+        )
+    fitting = fitting or list(hits)
+    most = max(hits[place] for place in fitting)
+    rank = {place: (of[place] == ours and 2 * hits[place] >= most, hits[place]) for place in fitting}
+    best = [place for place in fitting if rank[place] == max(rank.values())]
+    if len(best) > 1 and best[0] not in usual:
+        raise ConfigError(
+            f"data=folder: {file}: pictures of its names lie in {first_few(map(str, best))}: which is meant? "
+            f"Name that folder {root / 'images'}, or move the others out of {root}"
+        )
+    if strange:
+        notes.append(f"pictures of {file.name} taken from {best[0].relative_to(root).as_posix()}")
+    return best[0]
+
+
+def _role(place: Path, root: Path) -> str | None:
+    """Of the innermost folder that is called as a split is."""
+    return next((said for part in reversed(place.relative_to(root).parts) if (said := role(part))), None)
 
 
 def _file_names(file: Path) -> list[str]:

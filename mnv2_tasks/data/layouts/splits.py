@@ -15,7 +15,8 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import did_you_mean
 
 TRAIN = ("train", "training", "trainval")
-VAL = ("val", "valid", "validation", "dev", "eval", "test", "testing")
+TEST = ("test", "testing")
+VAL = ("val", "valid", "validation", "dev", "eval", *TEST)
 WHOLE = ""  # the one split of data that are not split
 HELD_OUT = 5  # without a split to validate on, one image in so many
 
@@ -38,6 +39,14 @@ def part_of_split(name: str) -> str | None:
     """The split whose pictures or masks a folder of this name holds: trainannot, train_labels, masks-train -> train."""
     split = without_words(without_words(name, MASK_WORDS), IMAGE_WORDS)
     return split if plain(split) in (*TRAIN, *VAL) else None
+
+
+def role(name: str) -> str | None:
+    """train, val or test, whichever the words of a name say first: imgs_train, train_v2 -> train; valid -> val"""
+    for word in (part_of_split(name) or "", *re.split(r"[^a-z]+", name.lower())):
+        if plain(word) in (*TRAIN, *VAL):
+            return "train" if plain(word) in TRAIN else "test" if plain(word) in TEST else "val"
+    return None
 
 
 def without_words(name: str, words: str) -> str:

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from mnv2_tasks.data.reading.folders import pictures_below
+from mnv2_tasks.data.reading.folders import pictures_below, spelled
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.wording import counted, first_few
 
@@ -48,8 +48,8 @@ class Strays:
         if self._by_name is None:
             self._by_name = {}
             for file in pictures_below(self.root)[0]:
-                self._by_name.setdefault(os.path.basename(file).lower(), []).append(file)
-        last = name.rsplit("/", 1)[-1].lower()
+                self._by_name.setdefault(spelled(os.path.basename(file)), []).append(file)
+        last = spelled(name.rsplit("/", 1)[-1])
         return self._by_name.get(last) or self._by_name.get(HASH.sub("", last, count=1), [])
 
 
@@ -57,7 +57,7 @@ def _common_tail(path: str, name: str) -> int:
     """How many of the last folders agree."""
     number = 0
     for ours, theirs in zip(reversed(Path(path).parts[:-1]), reversed(name.split("/")[:-1])):
-        if ours.lower() != theirs.lower():
+        if spelled(ours) != spelled(theirs):
             break
         number += 1
     return number

@@ -9,12 +9,21 @@ from pathlib import Path
 from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.class_file import class_list, is_class_file
+from mnv2_tasks.data.layouts.label_files import paired_by_name
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
-from mnv2_tasks.data.layouts.strays import HASH
 from mnv2_tasks.data.layouts.yolo_description import Description, description, pictures_of, rival_descriptions
-from mnv2_tasks.data.reading.folders import by_stem, child, files_below, files_in, has, pictures_below, stem
+from mnv2_tasks.data.reading.folders import (
+    by_stem,
+    child,
+    files_below,
+    files_in,
+    has,
+    pictures_below,
+    place_below,
+    stem,
+)
 from mnv2_tasks.data.reading.outlines import compressed_outline
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
@@ -26,6 +35,7 @@ FIRST_LINE = 4096  # characters that are read to tell labels from other text
 PROBED = 200  # label files that are searched for an outline
 MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
+AROUND = 0.05  # of the image: keypoints may lie so far beside their box
 IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
 
 Box = tuple[float, float, float, float]
@@ -78,12 +88,18 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:
-        raise ValueError(f"is not made of numbers: {brief(line.strip())!r}") from None
+        commas = "has commas; numbers are apart by spaces, and fractions have a point" if "," in line else None
+        raise ValueError(f"{commas or 'is not made of numbers'}: {brief(line.strip())!r}") from None
     if not label.is_integer() or not 0 <= label < num_classes:
         raise ValueError(f"has class {label:g}; there are {num_classes} classes, 0 to {num_classes - 1}")
     if keypoints and len(values) not in (4, 4 + keypoints):
         raise ValueError(
             f"has {len(values)} numbers after the class: a box has 4, with the keypoints of kpt_shape {4 + keypoints}"
+        )
+    if not keypoints and (number := _keypoints_seen(values)):
+        raise ValueError(
+            f"looks like a box with {number} keypoints of x, y and visibility, not like an outline: write "
+            f"`kpt_shape: [{number}, 3]` into data.yaml"
         )
     values = values[:4] if keypoints else values
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
@@ -98,6 +114,24 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
         return int(label), (min(xs), min(ys), max(xs), max(ys))
     x, y, width, height = values
     return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _keypoints_seen(values: list[float]) -> int:
+    """How many keypoints x, y, visibility (0, 1, 2) follow a box that holds them; 0 where the numbers may be another's.
+
+    An outline would need a 0 or 1 in every third place, and its other points in the box that the first two make.
+    """
+    (x, y, width, height), rest = (values[:4], values[4:]) if len(values) > 4 else ((0,) * 4, [])
+    points = list(zip(rest[::3], rest[1::3], rest[2::3]))
+    if not points or len(rest) % 3 or not all(shown in (0, 1, 2) for _, _, shown in points):
+        return 0
+
+    def inside(px: float, py: float) -> bool:
+        return abs(px - x) <= width / 2 + AROUND and abs(py - y) <= height / 2 + AROUND
+
+    seen = [inside(px, py) for px, py, shown in points if shown]
+    hidden = [inside(px, py) or px == py == 0 for px, py, shown in points if not shown]
+    return len(points) if any(seen) and all(seen + hidden) else 0
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
@@ -219,6 +253,9 @@ def _told(told: Description, parts: dict[str, SplitFiles], folder: Path) -> list
     around = os.path.abspath(folder)
     outside = [p for split in taken for p in told.splits[split] if not Path(os.path.abspath(p)).is_relative_to(around)]
     notes += [f"outside of data.root, as {told.file.name} has it: {first_few(map(str, outside))}"] if outside else []
+    if told.passed:
+        said = f"{told.file.name} says {first_few(told.passed)}"
+        notes.append(f"{said}: of the two that are there, that inside of {folder} is taken")
     return notes + ([f"{told.keypoints} numbers of keypoints for each box left out"] if told.keypoints else [])
 
 
@@ -229,7 +266,8 @@ class _Heap:
         self.part, self.notes = part, []
         if told is not None and part.places:
             self.pictures, self.notes = pictures_of(part.places, told.roots)
-            self.labels, self.left = _labels_of_places(self.pictures, folder, part.places)
+            self.labels, self.left, notes = _labels_of_places(self.pictures, folder, part.places)
+            self.notes += notes
         else:
             self.pictures = pictures_below(part.images)[0]
             self.labels, self.left, self.notes = _labels_of_folder(self.pictures, part)
@@ -250,40 +288,38 @@ def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[
     texts = [
         f for f in files_below(part.labels) if f.lower().endswith(".txt") and not is_class_file(os.path.basename(f))
     ]
-    found = by_stem(texts, part.labels)
-    names = [stem(file, part.images) for file in pictures]
-    known = set(names)
-    uploads = {}
-    for name in [name for name in found if name not in known]:
-        place, _, own = name.rpartition("/")
-        uploaded = f"{place}/{HASH.sub('', own)}" if place else HASH.sub("", own)
-        if uploaded in known and uploaded not in found:
-            uploads.setdefault(uploaded, []).extend(found.pop(name))
-    found |= uploads
-    labels = [found.get(name, []) for name in names]
-    left = sorted(file for name, files in found.items() if name not in known for file in files)
-    notes = [f"{counted(len(uploads), 'picture')} found by name: {next(iter(uploads))}"] if uploads else []
-    return labels, left, notes
+    paired = paired_by_name([place_below(file, part.images) for file in pictures], by_stem(texts, part.labels))
+    return paired.labels, paired.left, _found_note(paired.found)
 
 
-def _labels_of_places(pictures: list[str], folder: Path, places: tuple[Path, ...]) -> tuple[list[list[str]], list[str]]:
+def _found_note(found: list[str]) -> list[str]:
+    return [f"labels of {counted(len(found), 'picture')} found by name: {found[0]}"] if found else []
+
+
+def _labels_of_places(
+    pictures: list[str], folder: Path, places: tuple[Path, ...]
+) -> tuple[list[list[str]], list[str], list[str]]:
     """As Ultralytics finds them: in `labels` for `images`, or beside the picture; else wherever their names are."""
+    own: dict[str, list[str]] = {}  # folder -> its pictures
+    for file in pictures:
+        own.setdefault(os.path.dirname(file), []).append(file)
     inside: dict[str, dict[str, list[str]]] = {}  # folder of pictures -> its label files by their names
-    for place in {os.path.dirname(picture) for picture in pictures}:
+    for place in own:
         options = [*_mirrored(Path(place)), Path(place)]
         inside[place] = next((texts for option in options if (texts := _texts_in(option))), {})
-    labels = [inside[os.path.dirname(file)].get(Path(file).stem, []) for file in pictures]
-    if not any(labels):
+    paired = {place: paired_by_name(list(map(os.path.basename, own[place])), inside[place]) for place in own}
+    if not any(files for pairs in paired.values() for files in pairs.labels):
         for part in _search(folder, ()).values():
-            for place in inside:
+            for place in own:
                 if Path(place).is_relative_to(part.images):
                     inside[place] = _texts_in(part.labels / Path(place).relative_to(part.images))
-        labels = [inside[os.path.dirname(file)].get(Path(file).stem, []) for file in pictures]
-    used = {file for files in labels for file in files}
-    whole = {
-        os.path.dirname(file) for file in pictures if any(Path(file).is_relative_to(p) for p in places if p.is_dir())
-    }
-    return labels, sorted(file for place in whole for files in inside[place].values() for file in {*files} - used)
+        paired = {place: paired_by_name(list(map(os.path.basename, own[place])), inside[place]) for place in own}
+    of = {file: labels for place, files in own.items() for file, labels in zip(files, paired[place].labels)}
+    used = {file for labels in of.values() for file in labels}
+    whole = [place for place in own if any(Path(place).is_relative_to(p) for p in places if p.is_dir())]
+    left = sorted({file for place in whole for file in paired[place].left} - used)
+    notes = _found_note([name for pairs in paired.values() for name in pairs.found])
+    return [of[file] for file in pictures], left, notes
 
 
 def _mirrored(place: Path) -> Iterator[Path]:
@@ -336,23 +372,24 @@ def _images(
     heap: _Heap, recorder: Recorder, problems: list[Problem], *, sized: bool = False
 ) -> Iterator[tuple[int, str, Path]]:
     """Record each image of a split, and give those that have labels: (index, picture, label file)."""
-    owners: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}
+    for file, paths in zip(heap.pictures, heap.labels):
+        for path in paths:
+            owners.setdefault(path, []).append(file)
     for image, (file, paths) in enumerate(zip(heap.pictures, heap.labels)):
         width, height = _upright_size(file) if sized else (0, 0)
         recorder.image(file, size=(height, width))
         if not paths:
             continue  # an image without objects
-        path = paths[0]
-        first = owners.setdefault(path, file)
-        if first != file or len(paths) > 1:
+        if len(paths) > 1 or len(owners[paths[0]]) > 1:
             both = (
-                f"{path} belongs to {first} and to {file}"
-                if first != file
-                else f"{first_few(paths)} are both its labels"
+                f"{first_few(paths)} are both its labels"
+                if len(paths) > 1
+                else f"{paths[0]} belongs to {' and to '.join(owners[paths[0]][:5])}"
             )
             problems.append(Problem(file, f"{both}: which one?", "Remove or rename the other", image))
             continue
-        yield image, file, Path(path)
+        yield image, file, Path(paths[0])
 
 
 def _with_lost(heap: _Heap, recorder: Recorder) -> Records:

@@ -24,6 +24,7 @@ class Description(NamedTuple):
     missing: dict[str, str]  # of splits whose places are not there: what the file says
     keypoints: int | None  # numbers after the four of each box; None: what it says of them cannot be understood
     roots: tuple[Path, ...]  # folders that its paths start from
+    passed: tuple[str, ...] = ()  # paths that lead out to what is there, where the same lies inside and is taken
 
     def told(self, split: str) -> str:
         """Such as "val is images/fold3"."""
@@ -90,17 +91,18 @@ def _understood(file: Path, content: dict[str, Any]) -> Description:
     path = content.get("path", "")
     roots = [around / _plain(path)] if isinstance(path, str) and path.lower() not in NOTHING else []
     roots = tuple(dict.fromkeys([*(root for root in roots if root.is_dir()), around]))
-    splits, missing = {}, {}
+    splits, missing, passed = {}, {}, []
     for split, keys in SPLITS.items():
         said = next((content[key] for key in keys if content.get(key)), "")
         values = [value for value in (said if isinstance(said, list) else [said]) if isinstance(value, str)]
         values = [value for value in values if value.lower() not in NOTHING]
         places = [place(value, roots) for value in values]
+        passed += [value for value, found in zip(values, places) if found and _passed(value, found, roots)]
         if places and None not in places:
             splits[split] = tuple(found for found in places if found is not None)
         elif places:
             missing[split] = first_few([value for value, found in zip(values, places) if found is None])
-    return Description(file, splits, missing, _keypoints(content.get("kpt_shape")), roots)
+    return Description(file, splits, missing, _keypoints(content.get("kpt_shape")), roots, tuple(passed))
 
 
 def _keypoints(shape: Any) -> int | None:
@@ -114,19 +116,28 @@ def _keypoints(shape: Any) -> int | None:
 def place(value: str, roots: tuple[Path, ...]) -> Path | None:
     """The folder or list that is meant, from the first root that has it.
 
-    Tools write paths of the machine that they ran on: of those, as long an end as is there below a root.
+    Roboflow writes ../train/images for the train/images beside the file: what lies inside goes before what another data
+    set may have there. Tools write paths of the machine that they ran on: of those, as long an end as is there below a
+    root.
     """
     value = _plain(value)
-    options = [root / value for root in roots]
     parts = PurePosixPath(value).parts
-    for first in range(1, len(parts)):
-        end = parts[first:]
-        if ".." not in end and (len(end) > 1 or parts[-1].lower() not in GENERAL):
-            options += [root.joinpath(*end) for root in roots]
+    ends = [end for first in range(1, len(parts)) if ".." not in (end := parts[first:])]
+    ends = [end for end in ends if "/".join(end).lower() not in GENERAL]
+    order = [*ends[:1], (value,), *ends[1:]] if parts[:1] == ("..",) else [(value,), *ends]
+    return _first([root.joinpath(*end) for end in order for root in roots])
+
+
+def _first(options: list[Path]) -> Path | None:
     try:
         return next((Path(os.path.normpath(option)) for option in options if option.exists()), None)
     except (OSError, ValueError):  # no name of a file
         return None
+
+
+def _passed(value: str, found: Path, roots: tuple[Path, ...]) -> bool:
+    outside = _first([root / _plain(value) for root in roots])
+    return outside is not None and outside != found
 
 
 def _plain(value: str) -> str:

@@ -16,12 +16,14 @@ def check_class_names(names: Sequence[str], where: str) -> None:
         where: the names come from, for the error.
 
     Raises:
-        ConfigError: it is longer than `LONGEST`, or holds a control character, a line break, half of a surrogate pair
-            or a mark that turns the direction of writing.
+        ConfigError: it is empty or longer than `LONGEST`, or holds a control character, a line break, half of a
+            surrogate pair or a mark that turns the direction of writing.
     """
     for label, name in enumerate(names):
         if len(name) > LONGEST:
             fault = f"has {len(name):,} characters, a name has {LONGEST} at most"
+        elif not name.strip():
+            fault = "is empty. Give the class a name"
         elif visible(name) != name:
             fault = "holds a character that cannot be shown, such as a control character. Rename the class"
         else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import numpy as np
 from mnv2_tasks.data.download.safe_names import path_within
 from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.reading.marks import is_marked
 from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, Texts
@@ -20,6 +22,7 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import brief
 
 SECTIONS = ("images", "annotations", "categories")
+WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")  # "01" may be another id than "1"
 NO_JSON = "is not valid JSON"
 OTHER_FILE = "Is this the file of another split or release?"
 
@@ -105,8 +108,9 @@ def parse(path: Path, *, outlines: bool = False, labels: Mapping[int, int] | Non
     wanted = None if labels is None else tuple(labels)
 
     def lean(record: dict[str, Any]) -> dict[str, Any]:
-        if "segmentation" in record and not (outlines and (wanted is None or record.get("category_id") in wanted)):
-            del record["segmentation"]
+        if "segmentation" in record:
+            if not outlines or (wanted is not None and _number(record.get("category_id")) not in wanted):
+                del record["segmentation"]
         return record
 
     try:
@@ -115,7 +119,7 @@ def parse(path: Path, *, outlines: bool = False, labels: Mapping[int, int] | Non
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason})") from None
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason}). Save it as UTF-8") from None
     except ValueError as error:  # of a number with more than 4,300 digits too
         raise DataError(f"{path}: {NO_JSON} ({error}); was it cut short?") from None
     except RecursionError:
@@ -131,15 +135,22 @@ def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
     """Of categories that share an id or a name, those that annotations use: Roboflow puts one before, as a root."""
     listed: dict[tuple[int, str], None] = {}
     for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("id"), int) or not isinstance(row.get("name"), str):
+        number = _number(row.get("id")) if isinstance(row, dict) else None
+        if not isinstance(number, int) or not isinstance(row.get("name"), str):
             raise DataError(f"{path}: a category needs an id, a whole number, and a name: {brief(row)}")
-        if not -(2**63) <= row["id"] < 2**63:
+        if not -(2**63) <= number < 2**63:
             raise DataError(f"{path}: category {brief(row)} has an id that 64 bits do not hold")
-        listed[row["id"], row["name"]] = None
+        if not row["name"].strip():
+            raise DataError(f"{path}: category {number} has an empty name. Give it one: {brief(row)}")
+        listed[number, row["name"]] = None
     ids, names = Counter(number for number, _ in listed), Counter(name for _, name in listed)
     if len(ids) == len(names) == len(listed):
         return dict(sorted(listed))
-    used = {row["category_id"] for row in annotations if isinstance(row, dict) and type(row.get("category_id")) is int}
+    used = {
+        number
+        for row in annotations
+        if isinstance(row, dict) and type(number := _number(row.get("category_id"))) is int
+    }
     kept: dict[int, str] = {}
     number_of: dict[str, int] = {}
     for number, name in sorted(listed, key=lambda category: category[0] not in used):  # those in use come first
@@ -157,6 +168,11 @@ def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
             kept[number] = name
             number_of[name] = number
     return dict(sorted(kept.items()))
+
+
+def _number(said: Any) -> Any:
+    """An id that some tools write as text, as a number where it is one."""
+    return int(said) if isinstance(said, str) and WHOLE_NUMBER.fullmatch(said) else said
 
 
 def _check_size(image: str, size: tuple[Any, Any], row: Any) -> None:
@@ -177,7 +193,7 @@ def _images(
     known: set[tuple[int, int]] = set()  # sizes that are right
     for place, row in enumerate(rows):
         try:
-            file, number, size = row["file_name"], row["id"], (row.get("height") or 0, row.get("width") or 0)
+            file, number, size = row["file_name"], _number(row["id"]), (row.get("height") or 0, row.get("width") or 0)
         except (TypeError, KeyError, AttributeError):
             raise DataError(f"{path}: image number {place + 1} needs an id and a file_name: {brief(row)}") from None
         if not isinstance(file, str) or not isinstance(number, int) or not -(2**63) <= number < 2**63:
@@ -244,7 +260,7 @@ class _Boxes:
     def add(self, number: int, annotation: Any) -> None:
         """`number` counts the annotations, for those that have no id."""
         try:
-            place, category = self.place_of[annotation["image_id"]], annotation["category_id"]
+            place, category = self.place_of[_number(annotation["image_id"])], _number(annotation["category_id"])
             if category not in self.categories:
                 raise KeyError(category)
             if category not in self.label_of:
@@ -252,7 +268,7 @@ class _Boxes:
             outline = self._outline(annotation, place) if self.with_outlines else None
             bbox = outline_box(outline, self.sizes[place]) if outline is not None else annotation["bbox"]
             x, y, width, height = (float(value) for value in bbox)
-            area, crowd = annotation.get("area"), int(annotation.get("iscrowd") or 0)
+            area, crowd = annotation.get("area"), is_marked(annotation.get("iscrowd"))
             area = width * height if area is None else float(area)
             self.number.append(int(annotation.get("id", number)))  # at last: it refuses what 64 bits do not hold
         except DataError as error:
@@ -264,7 +280,7 @@ class _Boxes:
             self.label.append(self.label_of[category])
             self.corners.extend((x, y, x + width, y + height))
             self.area.append(area)
-            self.crowd.append(crowd != 0)
+            self.crowd.append(crowd)
             if outline is not None:
                 self.outlines.append(outline)
 
@@ -278,7 +294,7 @@ class _Boxes:
     def _report(self, number: int, annotation: Any, what: str, remedy: str) -> None:
         known = isinstance(annotation, dict)
         name = annotation.get("id", f"number {number}") if known else f"number {number}"
-        image = annotation.get("image_id") if self.with_outlines and known else None
+        image = _number(annotation.get("image_id")) if self.with_outlines and known else None
         place = self.place_of.get(image) if isinstance(image, int) else None
         title = name if isinstance(name, int | str) and len(str(name)) < 40 else brief(name)
         self.problems.append(Problem(str(self.path), f"annotation {title} {what}", remedy, place))
@@ -291,7 +307,7 @@ class _Boxes:
         for key in ("image_id", "category_id", "bbox"):
             if annotation.get(key) is None:
                 return f"has no {key}", correct
-        image, category = annotation["image_id"], annotation["category_id"]
+        image, category = _number(annotation["image_id"]), _number(annotation["category_id"])
         if not isinstance(image, int) or image not in self.place_of:
             return f"belongs to image {brief(image)}, absent from 'images'", OTHER_FILE
         if not isinstance(category, int) or category not in self.categories:

@@ -1,6 +1,7 @@
 """What lies in a folder, without what operating systems and tools leave there."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -90,7 +91,16 @@ def pictures_below(folder: Path) -> tuple[list[str], Counter[str]]:
 
 def stem(file: str, folder: Path) -> str:
     """What a picture and its label file have in common: the path below their folders, without the ending."""
-    return _posix(os.path.splitext(os.path.relpath(file, folder))[0])
+    return os.path.splitext(place_below(file, folder))[0]
+
+
+def place_below(file: str, folder: Path) -> str:
+    return _posix(os.path.relpath(file, folder))
+
+
+def spelled(name: str) -> str:
+    """The same for all cases, and for accents of one character (Windows, Linux) or two (macOS)."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _posix(path: str) -> str:

@@ -30,6 +30,8 @@ def compressed_outline(segmentation: Any, size: tuple[int, int]) -> str:
         return _from_runs(segmentation, size)
     if not isinstance(segmentation, list) or not segmentation:
         raise DataError("has no outline ('segmentation')")
+    if not any(isinstance(part, list | str) for part in segmentation) and len(segmentation) >= 6:
+        segmentation = [segmentation]  # VIA writes the one polygon without the list around it
     # Two points enclose nothing, and pycocotools takes four numbers for a box
     polygons = [polygon for polygon in segmentation if not isinstance(polygon, list) or len(polygon) >= 6]
     if not polygons:

@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.reading.marks import is_marked
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import read_bytes
 from mnv2_tasks.wording import brief
 
 MOST_BYTES, MOST_TAGS = 4 << 20, 300_000  # of one picture: ten thousand objects
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-YES, NO = ("1", "true", "yes"), ("0", "false", "no", "", "unspecified", "none", "null")  # what tools write as a mark
 
 Corners = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax
 
@@ -42,13 +42,17 @@ def read_voc_xml(path: Path) -> VocAnnotation:
     except ConfigError as error:
         raise DataError(str(error)) from None
     if b"<!DOCTYPE" in content or b"<\0!\0D" in content:  # the latter in UTF-16
-        raise DataError(f"{path}: has a <!DOCTYPE>, whose entities can unpack without end; no annotation needs it")
+        raise DataError(
+            f"{path}: has a <!DOCTYPE>, whose entities can unpack without end; no annotation needs it. Delete it"
+        )
     if content.count(b"<") > MOST_TAGS:
         raise DataError(f"{path}: has more than {MOST_TAGS:,} tags, which no picture needs")
     try:
         root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter: an encoding that does not exist
-        raise DataError(f"{path}: is not valid XML ({error}); was it cut short?") from None
+        encoded = not isinstance(error, ElementTree.ParseError) or not _is_utf8(content)
+        remedy = ". Save it as UTF-8, and say so in its first line" if encoded else "; was it cut short?"
+        raise DataError(f"{path}: is not valid XML ({error}){remedy}") from None
     if root.tag != "annotation":
         raise DataError(f"{path}: begins with <{brief(root.tag)}>, a VOC annotation begins with <annotation>")
     size = root.find("size")
@@ -74,6 +78,14 @@ def pixel_box(corners: Corners, *, one_based: bool) -> Corners:
     return (xmin - 1, ymin - 1, xmax, ymax) if one_based else corners
 
 
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _object(path: Path, number: int, element: Element) -> VocObject:
     name = (element.findtext("name") or "").strip()
     if not name:
@@ -87,13 +99,10 @@ def _object(path: Path, number: int, element: Element) -> VocObject:
 
 
 def _mark(path: Path, title: str, parent: Element, tag: str) -> bool:
-    """What is not there, or not said, is not so."""
-    text = (parent.findtext(tag) or "").strip()
-    if text.lower() in (*YES, *NO):
-        return text.lower() in YES
     try:
-        return float(text) != 0
+        return is_marked(parent.findtext(tag))
     except ValueError:
+        text = (parent.findtext(tag) or "").strip()
         raise DataError(
             f"{path}: {brief(title)} has <{tag}>{brief(text)}</{tag}>; expected 0 or 1, true, false or Unspecified"
         ) from None
