@@ -607,7 +607,7 @@ def test_split_without_a_single_object_is_refused(tmp_path, on_bad):
 
 @pytest.mark.parametrize("values", [[255], [0], [0, 255]])
 def test_masks_without_a_pixel_of_a_class_are_refused(tmp_path, values):
-    masks(tmp_path, {"train/a": [0, 1], "train/b": [0], "val/c": values, "val/d": values})
+    masks(tmp_path, {"train/a": [0, 1, 255], "train/b": [0], "val/c": values, "val/d": values})
     with pytest.raises(DataError, match=r"in val: no mask of its 2 images has a pixel of a class"):
         opened(tmp_path, "segmentation")
 

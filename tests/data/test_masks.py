@@ -235,6 +235,35 @@ def test_greys_in_three_channels_are_indices(tmp_path):
     assert held(opened(tmp_path)) == [0, 1, IGNORE]
 
 
+@pytest.mark.parametrize(
+    "most, one, binary, what",
+    [
+        ([0, 255], [0, 1], False, "holds class indices, and 3 of the 4 masks are black and white"),
+        ([0, 1], [0, 255], False, "is black and white .* and 3 of the 4 masks hold class indices"),
+        ([0, 255], [0, 1], True, "has no white pixel, the brightest has the value 1"),
+    ],
+)
+def test_black_and_white_masks_among_indices_are_refused_by_file_by_check_too(tmp_path, most, one, binary, what):
+    pairs(tmp_path, most)
+    write(tmp_path / "classes.txt", "bg\nobj\n")
+    mask(tmp_path / "masks" / "val" / "val_b.png", one)
+    with pytest.raises(DataError, match=f"1 bad records in val:\n.*val_b.png: (the mask )?{what}"):
+        opened(tmp_path, binary=binary)
+    source = folder(
+        root=str(tmp_path), kind="segmentation", on_bad="refuse", train=None, val=None, ignore=None, binary=binary
+    )
+    (problem,) = [problem for split in examine(source, ("train", "val"), 32).splits for problem in split.problems]
+    assert problem.file.endswith("val_b.png")
+
+
+def test_255_beside_a_class_marks_no_class_in_masks_without_one_too(tmp_path):
+    pairs(tmp_path, [0, 255])
+    mask(tmp_path / "masks" / "train" / "train_b.png", [0, 1, 255])
+    mask(tmp_path / "masks" / "val" / "val_b.png", [0, 1])
+    write(tmp_path / "classes.txt", "bg\nobj\n")
+    assert held(opened(tmp_path)) == [0, IGNORE]
+
+
 @pytest.mark.parametrize("said", [{"ignore": 3}, {"colours": "a.txt"}, {"binary": True}, {"images": "a", "masks": "b"}])
 def test_what_is_said_of_masks_is_refused_where_there_are_none(tmp_path, said):
     with pytest.raises(ConfigError, match="is for masks, and this task is classification"):
