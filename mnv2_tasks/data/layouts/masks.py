@@ -21,6 +21,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import listed_once
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import first_few
 
 IMAGES = ("images", "imgs", "img", "image")
 MASKS = ("masks", "mask", "labels", "annotations")
@@ -178,12 +179,12 @@ def _check_binary(root: Path, masks: list[str]) -> None:
 def _stored_otherwise(
     root: Path, masks: list[str], sample: list[str], names: list[str] | None
 ) -> dict[str, tuple[str, str]]:
-    """{mask: (what, remedy)} of black and white masks among those of class indices, and the other way round.
+    """{mask: (what, remedy)} of black and white masks among more of class indices.
 
     255 means "no class": black and white masks would train a network that knows nothing but background.
 
     Raises:
-        ConfigError: all are black and white.
+        ConfigError: all are black and white, or most.
     """
     if (
         names is not None
@@ -204,8 +205,12 @@ def _stored_otherwise(
     if not white or any(IGNORE in held[file] for file in others):
         return {}  # beside a class it does mark pixels without one
     if len(white) >= len(others):
-        what = f"holds class indices, and {len(white)} of the {len(held)} masks are black and white (0 and 255)"
-        return dict.fromkeys(others, (what, "Write 255 in place of 1, and say data.binary=true"))
+        hold = "holds" if len(others) == 1 else "hold"
+        raise ConfigError(
+            f"data=folder: {root}: looks like binary masks stored as 0/255 (such as {white[0]}), but {len(others)} of "
+            f"the {len(held)} masks {hold} class indices: {first_few(others)}. Write 255 in place of 1 there, and say "
+            f"data.binary=true"
+        )
     if any(not held[file] <= {0, 1} for file in others):
         return {}
     what = f"is black and white (0 and 255), and {len(others)} of the {len(held)} masks hold class indices (0 and 1)"
