@@ -24,6 +24,16 @@ from mnv2_tasks.weights.weight_files import load_weights
         ("workers=-1", "workers=-1: expected at least 0"),
         ("optim.weight_decay=-1", "optim.weight_decay=-1: expected at least 0"),
         ("trainer.limit_train=0", "trainer.limit_train=0: expected a positive number"),
+        ("trainer.accelerator=tpu", "trainer.accelerator: expected auto, cpu, gpu or mps"),
+        ("lr=inf", "lr=inf: expected a positive number, no infinite one"),
+        ("seed=99999999999999", "seed=99999999999999: expected 0 to"),
+        ("input.mean=[0,0]", r"input.mean=\[0, 0\]: expected three finite numbers"),
+        ("input.std=[0,0,0]", r"input.std=\[0, 0, 0\]: expected three positive numbers"),
+        ("optim.optimizer.lr=-1", "optim.optimizer.lr=-1: expected a positive number"),
+        ("+optim.optimizer.eps=-1", "AdamW: cannot be made of its settings"),
+        ("schedule.warmup=5", "schedule.warmup=5: expected a share of training"),
+        ("loss_weights.classification=-1", "loss_weights.classification=-1: expected at least 0"),
+        ("distillation.alpha=2", r"distillation.alpha=2: expected a share in \[0, 1\]"),
         ("trainer.save_every_steps=0", "trainer.save_every_steps=0: expected at least 1"),
     ],
 )
@@ -70,7 +80,10 @@ def test_a_text_is_no_file_of_weights_and_a_format_is_known_by_its_other_name(tm
         check_format("tflite", "fp32")
 
 
-def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path, tiny, caplog):
+def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path, tiny, caplog, monkeypatch):
+    def refuse(*_):
+        raise ConfigError("no training of it")
+
     for split, number in (("train", 11), ("val", 3)):
         for i in range(number):
             path = tmp_path / "data" / split / "ab"[i % 2] / f"{i}.png"
@@ -79,5 +92,9 @@ def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path,
     plain = [override for override in tiny if not override.startswith("data.source")]
     words = ["task=classification", "data=folder", f"data.root={tmp_path / 'data'}", *plain, "batch=32"]
     run = train(compose("train", words))
+    with pytest.raises(ConfigError, match="no training of it"):
+        monkeypatch.setattr("mnv2_tasks.training.train.build_data", refuse)
+        train(compose("train", [*words, "batch=1000000000"]))
+    assert "batch=1000000000 is more than the 11 training images: batch=11 is used" in caplog.text
     assert "batch=32 is more than the 11 training images: batch=11 is used" in caplog.text
     assert "batch: 11\n" in (run / "config.yaml").read_text()
