@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.compose import compose, launch
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.formats import check_format
 from mnv2_tasks.training.train import train
@@ -57,11 +57,29 @@ def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, messa
         ("train", ["task=ssdlite", "device=cpu"], "no key 'device'. Where to compute: trainer.accelerator="),
         ("train", ["task=ssdlite", "conf=0.3"], "predict has min_score="),
         ("predict", ["conf=0.3"], "min_score="),
+        ("predict", ["images=a"], "Say source=<image, folder or glob> to predict"),
+        ("train", ["task=ssdlite", "weight_decay=1"], "Say optim.weight_decay=<number>"),
+        ("train", ["task=ssdlite", "data=coco128.yaml"], "yours is data=folder data.root=coco128.yaml"),
+        ("train", ["task=ssdlite", "+lr=1"], r"\+lr=1: \+ adds a key, and this one is there: lr=<value>"),
     ],
 )
 def test_words_of_other_programs_and_verbs_get_a_hint(verb, words, message):
     with pytest.raises(ConfigError, match=message):
         compose(verb, words)
+
+
+@pytest.mark.parametrize("wrong", ["--epochs=5", "-epochs=5", "epochs:5", "epochs: 5"])
+def test_other_ways_to_write_a_key_and_its_value_are_told_ours(wrong):
+    with pytest.raises(SystemExit, match=f"error: {wrong}: say epochs=5"):
+        launch("train", lambda config: None, ["task=ssdlite", wrong])
+
+
+def test_a_file_of_annotations_as_root_names_the_folder_around(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"a.json: is a file; say the folder .*: data.root={tmp_path}$"):
+        root = f"data.root={tmp_path / 'annotations' / 'a.json'}"
+        train(compose("train", ["task=ssdlite", "data=folder", root, "weights=none"]))
 
 
 def test_what_is_read_beside_the_keys_of_conf_may_be_added():
