@@ -153,6 +153,13 @@ def test_a_picture_of_each_class_is_not_enough_for_two_splits(tmp_path):
         source.prepare(["train", "val"])
 
 
+def test_split_of_loose_pictures_and_folders_within_class_folders_are_told(tmp_path):
+    image_folder(tmp_path, {"train/animals/cat": 5, "train/animals/dog": 5, "train/things": 5, "val": 3})
+    told = opened(tmp_path, "classification").describe()
+    assert "val left out: its images lie in no class folders" in told
+    assert "folders within animals are no classes of their own" in told and "things" not in told
+
+
 def test_class_that_only_val_has_images_of_is_told(tmp_path):
     image_folder(tmp_path, {"train/cat": 2, "train/dog": 2, "train/owl": 0, "val/cat": 1, "val/owl": 1})
     told = opened(tmp_path, "classification").describe()
