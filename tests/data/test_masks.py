@@ -255,6 +255,17 @@ def test_black_and_white_masks_among_indices_are_refused_by_file_by_check_too(tm
     assert problem.file.endswith("val_b.png")
 
 
+def test_masks_of_indices_in_jpeg_are_refused_by_name_and_black_and_white_ones_are_read(tmp_path):
+    pairs(tmp_path / "a", [0, 1, 2], masks="masks/{}/{}.jpg")
+    write(tmp_path / "a" / "classes.txt", "bg\nroad\ncar\n")
+    with pytest.raises(
+        DataError, match="train_a.jpg: is a JPEG, which changes values at edges, .* save the mask as PNG"
+    ):
+        opened(tmp_path / "a")
+    pairs(tmp_path / "b", [0, 255], masks="masks/{}/{}.jpg")
+    assert held(opened(tmp_path / "b", binary=True)) == [0, 1]
+
+
 def test_indices_among_black_and_white_masks_are_refused_by_file(tmp_path):
     pairs(tmp_path, [0, 255])
     write(tmp_path / "classes.txt", "bg\nobj\n")
