@@ -255,6 +255,14 @@ def test_black_and_white_masks_among_indices_are_refused_by_file_by_check_too(tm
     assert problem.file.endswith("val_b.png")
 
 
+@pytest.mark.parametrize("said", [{"ignore": -1}, {"ignore": [65536]}, {"split_seed": -1}])
+def test_values_that_no_mask_holds_and_seeds_below_0_are_refused(tmp_path, said):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "bg\nroad\n")
+    with pytest.raises(ConfigError, match=r"data\.(ignore|split_seed)=(-1|65536): "):
+        opened(tmp_path, **said)
+
+
 def test_masks_of_indices_in_jpeg_are_refused_by_name_and_black_and_white_ones_are_read(tmp_path):
     pairs(tmp_path / "a", [0, 1, 2], masks="masks/{}/{}.jpg")
     write(tmp_path / "a" / "classes.txt", "bg\nroad\ncar\n")
