@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
-from mnv2_tasks.config.hints import hint
+from mnv2_tasks.config.hints import as_key_and_value, hint
 from mnv2_tasks.config.stored import check_choices, config_of_run, load_config, update, without
 from mnv2_tasks.config.words import (
     CONF,
@@ -50,6 +50,9 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
     if {"-h", "--help"} & set(argv):
         return print(help_text(config_name, argv))
     try:
+        for arg in argv:
+            if meant := as_key_and_value(arg):
+                raise ConfigError(f"{arg}: say {meant}")
         if any(arg.startswith("-") for arg in argv):
             plain = [arg for arg in argv if re.match("~|[^-].*=", arg)]  # not the job of --cfg job
             if "--cfg" in argv and "job" in argv:

@@ -1,5 +1,7 @@
 """What a colleague would say to a word that other programs know, or that belongs to another verb."""
 
+import re
+
 OF_KEYS = {
     "device": "where to compute: trainer.accelerator=gpu|cpu|mps, trainer.devices=<how many> (predict has device=)",
     "gpus": "where to compute: trainer.accelerator=gpu trainer.devices=<how many>",
@@ -21,6 +23,9 @@ OF_KEYS = {
     "accelerator": "say trainer.accelerator=cpu, gpu or mps",
     "devices": "say trainer.devices=<how many>",
     "root": "say data.root=<folder>",
+    "images": "say source=<image, folder or glob> to predict, data.images=<folder> to train on masks",
+    "weight_decay": "say optim.weight_decay=<number>",
+    "momentum": "say optim.optimizer.momentum=<number>",
     "imgs": "say source=<image, folder or glob>",
     "input": "say source=<image, folder or glob>",
 }
@@ -40,7 +45,17 @@ def hint(key: str, option: str = "") -> str:
     Args:
         option: of the group that `key` names.
     """
+    if option and key == "data" and ("." in option or "/" in option or "\\" in option):
+        return f"It names a kind of data; yours is data=folder data.root={option}. "
     if option:
         return OF_TASKS.get(option, "") if key == "task" else ""
     said = OF_KEYS.get(key.rpartition(".")[2], "")
     return f"{said[0].upper()}{said[1:]}. " if said else ""
+
+
+def as_key_and_value(word: str) -> str:
+    """`--epochs=5` and `epochs:5` as they are said here; "" where it is neither, or a flag of Hydra's."""
+    if re.match("--(cfg|config|package|info|resolve|shell|hydra|exp)", word):
+        return ""
+    found = re.fullmatch(r"--?([A-Za-z][\w.]*)=(.*)|([A-Za-z][\w.]*):(?![\\/])\s*(.+)", word)
+    return f"{found[1] or found[3]}={found[2] or found[4] or ''}" if found else ""

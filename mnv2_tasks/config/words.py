@@ -156,6 +156,10 @@ def check_added(override: Override, config: DictConfig) -> None:
         return
     offered = [str(key) for key in parent] if OmegaConf.is_dict(parent) else []
     where = f" in {'.'.join(path)}" if path else ""
+    if last in offered:
+        raise ConfigError(
+            f"{override.input_line}: + adds a key, and this one is there: {override.key_or_group}=<value>"
+        )
     raise ConfigError(
         f"{override.input_line}: nothing reads a key {last!r}{where}. {hint(last)}{nearest(last, offered)}"
     )

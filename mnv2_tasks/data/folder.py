@@ -65,6 +65,8 @@ def folder(
     """
     if crowd not in CROWD:
         raise ConfigError(f"data.crowd={crowd}: expected {' or '.join(CROWD)}")
+    if split_seed is not None and split_seed < 0:
+        raise ConfigError(f"data.split_seed={split_seed}: expected at least 0")
     _check_serves(kind, images=images, masks=masks, ignore=ignore, colours=colours, binary=binary)
     path = _described(root) or data_root(root, "folder")
     formats = (*FORMATS, mask_folder(images=images, masks=masks, colours=colours, binary=binary))

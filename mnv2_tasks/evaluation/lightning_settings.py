@@ -17,5 +17,7 @@ def checked_by_lightning() -> Iterator[None]:
     """
     try:
         yield
+    except ModuleNotFoundError as error:  # of a machine that is not served here
+        raise ConfigError(f"trainer.accelerator: expected auto, cpu, gpu or mps ({error})") from error
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: Lightning refuses its settings ({error})") from error

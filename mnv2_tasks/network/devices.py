@@ -1,6 +1,7 @@
 """What this machine computes on, and in which precision."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from mnv2_tasks.errors import ConfigError
 
 FLOAT32 = "32-true"
+TRAINED_IN = re.compile(r"auto|(16|bf16|32|64)(-true|-mixed)?|transformer-engine(-float16)?")  # as Lightning calls them
 SCORED_IN = (FLOAT32, "bf16-mixed", "16-mixed", "auto")  # none of them changes the weights
 
 
@@ -53,6 +55,8 @@ def scoring_precision(wanted: str | None, training: str) -> str:
     Raises:
         ConfigError: there is no such precision.
     """
+    if not TRAINED_IN.fullmatch(str(training)):
+        raise ConfigError(f"trainer.precision={training}: expected auto, 32-true, bf16-mixed, 16-mixed or the like")
     if wanted is None:
         return choose_precision(training)
     if wanted not in SCORED_IN:

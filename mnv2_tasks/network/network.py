@@ -1,5 +1,6 @@
 """One backbone and its tasks: the plain PyTorch module that trains, predicts and is exported."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,9 @@ class Network(nn.Module):
         super().__init__()
         if unusable := [name for name in tasks if hasattr(nn.ModuleDict, name)]:
             raise ConfigError(f"tasks.{unusable[0]}: torch has another use for this name; call the task otherwise")
+        for key, values, least, what in (("mean", mean, -math.inf, "finite"), ("std", std, 0, "positive")):
+            if len(values) != 3 or not all(least < value < math.inf for value in values):
+                raise ConfigError(f"input.{key}={values}: expected three {what} numbers")
         self.frozen: set[str] = set()  # see `freeze`
         self.norms_frozen = False
         # all are nn.Modules, too, which a Protocol cannot say

@@ -40,7 +40,10 @@ def predict(config: DictConfig) -> None:
                 progress.update(bar, completed=len(outcomes))
     finally:  # what was done stays usable when Ctrl-C ends the rest
         done = [outcome for outcome in outcomes if outcome.entry]
-        write_entries(out, [outcome.entry for outcome in done])
+        if outcomes:
+            write_entries(out, [outcome.entry for outcome in done])
+        elif config.out is None:
+            out.rmdir()  # weights that compute nothing leave nothing
     if config.source == DEMO:
         write_picture(out / "sheet.png", sheet([outcome.picture for outcome in done], columns=2))
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from torch import nn
 
 from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
 from mnv2_tasks.contracts import DataSource
@@ -23,6 +24,7 @@ from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.optimisation import Optimisation
+from mnv2_tasks.training.ranges import check_ranges
 from mnv2_tasks.training.task_weights import task_weights
 
 log = logging.getLogger(__name__)
@@ -48,9 +50,7 @@ def build_module(
 
 
 def build_optimisation(config: DictConfig) -> Optimisation:
-    if config.lr <= 0:
-        raise ConfigError(f"lr={config.lr}: expected a positive number")
-    return Optimisation(
+    optimisation = Optimisation(
         optimizer=partial_of(config.optim.optimizer),
         weight_decay=config.optim.weight_decay,
         decay_depthwise=config.optim.decay_depthwise,
@@ -59,6 +59,8 @@ def build_optimisation(config: DictConfig) -> Optimisation:
         warmup=config.schedule.warmup,
         reference_batch=config.reference_batch,
     )
+    optimisation.build_optimizer(nn.Linear(1, 1))  # torch's own check of its settings, before a run folder is there
+    return optimisation
 
 
 def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:
@@ -107,21 +109,9 @@ def build_logger(config: DictConfig, run: Path) -> Any:
         raise ConfigError(f"logger: {reason} Or choose another, such as logger=csv or logger=none") from None
 
 
-LEAST = {
-    "epochs": 1, "batch": 1, "workers": 0, "seed": 0, "backbone_lr": 0, "optim.weight_decay": 0, "reference_batch": 1,
-    "trainer.accumulate": 1, "trainer.nodes": 1, "trainer.gradient_clip": 0, "trainer.save_every": 0,
-    "trainer.save_every_steps": 1, "distillation.alpha": 0, "mixing.mixup": 0, "mixing.cutmix": 0, "schedule.warmup": 0,
-}  # fmt: skip
-POSITIVE = ("lr", "width", "trainer.limit_train", "distillation.temperature")
-
-
 def check_settings(config: DictConfig) -> None:
     """Refuse what training cannot do, before data are read and a run folder is there."""
-    for key in (*LEAST, *POSITIVE):
-        value = OmegaConf.select(config, key)
-        if isinstance(value, int | float) and not (value > 0 if key in POSITIVE else value >= LEAST[key]):
-            expected = "a positive number" if key in POSITIVE else f"at least {LEAST[key]}"
-            raise ConfigError(f"{key}={value}: expected {expected}")
+    check_ranges(config)
     check_epochs(config)
     settings = config.trainer
     quiet_lightning()
@@ -143,7 +133,8 @@ def fit_batch(config: DictConfig, sources: dict[str, DataSource]) -> None:
     processes = max(devices, 1) * config.trainer.nodes
     lengths = {name: sources[name].length("train") // processes for name in trained_tasks(config)}
     ratios = {name: config.batch_ratio.get(name, 1.0) for name in lengths}
-    fits = range(config.batch, 0, -1)
+    most = int(min((lengths[name] + 1) / ratios[name] for name in lengths))
+    fits = range(min(config.batch, most), 0, -1)
     batch = next((b for b in fits if all(round(ratios[n] * b) <= lengths[n] for n in lengths)), config.batch)
     if batch < config.batch:
         least = min(lengths.values())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mnv2_tasks.build import load_with_passport
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network.finite import is_finite
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.passport import head_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights, manifest
@@ -43,6 +44,9 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         if theirs != module.class_names or other_anchors:
             fits = {k: t for k, t in fits.items() if not k.startswith(prefix)}
         reasons[task] = _why_anew(theirs, module.class_names, weights.passport, other_anchors)
+    broken = next((k for k, tensor in fits.items() if not is_finite(tensor)), None)
+    if broken:
+        raise ConfigError(f"weights={name}: {broken} holds numbers that are NaN or infinite: take other weights")
     network.load_state_dict(fits, strict=False)
     anew = Counter(k.split(".")[1] for k in own if k not in fits and k.startswith("tasks."))
     rest = "".join(f"; {count} head tensors of {task} start anew: {reasons[task]}" for task, count in anew.items())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.compose import compose, launch
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.formats import check_format
 from mnv2_tasks.training.train import train
@@ -24,6 +24,16 @@ from mnv2_tasks.weights.weight_files import load_weights
         ("workers=-1", "workers=-1: expected at least 0"),
         ("optim.weight_decay=-1", "optim.weight_decay=-1: expected at least 0"),
         ("trainer.limit_train=0", "trainer.limit_train=0: expected a positive number"),
+        ("trainer.accelerator=tpu", "trainer.accelerator: expected auto, cpu, gpu or mps"),
+        ("lr=inf", "lr=inf: expected a positive number, no infinite one"),
+        ("seed=99999999999999", "seed=99999999999999: expected 0 to"),
+        ("input.mean=[0,0]", r"input.mean=\[0, 0\]: expected three finite numbers"),
+        ("input.std=[0,0,0]", r"input.std=\[0, 0, 0\]: expected three positive numbers"),
+        ("optim.optimizer.lr=-1", "optim.optimizer.lr=-1: expected a positive number"),
+        ("+optim.optimizer.eps=-1", "AdamW: cannot be made of its settings"),
+        ("schedule.warmup=5", "schedule.warmup=5: expected a share of training"),
+        ("loss_weights.classification=-1", "loss_weights.classification=-1: expected at least 0"),
+        ("distillation.alpha=2", r"distillation.alpha=2: expected a share in \[0, 1\]"),
         ("trainer.save_every_steps=0", "trainer.save_every_steps=0: expected at least 1"),
     ],
 )
@@ -47,11 +57,29 @@ def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, messa
         ("train", ["task=ssdlite", "device=cpu"], "no key 'device'. Where to compute: trainer.accelerator="),
         ("train", ["task=ssdlite", "conf=0.3"], "predict has min_score="),
         ("predict", ["conf=0.3"], "min_score="),
+        ("predict", ["images=a"], "Say source=<image, folder or glob> to predict"),
+        ("train", ["task=ssdlite", "weight_decay=1"], "Say optim.weight_decay=<number>"),
+        ("train", ["task=ssdlite", "data=coco128.yaml"], "yours is data=folder data.root=coco128.yaml"),
+        ("train", ["task=ssdlite", "+lr=1"], r"\+lr=1: \+ adds a key, and this one is there: lr=<value>"),
     ],
 )
 def test_words_of_other_programs_and_verbs_get_a_hint(verb, words, message):
     with pytest.raises(ConfigError, match=message):
         compose(verb, words)
+
+
+@pytest.mark.parametrize("wrong", ["--epochs=5", "-epochs=5", "epochs:5", "epochs: 5"])
+def test_other_ways_to_write_a_key_and_its_value_are_told_ours(wrong):
+    with pytest.raises(SystemExit, match=f"error: {wrong}: say epochs=5"):
+        launch("train", lambda config: None, ["task=ssdlite", wrong])
+
+
+def test_a_file_of_annotations_as_root_names_the_folder_around(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"a.json: is a file; say the folder .*: data.root={tmp_path}$"):
+        root = f"data.root={tmp_path / 'annotations' / 'a.json'}"
+        train(compose("train", ["task=ssdlite", "data=folder", root, "weights=none"]))
 
 
 def test_what_is_read_beside_the_keys_of_conf_may_be_added():
@@ -70,7 +98,10 @@ def test_a_text_is_no_file_of_weights_and_a_format_is_known_by_its_other_name(tm
         check_format("tflite", "fp32")
 
 
-def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path, tiny, caplog):
+def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path, tiny, caplog, monkeypatch):
+    def refuse(*_):
+        raise ConfigError("no training of it")
+
     for split, number in (("train", 11), ("val", 3)):
         for i in range(number):
             path = tmp_path / "data" / split / "ab"[i % 2] / f"{i}.png"
@@ -79,5 +110,9 @@ def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path,
     plain = [override for override in tiny if not override.startswith("data.source")]
     words = ["task=classification", "data=folder", f"data.root={tmp_path / 'data'}", *plain, "batch=32"]
     run = train(compose("train", words))
+    with pytest.raises(ConfigError, match="no training of it"):
+        monkeypatch.setattr("mnv2_tasks.training.train.build_data", refuse)
+        train(compose("train", [*words, "batch=1000000000"]))
+    assert "batch=1000000000 is more than the 11 training images: batch=11 is used" in caplog.text
     assert "batch=32 is more than the 11 training images: batch=11 is used" in caplog.text
     assert "batch: 11\n" in (run / "config.yaml").read_text()

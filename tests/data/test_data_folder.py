@@ -105,9 +105,9 @@ def test_jpeg_pictures_as_browsers_save_them_on_windows_are_read(tmp_path):
 
 
 def test_class_folder_without_images_is_a_class_and_is_named(tmp_path):
-    image_folder(tmp_path, {"train/cat": 1, "train/dog": 0, "val/cat": 1})
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 0, "train/owl": 1, "val/cat": 1})
     source = opened(tmp_path, "classification")
-    assert source.class_names == ["cat", "dog"] and "1 class without images: dog" in source.describe()
+    assert source.class_names == ["cat", "dog", "owl"] and "1 class without images: dog" in source.describe()
 
 
 def test_data_without_splits_are_split_by_the_names_of_their_files(tmp_path):
@@ -133,8 +133,37 @@ def test_split_by_names_does_not_depend_on_where_the_folder_lies(tmp_path):
 
 def test_two_images_still_give_one_to_validate_on(tmp_path):
     image_folder(tmp_path, {"train/cat": 1, "train/dog": 1})
-    source = opened(tmp_path, "classification")
-    assert (source.length("train"), source.length("val")) == (1, 1)
+    source = opened(tmp_path, "classification", prepare=())
+    assert [len(files(source, split)) for split in ("train", "val")] == [1, 1]
+
+
+@pytest.mark.parametrize("tree", [{"train/cat": 4, "val/cat": 4}, {"train/cat": 4, "train/dog": 0, "val/cat": 2}])
+def test_training_images_of_one_class_alone_are_refused_by_check_too(tmp_path, tree):
+    image_folder(tmp_path, tree)
+    source = opened(tmp_path, "classification", prepare=())
+    with pytest.raises(DataError, match="in train: its 4 images are of one class alone, cat. Add images of another"):
+        source.prepare(["train", "val"])
+    assert "one class alone, cat" in str(source.problems("train")[1][0]) and not source.problems("val")[1]
+
+
+def test_a_picture_of_each_class_is_not_enough_for_two_splits(tmp_path):
+    image_folder(tmp_path, {"cat": 1, "dog": 1})
+    source = folder(root=str(tmp_path), kind="classification", on_bad="refuse", train=None, val=None, split_seed=0)
+    with pytest.raises(DataError, match="in train: its 1 image is of one class alone"):
+        source.prepare(["train", "val"])
+
+
+def test_split_of_loose_pictures_and_folders_within_class_folders_are_told(tmp_path):
+    image_folder(tmp_path, {"train/animals/cat": 5, "train/animals/dog": 5, "train/things": 5, "val": 3})
+    told = opened(tmp_path, "classification").describe()
+    assert "val left out: its images lie in no class folders" in told
+    assert "folders within animals are no classes of their own" in told and "things" not in told
+
+
+def test_class_that_only_val_has_images_of_is_told(tmp_path):
+    image_folder(tmp_path, {"train/cat": 2, "train/dog": 2, "train/owl": 0, "val/cat": 1, "val/owl": 1})
+    told = opened(tmp_path, "classification").describe()
+    assert "val has images of 1 class that train has none of: owl" in told
 
 
 def test_folders_named_after_splits_are_never_classes(tmp_path):
@@ -636,9 +665,18 @@ def test_split_without_a_single_object_is_refused(tmp_path, on_bad):
 
 @pytest.mark.parametrize("values", [[255], [0], [0, 255]])
 def test_masks_without_a_pixel_of_a_class_are_refused(tmp_path, values):
-    masks(tmp_path, {"train/a": [0, 1], "train/b": [0], "val/c": values, "val/d": values})
+    masks(tmp_path, {"train/a": [0, 1, 255], "train/b": [0], "val/c": values, "val/d": values})
     with pytest.raises(DataError, match=r"in val: no mask of its 2 images has a pixel of a class"):
         opened(tmp_path, "segmentation")
+
+
+@pytest.mark.parametrize("value, name", [(0, "road"), (2, "sky")])
+def test_masks_of_one_class_alone_are_refused_by_check_too(tmp_path, value, name):
+    masks(tmp_path, {"train/a": [value], "train/b": [value], "val/c": [0, 1]}, classes="road\ncar\nsky\n")
+    source = opened(tmp_path, "segmentation", prepare=())
+    with pytest.raises(DataError, match=f"in train: the masks of its 2 images hold one class alone, {name}"):
+        source.prepare(["train", "val"])
+    assert f"one class alone, {name}" in str(source.problems("train")[1][0])
 
 
 def test_annotations_without_any_object_are_refused(tmp_path):

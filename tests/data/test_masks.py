@@ -176,11 +176,11 @@ def test_vocs_colours_have_a_border_without_class(tmp_path):
 
 
 def test_several_colours_may_be_one_class(tmp_path):
-    pairs(tmp_path, [(9, 9, 9), (1, 2, 3), (128, 0, 0)])
-    write(tmp_path / "map.txt", "road 9 9 9\ncar 1 2 3\nroad 128 0 0\n")
+    pairs(tmp_path, [(9, 9, 9), (1, 2, 3), (128, 0, 0), (5, 5, 5)])
+    write(tmp_path / "map.txt", "road 9 9 9\ncar 1 2 3\nroad 128 0 0\nsky 5 5 5\n")
     source = opened(tmp_path, colours="map.txt")
-    assert source.class_names == ["road", "car"] and held(source) == [0, 1, 0]
-    assert held(opened(tmp_path, colours="map.txt", ignore="road")) == [IGNORE, 0, IGNORE]
+    assert source.class_names == ["road", "car", "sky"] and held(source) == [0, 1, 0, 2]
+    assert held(opened(tmp_path, colours="map.txt", ignore="road")) == [IGNORE, 0, IGNORE, 1]
 
 
 def test_colour_that_no_map_lists_is_named_with_its_file(tmp_path):
@@ -233,6 +233,63 @@ def test_greys_in_three_channels_are_indices(tmp_path):
     pairs(tmp_path, [(0, 0, 0), (1, 1, 1), (255, 255, 255)])
     write(tmp_path / "classes.txt", "background\ncat\n")
     assert held(opened(tmp_path)) == [0, 1, IGNORE]
+
+
+@pytest.mark.parametrize(
+    "most, one, binary, what",
+    [
+        ([0, 1], [0, 255], False, "is black and white .* and 3 of the 4 masks hold class indices"),
+        ([0, 255], [0, 1], True, "has no white pixel, the brightest has the value 1"),
+    ],
+)
+def test_black_and_white_masks_among_indices_are_refused_by_file_by_check_too(tmp_path, most, one, binary, what):
+    pairs(tmp_path, most)
+    write(tmp_path / "classes.txt", "bg\nobj\n")
+    mask(tmp_path / "masks" / "val" / "val_b.png", one)
+    with pytest.raises(DataError, match=f"1 bad records in val:\n.*val_b.png: (the mask )?{what}"):
+        opened(tmp_path, binary=binary)
+    source = folder(
+        root=str(tmp_path), kind="segmentation", on_bad="refuse", train=None, val=None, ignore=None, binary=binary
+    )
+    (problem,) = examine(source, ("train", "val"), 32).splits[1].problems
+    assert problem.file.endswith("val_b.png")
+
+
+@pytest.mark.parametrize("said", [{"ignore": -1}, {"ignore": [65536]}, {"split_seed": -1}])
+def test_values_that_no_mask_holds_and_seeds_below_0_are_refused(tmp_path, said):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "bg\nroad\n")
+    with pytest.raises(ConfigError, match=r"data\.(ignore|split_seed)=(-1|65536): "):
+        opened(tmp_path, **said)
+
+
+def test_masks_of_indices_in_jpeg_are_refused_by_name_and_black_and_white_ones_are_read(tmp_path):
+    pairs(tmp_path / "a", [0, 1, 2], masks="masks/{}/{}.jpg")
+    write(tmp_path / "a" / "classes.txt", "bg\nroad\ncar\n")
+    with pytest.raises(
+        DataError, match="train_a.jpg: is a JPEG, which changes values at edges, .* save the mask as PNG"
+    ):
+        opened(tmp_path / "a")
+    pairs(tmp_path / "b", [0, 255], masks="masks/{}/{}.jpg")
+    assert held(opened(tmp_path / "b", binary=True)) == [0, 1]
+
+
+def test_indices_among_black_and_white_masks_are_refused_by_file(tmp_path):
+    pairs(tmp_path, [0, 255])
+    write(tmp_path / "classes.txt", "bg\nobj\n")
+    mask(tmp_path / "masks" / "val" / "val_b.png", [0, 1])
+    with pytest.raises(
+        ConfigError, match="looks like binary .*but 1 of the 4 masks holds .*indices: .*val_b.png. Write"
+    ):
+        opened(tmp_path)
+
+
+def test_255_beside_a_class_marks_no_class_in_masks_without_one_too(tmp_path):
+    pairs(tmp_path, [0, 255])
+    mask(tmp_path / "masks" / "train" / "train_b.png", [0, 1, 255])
+    mask(tmp_path / "masks" / "val" / "val_b.png", [0, 1])
+    write(tmp_path / "classes.txt", "bg\nobj\n")
+    assert held(opened(tmp_path)) == [0, IGNORE]
 
 
 @pytest.mark.parametrize("said", [{"ignore": 3}, {"colours": "a.txt"}, {"binary": True}, {"images": "a", "masks": "b"}])

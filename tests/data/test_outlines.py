@@ -118,6 +118,19 @@ def test_crowds_are_no_class_unless_they_are_trained_on(tmp_path):
         opened(tmp_path)
 
 
+def test_all_crowds_are_refused_with_the_way_out(tmp_path):
+    coco(tmp_path, [(7, runs(area(16, 0, 24, 16)), True)])
+    with pytest.raises(DataError, match="are crowds .*data.crowd=train takes them as objects"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("points", [[2, 2, 2, 2, 2, 2], [2, 2, 8, 8, 5, 5]])
+def test_outline_without_area_is_bad_as_its_box_is(tmp_path, points):
+    yolo(tmp_path, f"0 {fractions(points)}\n1 {fractions(box(2, 2, 14, 12))}\n")
+    with pytest.raises(DataError, match="train0.txt: line 1 has an outline without area"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_holes_of_run_lengths_stay_holes(tmp_path, compressed):
     ring = area(2, 2, 14, 12) - area(5, 4, 9, 8)

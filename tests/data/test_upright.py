@@ -64,7 +64,7 @@ def test_training_validation_and_prediction_see_one_picture(tmp_path, kind):
         for orientation in range(1, 9):
             pixels = scene(SIDEWAYS)
             pixels[-1] = 2 * orientation + (split == "val")  # all different
-            save(tmp_path / split / "a" / f"{orientation}.{kind}", pixels, orientation)
+            save(tmp_path / split / "ab"[orientation > 4] / f"{orientation}.{kind}", pixels, orientation)
     source = folder(root=str(tmp_path), kind="classification", on_bad="refuse", train=None, val=None)
     source.prepare(("train", "val"))
     for split in ("train", "val"):

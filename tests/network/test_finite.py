@@ -106,6 +106,20 @@ def test_eval_predict_and_export_refuse_weights_with_nan(broken, tmp_path):
     assert not out.exists()
 
 
+def test_training_from_weights_with_nan_and_predictions_of_such_leave_no_folder(broken, tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"weights=.*: .* holds numbers that are NaN or infinite"):
+        train(compose("train", ["task=classification", *tiny, f"weights={broken}"]))
+    with pytest.raises(ConfigError, match="not finite"):
+        predict(compose("predict", [f"weights={broken}", "device=cpu", "source=shapes"]))
+    assert not (tmp_path / "classification").exists() and not list((tmp_path / "runs" / "predict").iterdir())
+
+
+def test_a_precision_to_train_in_that_does_not_exist_is_refused_before_data_are_read(broken):
+    with pytest.raises(ConfigError, match="trainer.precision=7: expected auto, 32-true"):
+        evaluate(compose("eval", [f"weights={broken}", "task=classification", "trainer.precision=7"]))
+
+
 def test_exported_file_names_its_output(tmp_path, monkeypatch):
     config = compose("train", ["task=classification", *TINY])
     passport = make_passport(config, {"classification": ["a", "b"]}, "a test") | {"exported": True}

@@ -199,6 +199,11 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
                 f"save it as a palette or greyscale image whose values are 0 .. classes - 1, 255 for no class, "
                 f"or say which colour is which class: data.colours=<file>"
             )
+        if image.format == "JPEG":
+            raise DataError(
+                f"{path}: is a JPEG, which changes values at edges, and so classes; save the mask as PNG, from its "
+                f"source (masks of black and white alone: data.binary=true)"
+            )
     if values.dtype.itemsize > 1 and (beyond := [value for value in known if not 0 <= value <= 255]):
         values = np.where(np.isin(values, beyond), 255, values)
     if values.dtype.itemsize > 1 and (values.max(initial=0) > 255 or values.min(initial=0) < 0):

@@ -56,7 +56,7 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     loose, passed = 0, []
     for split, part in parts.items():
         trees[split] = {}
-        loose += sum(file.suffix.lower() in PICTURES for file in part.images.glob("[!.]*"))
+        loose += _loose(part.images)
         beside = [folder for folder in folders(part.images) if split == WHOLE and _is_part(folder.name)]
         _refuse_train(root, beside)
         passed += [folder.name for folder in beside if has(folder, PICTURES)]
@@ -69,11 +69,28 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     names = list(trees[first])
     for split in rest:
         _check_classes(parts[first].images, names, parts[split].images, trees[split])
+    flat = [
+        folder.name
+        for folder in folders(root)
+        if WHOLE not in parts and folder.name not in parts and is_split(folder.name, ()) and _loose(folder)
+    ]
+    nested = [
+        name
+        for name in names
+        if len({Path(file).relative_to(parts[first].images / name).parts[0] for file in trees[first][name]}) > 1
+        and all(Path(file).parent != parts[first].images / name for file in trees[first][name])
+    ]
     empty = [name for name in names if not trees[first][name]]
     notes = [
         *left_out_note(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
         *([f"{first_few(passed)} left out: named after a split, without class folders"] if passed else []),
+        *([f"{first_few(flat)} left out: its images lie in no class folders"] if flat else []),
+        *(
+            [f"folders within {first_few(nested)} are no classes of their own: their images are of that"]
+            if nested
+            else []
+        ),
         *([f"{counted(len(empty), 'class')} without images: {first_few(empty)}"] if empty else []),
     ]
 
@@ -83,6 +100,11 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
         return labelled(files, np.repeat(np.arange(len(names)), counts)), []
 
     return Opened(names, read, notes)
+
+
+def _loose(folder: Path) -> int:
+    """Pictures directly in a folder."""
+    return sum(file.suffix.lower() in PICTURES for file in folder.glob("[!.]*"))
 
 
 def _refuse_train(root: Path, beside: list[Path]) -> None:

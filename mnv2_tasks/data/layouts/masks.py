@@ -16,10 +16,12 @@ from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_fo
 from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, paired, shared
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import child, has
+from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import listed_once
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.wording import first_few
 
 IMAGES = ("images", "imgs", "img", "image")
 MASKS = ("masks", "mask", "labels", "annotations")
@@ -86,8 +88,10 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
     lists = [one.listed for part in parts.values() for one in (part, *part.also) if one.listed is not None]
     again = [note for file in lists if (note := listed_once(file)[1])]
 
+    otherwise: dict[str, tuple[str, str]] = {}
+
     def opened(names: list[str], values: MaskValues = INDICES, notes: Iterable[str] = ()) -> Opened:
-        return Opened(names, lambda split: _read(parts[split]), [*notes, *again], values=values)
+        return Opened(names, lambda split: _read(parts[split], otherwise), [*notes, *again], values=values)
 
     if colours is not None and binary:
         raise ConfigError("data.binary=true and data.colours=<file>: masks are either black and white or of colours")
@@ -105,7 +109,7 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
             if _fit(sample, coloured[1], len(coloured[0])) or _hold_colours(sample):
                 return opened(*coloured, [f"colours of {beside.name}"])
             names = names or coloured[0]
-    _refuse_black_and_white(root, masks)
+    otherwise.update(_stored_otherwise(root, masks, sample, names))
     if names is not None:
         return opened(names)
     values = _values(sample)
@@ -172,23 +176,53 @@ def _check_binary(root: Path, masks: list[str]) -> None:
         )
 
 
-def _refuse_black_and_white(root: Path, masks: Iterable[str]) -> None:
-    """255 means "no class": such masks would train a network that knows nothing but background."""
-    white = None
-    for file in masks:
-        try:
-            values = np.unique(read_mask(Path(file))).tolist()
-        except DataError:
-            continue  # reported with all others that are bad
-        if not set(values) <= {0, IGNORE}:
-            return
-        white = white or (file if IGNORE in values else None)
-    if white:
+def _stored_otherwise(
+    root: Path, masks: list[str], sample: list[str], names: list[str] | None
+) -> dict[str, tuple[str, str]]:
+    """{mask: (what, remedy)} of black and white masks among more of class indices.
+
+    255 means "no class": black and white masks would train a network that knows nothing but background.
+
+    Raises:
+        ConfigError: all are black and white, or most.
+    """
+    if (
+        names is not None
+        and len(names) > 2
+        and not any(held == {0, IGNORE} or held == {IGNORE} for held in _held(sample))
+    ):
+        return {}  # the others need not be looked into
+    held = dict(zip(masks, _held(masks)))
+    white = [file for file, values in held.items() if values == {0, IGNORE}]
+    others = [file for file, values in held.items() if not values <= {0, IGNORE}]
+    filled = [file for file, values in held.items() if values == {IGNORE}]
+    if (white or filled) and not others:
         raise ConfigError(
-            f"data=folder: {root}: looks like binary masks stored as 0/255 (such as {white}): no mask holds another "
-            f"value. {IGNORE} marks pixels without a class here: data.binary=true takes white as class 1 (classes.txt "
-            f"may name the two, `background` and the object's name)"
+            f"data=folder: {root}: looks like binary masks stored as 0/255 (such as {(white or filled)[0]}): no mask "
+            f"holds another value. {IGNORE} marks pixels without a class here: data.binary=true takes white as class 1 "
+            f"(classes.txt may name the two, `background` and the object's name)"
         )
+    if not white or any(IGNORE in held[file] for file in others):
+        return {}  # beside a class it does mark pixels without one
+    if len(white) >= len(others):
+        hold = "holds" if len(others) == 1 else "hold"
+        raise ConfigError(
+            f"data=folder: {root}: looks like binary masks stored as 0/255 (such as {white[0]}), but {len(others)} of "
+            f"the {len(held)} masks {hold} class indices: {first_few(others)}. Write 255 in place of 1 there, and say "
+            f"data.binary=true"
+        )
+    if any(not held[file] <= {0, 1} for file in others):
+        return {}
+    what = f"is black and white (0 and 255), and {len(others)} of the {len(held)} masks hold class indices (0 and 1)"
+    return dict.fromkeys(white, (what, "Write 1 in place of 255, which marks pixels without a class"))
+
+
+def _held(masks: list[str]) -> list[set[int]]:
+    """The values in each mask; none of one that cannot be read, which is reported with all others that are bad."""
+    held: list[set[int]] = [set() for _ in masks]
+    for index, value in mask_classes(masks, INDICES, 256).tolist():
+        held[index].add(value)
+    return held
 
 
 def _values(masks: list[str]) -> list[int]:
@@ -203,7 +237,7 @@ def _values(masks: list[str]) -> list[int]:
     return sorted(found)
 
 
-def _read(part: SplitFiles) -> tuple[Records, list[Problem]]:
+def _read(part: SplitFiles, otherwise: dict[str, tuple[str, str]]) -> tuple[Records, list[Problem]]:
     """A picture without its mask, or a mask without its picture, is a missing file, which verification reports."""
     recorder = Recorder()
     for one in (part, *part.also):
@@ -211,7 +245,10 @@ def _read(part: SplitFiles) -> tuple[Records, list[Problem]]:
         for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else listed_once(one.listed)[0]:
             picture = pictures.get(name, str(one.images / f"{name}.*"))
             recorder.image(picture, mask=masks.get(name, str(one.labels / f"{name}.png")))
-    return recorder.records(), []
+    records = recorder.records()
+    return records, [
+        Problem(file, *otherwise[file], image) for image, file in enumerate(records.masks) if file in otherwise
+    ]
 
 
 TREE = """

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mnv2_tasks.contracts import IGNORE
+from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.mask_values import MaskValues
 from mnv2_tasks.data.reading.class_names import is_void
 from mnv2_tasks.errors import ConfigError
@@ -46,6 +47,8 @@ def _value(names: Sequence[str], word: int | str, values: MaskValues) -> int:
     if isinstance(word, str) or (values.form == "colour" and word not in range(len(names))):
         hint = did_you_mean(str(word), names)
         raise ConfigError(f"data.ignore={word}: there is no such class. {hint}There are {first_few(names, 20)}")
+    if not 0 <= int(word) <= FULL:
+        raise ConfigError(f"data.ignore={word}: a mask holds values from 0 to {FULL:,}")
     return int(word)
 
 

@@ -82,8 +82,8 @@ class FileSource:
         """Read and verify these splits.
 
         Raises:
-            DataError: something is bad and the policy is to refuse; a split is empty, or has no object or no pixel of
-                a class; images of val are in train.
+            DataError: something is bad and the policy is to refuse; a split is empty, or has no object or one
+                class alone; images of val are in train.
         """
         for split in splits:
             self.verified(split)
@@ -94,7 +94,18 @@ class FileSource:
         """Such as "COCO json, 3 classes, 205 / 87 images"."""
         counts = " / ".join(f"{len(records):,}" for records in self._splits.values())
         said = f"{self.found}, {counts} images" + (self._boxes_told() if self.kind == "detection" else "")
-        return "; ".join([said, *(note for split in self._splits for note in self.notes.get(split, [])), *self.scale()])
+        notes = [note for split in self._splits for note in self.notes.get(split, [])]
+        return "; ".join([said, *notes, *self._unlearned(), *self.scale()])
+
+    def _unlearned(self) -> list[str]:
+        """Classes that a score counts, and nothing teaches; nothing where there are none."""
+        if self.kind != "classification" or not {"train", "val"} <= self._splits.keys():
+            return []
+        train, val = (set(self._splits[split].labels.tolist()) for split in ("train", "val"))
+        names = [self.class_names[label] for label in sorted(val - train)]
+        return [f"val has images of {counted(len(names), 'class')} that train has none of: {first_few(names)}"] * bool(
+            names
+        )
 
     def _boxes_told(self) -> str:
         """What people should know of the boxes; nothing where there is nothing to tell."""
@@ -220,16 +231,16 @@ class FileSource:
     def problems(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
         records, found, sizes = self._read(split)
-        if nothing := self._nothing_in(records, sizes):
+        if nothing := self._nothing_in(split, records, sizes):
             found = [*found, Problem(f"the {split} split", *nothing, None)]
         return records, found, sizes
 
-    def _nothing_in(self, records: Records, sizes: np.ndarray) -> tuple[str, str] | None:
+    def _nothing_in(self, split: str, records: Records, sizes: np.ndarray) -> tuple[str, str] | None:
         def mask(index: int) -> np.ndarray:
             height, width = sizes[index].tolist()
             return self.mask(records, index, (height, width))
 
-        return nothing_to_learn(self.kind, records, self.class_names, mask)
+        return nothing_to_learn(split, self.kind, records, self.class_names, mask)
 
     def _read(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         records, found = self.read(split)
@@ -265,7 +276,7 @@ class FileSource:
     def _check_usable(self, split: str, kept: Records, sizes: np.ndarray) -> None:
         if not len(kept):
             raise DataError(f"{self.found}: no image of the {split} split is usable")
-        if nothing := self._nothing_in(kept, sizes):
+        if nothing := self._nothing_in(split, kept, sizes):
             raise DataError(f"{self.found}: nothing to learn from or to score in {split}: {'. '.join(nothing)}")
 
     def _check_leakage(self) -> None:

@@ -7,24 +7,25 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.wording import counted
+from mnv2_tasks.wording import counted, visible
 
 BACKGROUND = "background"
 
 
 def nothing_to_learn(
-    kind: str, records: Records, class_names: Sequence[str], mask: Callable[[int], np.ndarray]
+    split: str, kind: str, records: Records, class_names: Sequence[str], mask: Callable[[int], np.ndarray]
 ) -> tuple[str, str] | None:
-    """(what, remedy) of a split without an object, or without a pixel of a class; None for any other.
+    """(what, remedy) of a split without an object, or with one class alone; None for any other.
 
     Args:
-        mask: index of an image -> its class indices; of segmentation only, and called until one has a class.
+        split: of classes, "train" alone needs two.
+        mask: index of an image -> its class indices; of segmentation only, and called until there are two classes.
     """
     if kind == "detection":
         return None if (~records.crowd).any() else _no_object(records)
     if kind == "segmentation":
-        return None if _has_class(records, class_names, mask) else _no_pixel(records, class_names)
-    return None  # every image of a classification set has its label
+        return _of_masks(split, records, class_names, mask)
+    return _of_labels(records, class_names) if split == "train" else None
 
 
 def _no_object(records: Records) -> tuple[str, str]:
@@ -38,21 +39,35 @@ def _no_object(records: Records) -> tuple[str, str]:
     )
 
 
-def _has_class(records: Records, class_names: Sequence[str], mask: Callable[[int], np.ndarray]) -> bool:
-    if len(records.outlines):
-        return bool((~records.crowd).any())
-    empty = {IGNORE, *(i for i, name in enumerate(class_names) if name.lower() == BACKGROUND and len(class_names) > 1)}
+def _of_masks(
+    split: str, records: Records, class_names: Sequence[str], mask: Callable[[int], np.ndarray]
+) -> tuple[str, str] | None:
+    if not len(records.masks) and records.crowd.all():
+        return _no_object(records)
+    held: set[str] = set()
     for index in range(len(records)):
         try:
-            if not set(np.unique(mask(index)).tolist()) <= empty:
-                return True
+            held |= {class_names[label] for label in np.unique(mask(index)).tolist() if label < len(class_names)}
         except DataError:
             continue  # a problem of its own
-    return False
+        if len(held) > 1 or (split != "train" and not _only_background(held)):
+            return None
+    images = counted(len(records), "image")
+    if _only_background(held):
+        what = f"no mask of its {images} has a pixel of a class, only of the background or {IGNORE}"
+    else:
+        what = f"the masks of its {images} hold one class alone, {visible(min(held))}"
+    return what, f"The classes are the mask's values 0 to {len(class_names) - 1}: correct the masks, or the class list"
 
 
-def _no_pixel(records: Records, class_names: Sequence[str]) -> tuple[str, str]:
-    return (
-        f"no mask of its {counted(len(records), 'image')} has a pixel of a class, only of the background or {IGNORE}",
-        f"The classes are the mask's values 0 to {len(class_names) - 1}: correct the masks, or the class list",
-    )
+def _only_background(names: set[str]) -> bool:
+    return all(name.lower() == BACKGROUND for name in names)
+
+
+def _of_labels(records: Records, class_names: Sequence[str]) -> tuple[str, str] | None:
+    held = np.unique(records.labels).tolist()
+    if len(held) > 1:
+        return None
+    verb = "is" if len(records) == 1 else "are"
+    what = f"its {counted(len(records), 'image')} {verb} of one class alone, {visible(class_names[held[0]])}"
+    return what, "Add images of another class: every class needs some to train on"

@@ -38,7 +38,10 @@ def compressed_outline(segmentation: Any, size: tuple[int, int]) -> str:
         raise DataError("has an outline of fewer than three points")
     for polygon in polygons:
         _check_polygon(polygon, size)
-    return _text(run_length.merge(run_length.frPyObjects(polygons, height, width)))
+    drawn = run_length.merge(run_length.frPyObjects(polygons, height, width))
+    if not run_length.area(drawn) and all(map(_is_line, polygons)):
+        raise DataError("has an outline without area")
+    return _text(drawn)
 
 
 def outline_mask(outline: str, size: tuple[int, int]) -> np.ndarray:
@@ -73,6 +76,12 @@ def _check_polygon(polygon: Any, size: tuple[int, int]) -> None:
         and np.abs(np.diff(np.reshape(polygon, (-1, 2)), axis=0)).sum() > LONGEST_OUTLINE
     ):
         raise DataError(f"has an outline longer than {LONGEST_OUTLINE:,} pixels")
+
+
+def _is_line(polygon: list[float]) -> bool:
+    """Whether its points lie on one line, or are one point; an object of less than a pixel has an area."""
+    points = np.reshape(polygon, (-1, 2))
+    return int(np.linalg.matrix_rank(points - points[0])) < 2
 
 
 def _from_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> str:

@@ -23,6 +23,9 @@ def data_root(root: str | None, name: str) -> Path:
             f"{how_to_get(name, '<folder>')}"
         )
     path = Path(os.path.expanduser(root))  # Path's own raises where there is no such user
+    if path.is_file() and path.suffix.lower() == ".json":
+        around = path.parent.parent if path.parent.name.lower() == "annotations" else path.parent
+        raise ConfigError(f"data.root={root}: is a file; say the folder of annotations and images: data.root={around}")
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
         raise ConfigError(f"data.root={root}: {path.absolute()} {what}.\n{how_to_get(name, root)}")

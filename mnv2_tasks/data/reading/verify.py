@@ -17,7 +17,7 @@ from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import check_image
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
-from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
+from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
@@ -28,7 +28,7 @@ from mnv2_tasks.wording import counted
 log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
-VERSION = 2  # of what is checked: another number forgets what was remembered
+VERSION = 3  # of what is checked: another number forgets what was remembered
 
 
 class Verified(NamedTuple):
@@ -136,6 +136,9 @@ def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[st
     if mask.shape not in sizes:
         what = f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {sizes[0][1]} x {sizes[0][0]}"
         return sizes[1], [(str(path), what, "Export it at the image's size, without interpolation")]
+    if values.form == "white" and 0 < mask.max(initial=0) < WHITE:
+        what = f"the mask has no white pixel, the brightest has the value {mask.max()}, and white is the class here"
+        return mask.shape, [(str(path), what, "Write 255 in place of 1; without data.binary=true it is a class index")]
     labels = np.flatnonzero(np.bincount(values.classes_of(mask).ravel(), minlength=256)).tolist()
     if all(label < len(class_names) or label == IGNORE for label in labels):
         return mask.shape, []
