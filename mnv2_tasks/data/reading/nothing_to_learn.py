@@ -47,7 +47,7 @@ def _of_masks(
     held: set[str] = set()
     for index in range(len(records)):
         try:
-            held |= {class_names[label] for label in np.unique(mask(index)).tolist() if label < len(class_names)}
+            held |= {class_names[int(label)] for label in np.unique(mask(index)).tolist() if label < len(class_names)}
         except DataError:
             continue  # a problem of its own
         if len(held) > 1 or (split != "train" and not _only_background(held)):
@@ -69,5 +69,5 @@ def _of_labels(records: Records, class_names: Sequence[str]) -> tuple[str, str] 
     if len(held) > 1:
         return None
     verb = "is" if len(records) == 1 else "are"
-    what = f"its {counted(len(records), 'image')} {verb} of one class alone, {visible(class_names[held[0]])}"
+    what = f"its {counted(len(records), 'image')} {verb} of one class alone, {visible(class_names[int(held[0])])}"
     return what, "Add images of another class: every class needs some to train on"
