@@ -55,6 +55,7 @@ def test_help_shows_examples_and_choices(tmp_path):
     assert not any(tmp_path.iterdir())  # and leaves nothing behind
 
 
+@pytest.mark.slow
 def test_sweep_trains_each_choice_into_its_own_folder(tmp_path):
     tiny = ["data.source.train_size=8", "data.source.val_size=4", "imgsz=64", "batch=4", "epochs=1", "workers=0"]
     done = tool("train", "-m", "task=classification", "backbone=mobilenet_v2,mobilenet_v1", *tiny, cwd=tmp_path)
@@ -67,6 +68,7 @@ def test_sweep_trains_each_choice_into_its_own_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # nothing is left where the command was typed
 
 
+@pytest.mark.slow
 def test_submitit_runs_a_job_as_it_was_typed(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     arguments = ["-m", "hydra/launcher=submitit_local", "task=classification", *TINY]

@@ -24,6 +24,7 @@ def test_work_worse_than_linear_is_told_in_time_and_memory(monkeypatch):
     assert told(lambda n: n**2)[-1] == "worse than linear"
 
 
+@pytest.mark.slow
 def test_a_quick_run_tells_time_and_memory_over_pixels_images_classes_objects_and_annotations(tmp_path):
     (table,) = bench(compose("bench", ["what=scale", "quick=true", "threads=1", f"out={tmp_path}"]))
     slopes = {(work, axis): (seconds, memory) for work, axis, _, _, seconds, _, memory, _ in table.rows}

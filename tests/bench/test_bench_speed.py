@@ -58,6 +58,7 @@ def test_what_a_contestant_returns_comes_with_its_turns():
     assert found["one"].answer == 4 and len(found["one"].rounds) == len(found["one"].processor) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["train", "infer"])
 def test_a_quick_run_fills_a_table(what, tmp_path, monkeypatch):
     if what == "train":

@@ -81,6 +81,7 @@ def test_show_writes_a_page_of_every_kind(tmp_path):
         assert f"{kind}, val: 4 pictures in" in done.stdout
 
 
+@pytest.mark.slow
 def test_pack_writes_shards_that_check_finds_healthy(pets, tmp_path):
     pytest.importorskip("webdataset")
     done = tool("pack", "data=folder", f"data.root={pets}", "out=shards", cwd=tmp_path)

@@ -23,6 +23,8 @@ from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.runtimes.formats import FORMATS, format_module
 from mnv2_tasks.weights.passport import make_passport
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 MINE = ["torch", "executorch", "litert"]
 

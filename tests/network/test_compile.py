@@ -34,6 +34,7 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same_under_the_same_names(tiny, graphs, monkeypatch):
     for name in ("plot_curves", "save_samples", "print_metrics", "_banner", "check_compiler"):
         monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)

@@ -211,6 +211,7 @@ launch("train", run)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before_and_the_run_ends_equal(runs, whole):
     command = [
         sys.executable,
