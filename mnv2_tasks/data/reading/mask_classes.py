@@ -10,6 +10,7 @@ import numpy as np
 
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.mask_values import MaskValues
+from mnv2_tasks.data.reading.file_stamps import stamps
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import parse_json
 from mnv2_tasks.whole_files import write_text
@@ -46,10 +47,5 @@ def mask_classes(masks: Sequence[str], values: MaskValues, num_classes: int) -> 
 
 def _state(masks: Sequence[str], values: MaskValues, num_classes: int) -> str:
     digest = hashlib.sha256(f"classes 1 {values} {num_classes}".encode())
-    for name in masks:
-        try:
-            status = os.stat(name)
-            digest.update(os.fsencode(f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}\n"))
-        except OSError:
-            digest.update(os.fsencode(f"{name} is missing\n"))
+    digest.update(stamps(masks))
     return digest.hexdigest()[:32]

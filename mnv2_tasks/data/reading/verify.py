@@ -18,6 +18,7 @@ from mnv2_tasks.data.images.decode import check_image
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
 from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
+from mnv2_tasks.data.reading.file_stamps import stamps
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
@@ -156,11 +157,5 @@ def _state(records: Records, class_names: list[str], values: MaskValues) -> str:
     """Changes when a file, an annotated size, the class list or what masks say does."""
     digest = hashlib.sha256(f"{VERSION} {class_names} {values}".encode())
     digest.update(records.sizes.tobytes())
-    for texts in (records.files, records.masks):
-        for name in texts:
-            try:
-                status = os.stat(name)
-                digest.update(os.fsencode(f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}\n"))
-            except OSError:
-                digest.update(os.fsencode(f"{name} is missing\n"))
+    digest.update(stamps(records.files) + stamps(records.masks))
     return digest.hexdigest()[:32]

@@ -1,0 +1,17 @@
+"""By what it is noticed that files have changed since they were last looked at, without reading them."""
+
+import os
+from collections.abc import Iterable
+
+
+def stamps(files: Iterable[str]) -> bytes:
+    """A line for each file: its place, size in bytes and time; or that it is missing."""
+    return b"".join(map(_stamp, files))
+
+
+def _stamp(file: str) -> bytes:
+    try:
+        status = os.stat(file)
+        return os.fsencode(f"{os.path.abspath(file)} {status.st_size} {status.st_mtime_ns}\n")
+    except OSError:
+        return os.fsencode(f"{file} is missing\n")
