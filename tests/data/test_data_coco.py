@@ -448,7 +448,11 @@ def test_the_config_names_what_the_function_takes():
 def test_real_coco_is_read_whole():
     data = source(ASSETS)
     data.prepare(["train", "val"])
-    assert data.describe() == "COCO 2017, 80 classes, 128 / 128 images (2 without objects)"
+    assert data.describe() == (
+        "COCO 2017, 80 classes, 128 / 128 images (2 without objects; "
+        "10 of 939 boxes in train crowds or difficult, neither trained on nor scored; "
+        "5 of 903 boxes in val crowds or difficult, neither trained on nor scored)"
+    )
     truth = data.coco_ground_truth()["annotations"]
     assert len(truth) == 903 and sum(annotation["iscrowd"] for annotation in truth) == 5
     train, problems, _ = data.problems("train")
