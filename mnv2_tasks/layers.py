@@ -128,12 +128,13 @@ def depthwise_separable(
     )
 
 
-def init_convs(module: nn.Module, std: float | None = None) -> None:
-    """Kaiming fan-out (torchvision's MobileNetV2), or a normal of width `std` (SSD and DeepLab heads); biases 0."""
+def init_convs(module: nn.Module, std: float | None = None, *, mode: str = "fan_out") -> None:
+    """Kaiming fan-out (torchvision's MobileNetV2) or fan-in (Darknet: a normal of width sqrt(2 / (k * k * channels))),
+    or a normal of width `std` (SSD and DeepLab heads); biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             if std is None:
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+                nn.init.kaiming_normal_(layer.weight, mode=mode)
             else:
                 nn.init.trunc_normal_(layer.weight, std=std)
             if layer.bias is not None:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
 from torchvision.models.vgg import cfgs, make_layers
 
 from mnv2_tasks.backbones.layers_with_taps import LayersWithTaps
+from mnv2_tasks.backbones.max_pool import MaxPool
 from mnv2_tasks.layers import init_convs
 
 POSITIONS = {  # after the ReLU of ...
@@ -20,21 +20,6 @@ POSITIONS = {  # after the ReLU of ...
     "c5": "relu7",
     "final": "relu7",
 }
-
-
-class MaxPool(nn.MaxPool2d):
-    """Halves sizes, rounding up as SSD's pool3 does (75 -> 38), or keeps them at stride 1, whatever the dilation."""
-
-    def __init__(self, kernel: int, *, stride: int):
-        super().__init__(kernel, stride, ceil_mode=True)
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.stride == 2:
-            return F.max_pool2d(input, self.kernel_size, 2, self.padding, self.dilation, ceil_mode=True)
-        (kernel, dilation), *_ = zip(_pair(self.kernel_size), _pair(self.dilation))
-        total = (kernel - 1) * dilation
-        pads = (total // 2, total - total // 2) * 2
-        return F.max_pool2d(F.pad(input, pads, value=-torch.inf), kernel, stride=1, dilation=dilation)
 
 
 class L2Norm(nn.Module):

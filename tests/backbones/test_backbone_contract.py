@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.models import mobilenet_v3_large, resnet50
 
+from mnv2_tasks.backbones.darknet import Darknet19
 from mnv2_tasks.backbones.efficientnet import EfficientNetB0
 from mnv2_tasks.backbones.mnasnet import MnasNet
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
@@ -36,6 +37,7 @@ NETWORKS = {  # name -> (constructor, channels of the taps in depth order)
     "efficientnet_b0": (EfficientNetB0, (16, 24, 40, 112, 672, 320, 1280)),
     "resnet18": (partial(ResNet, depth=18), (64, 64, 128, 256, 256, 512, 512)),
     "resnet50": (partial(ResNet, depth=50), (64, 256, 512, 1024, 1024, 2048, 2048)),
+    "darknet19": (Darknet19, (64, 128, 256, 512, 512, 1024, 1024)),
     "vgg16": (VGG16, (128, 256, 512, 512, 512, 1024, 1024)),
 }
 SIZES = [(65, 65), (50, 77)]  # a multiple plus one, and neither square nor a multiple of anything
@@ -118,7 +120,8 @@ def test_output_strides_share_every_parameter_name_and_shape(network):
 
 
 WITHOUT_EXCITATION = [
-    "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mnasnet", "resnet18", "resnet50", "vgg16",
+    "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mnasnet", "resnet18", "resnet50", "darknet19",
+    "vgg16",
 ]  # fmt: skip
 
 
@@ -139,7 +142,7 @@ def test_a_finer_output_stride_computes_the_coarse_features_and_those_between(ne
         assert (every_other - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("network", ["mobilenet_v1", "resnet18", "resnet50", "shufflenet_v1"])
+@pytest.mark.parametrize("network", ["mobilenet_v1", "resnet18", "resnet50", "shufflenet_v1", "darknet19"])
 def test_a_network_without_expansions_returns_c4_as_c4_expand(network):
     features = on_meta(network)(torch.empty(2, 3, 64, 64, device="meta"))
     assert features["c4_expand"] is features["c4"]

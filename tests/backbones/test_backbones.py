@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from mnv2_tasks.backbones import timm as timm_adapter
+from mnv2_tasks.backbones.darknet import Darknet19
 from mnv2_tasks.backbones.efficientnet import EfficientNetB0
 from mnv2_tasks.backbones.mnasnet import MnasNet
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
@@ -88,6 +89,32 @@ def test_mobilenet_v1_has_the_size_that_paper_and_slim_publish(width, slim_param
 
 def test_reduced_vgg16_has_the_size_that_deeplab_largefov_publishes():
     assert model_cost(classifier(VGG16, num_classes=21), 224).params == 20_505_429  # arXiv:1412.7062 table 2: 20.5M
+
+
+def test_darknet19_has_the_size_that_its_cfg_says_and_its_paper_publishes():
+    cost = model_cost(classifier(Darknet19), 224)
+    assert (cost.params, cost.madds) == (20_842_376, 2_741_837_824)
+    in_every_cell = cost.madds + (7 * 7 - 1) * 1024 * 1000  # Darknet takes the mean after the last layer, not before
+    assert in_every_cell == 2_790_989_824
+    assert round(2 * in_every_cell / 1e9, 2) == 5.58  # arXiv:1612.08242 table 6: billions of operations
+
+
+def test_darknet19_starts_as_darknet_does():
+    torch.manual_seed(0)
+    network = Darknet19(output_stride=32, taps=["final"])
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            expected = (2 / layer.weight[0].numel()) ** 0.5
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
+        elif isinstance(layer, nn.BatchNorm2d):
+            assert (layer.eps, layer.momentum) == (1e-5, 0.01)
+        elif isinstance(layer, nn.LeakyReLU):
+            assert layer.negative_slope == 0.1
+
+
+def test_darknet19_rounds_odd_maps_up_as_darknets_pooling_does():
+    pool = Darknet19(output_stride=32, taps=["c2"]).layers[1]
+    assert pool(torch.arange(9.0).view(1, 1, 3, 3)).flatten().tolist() == [4, 5, 7, 8]
 
 
 @pytest.mark.parametrize("name", [n for n in TORCHVISION if "50" not in n and "101" not in n and "x1_5" not in n])

@@ -144,7 +144,9 @@ def test_openvino_reads_the_same_network(network, scenes, tmp_path, precision, q
 # ---------------------------------------------------------------- the pieces
 
 
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2", "vgg16"])
+@pytest.mark.parametrize(
+    "backbone", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2", "vgg16", "darknet19"]
+)
 def test_folding_batch_norms_leaves_none_and_changes_no_result(backbone):
     from mnv2_tasks.build import build_network
 
