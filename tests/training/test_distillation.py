@@ -42,7 +42,7 @@ def terms_of(distillation, student, batches):
     return distillation(student.loss(outputs, batches), outputs, batches)
 
 
-@pytest.mark.parametrize("task", ["classification", "ssdlite", "mobile_deeplabv3"])
+@pytest.mark.parametrize("task", ["classification", "ssdlite", "yolov2", "mobile_deeplabv3"])
 def test_a_teacher_who_agrees_adds_nothing_and_one_who_differs_does(task):
     student, config, sources = made(task)
     batches = batches_of(config, sources)
