@@ -90,8 +90,8 @@ class YOLOv2Head(nn.Module):
         x = self.predictor(self.conv3(x))  # (B, a * (5 + K), h, w)
         rows = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.columns)  # (B, A, 5 + K)
         grid = (x.shape[2], x.shape[3])
-        # a column each of x, y, w, h, objectness, classes
-        return YOLOv2Output(rows[..., 5:], rows[..., 4], rows[..., :4], self._anchors_of(grid).to(x.device), grid)
+        deltas, objectness, logits = rows.split([4, 1, self.columns - 5], dim=-1)
+        return YOLOv2Output(logits, objectness[..., 0], deltas, self._anchors_of(grid).to(x.device), grid)
 
     def _anchors_of(self, grid: tuple[int, int]) -> Tensor:
         """(A, 4) xyxy fractions."""
