@@ -151,6 +151,7 @@ def build_network(
         parts: Any = OmegaConf.to_container(task, resolve=True)
         names = class_names[name]
         head = partial_of(parts.pop("head"))(features=backbone.features, num_classes=len(names))
+        _check_sizes(config, head, name)
         extra = {"loss": partial_of(parts.pop("loss"))()} if "loss" in parts else {}  # some had none before 0.2
         if target_of(task).kind == "detection":
             extra |= {
@@ -159,6 +160,14 @@ def build_network(
             }
         tasks[name] = partial_of(parts)(head=head, class_names=names, **extra)
     return Network(backbone=backbone, tasks=tasks, mean=list(config.input.mean), std=list(config.input.std))
+
+
+def _check_sizes(config: DictConfig, head: Any, task: str) -> None:
+    multiple = getattr(head, "size_multiple", 1)
+    for key in ("imgsz", "train_imgsz"):
+        if (config.get(key) or 0) % multiple:
+            fits = -(-config[key] // multiple) * multiple
+            raise ConfigError(f"{key}={config[key]}: {task} needs a multiple of {multiple} pixels, such as {fits}")
 
 
 def build_fit(config: DictConfig) -> Fit:

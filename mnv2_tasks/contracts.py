@@ -35,11 +35,16 @@ class Sample(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Where each image of a batch lies in the network's input: in its top-left part, whatever the way it was fitted."""
+    """Where each image of a batch lies in the network's input."""
 
     input_size: tuple[int, int]  # height, width of the network's input
     content_sizes: Tensor  # (B, 2) int64 height, width of the part that holds the image
     original_sizes: Tensor  # (B, 2) int64 height, width of the image itself
+    offsets: Tensor | None = None  # (B, 2) int64 top, left of that part; None: it is the top-left one
+
+    def corners(self) -> Tensor:
+        """(B, 2) int64 top, left of the part that holds the image."""
+        return torch.zeros_like(self.content_sizes) if self.offsets is None else self.offsets
 
 
 class BoxTargets(NamedTuple):
@@ -104,12 +109,25 @@ class SSDOutput(NamedTuple):
     anchors: Tensor  # (A, 4) xyxy fractions
 
 
+class YOLOv2Output(NamedTuple):
+    """Rows are cell-major, then anchor. A = rows * columns * anchors of a cell."""
+
+    class_logits: Tensor  # (B, A, K), of a softmax
+    objectness: Tensor  # (B, A) logits
+    box_deltas: Tensor  # (B, A, 4) x, y, w, h, see boxes/cells.py
+    anchors: Tensor  # (A, 4) xyxy fractions, each in the middle of its cell
+    grid: tuple[int, int]  # rows, columns
+
+
 class Head(Protocol):
-    """An nn.Module that reads feature maps. `taps` says which; build.py asks the backbone for their union."""
+    """An nn.Module that reads feature maps. `taps` says which; build.py asks the backbone for their union.
+
+    A head that cannot take any size of input has `size_multiple`, the pixels that its sides are a multiple of.
+    """
 
     taps: tuple[str, ...]
 
-    def __call__(self, features: dict[str, Tensor]) -> Tensor | SSDOutput: ...
+    def __call__(self, features: dict[str, Tensor]) -> Tensor | SSDOutput | YOLOv2Output: ...
 
 
 # ---------------------------------------------------------------- results

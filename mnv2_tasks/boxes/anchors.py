@@ -1,4 +1,4 @@
-"""SSD's default boxes, in the layout of TF's `create_ssd_anchors`."""
+"""Default boxes around the cells of feature maps: SSD's, in the layout of TF's `create_ssd_anchors`, and any others."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -34,19 +34,32 @@ def anchor_shapes(
 
 
 @lru_cache(maxsize=32)
-def _cached(grids: tuple[tuple[int, int], ...], shapes_of_maps: tuple[tuple[tuple[float, float], ...], ...]) -> Tensor:
+def _cached(grids: tuple[tuple[int, int], ...], sizes_of_maps: tuple[tuple[tuple[float, float], ...], ...]) -> Tensor:
     anchors = []
-    for (height, width), shapes in zip(grids, shapes_of_maps, strict=True):
+    for (height, width), sizes in zip(grids, sizes_of_maps, strict=True):
         y = (torch.arange(height) + 0.5) / height
         x = (torch.arange(width) + 0.5) / width
         centres = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flip(-1)  # (h, w, 2) as x, y
-        half = torch.tensor([(s * r**0.5 / 2, s / r**0.5 / 2) for s, r in shapes])  # (a, 2) as x, y
+        half = torch.tensor([(w / 2, h / 2) for w, h in sizes])  # (a, 2) as x, y
         centres, half = torch.broadcast_tensors(centres[:, :, None], half)  # (h, w, a, 2)
         anchors.append(torch.cat([centres - half, centres + half], dim=-1).reshape(-1, 4))
     return torch.cat(anchors)
 
 
 @torch.compiler.disable()  # nothing to compile in what is remembered
+def grid_anchors(grids: Sequence[tuple[int, int]], sizes: Sequence[Sequence[tuple[float, float]]]) -> Tensor:
+    """The anchors of feature maps with these (height, width), first map first, row by row, cell by cell.
+
+    Args:
+        sizes: (width, height) of a cell's anchors, for each map, as fractions of the image.
+
+    Returns:
+        (A, 4) float32 xyxy fractions on the CPU.
+    """
+    with torch.device("cpu"):  # also when the network is built on the meta device to be counted
+        return _cached(tuple(grids), tuple(map(tuple, sizes))).clone()
+
+
 def ssd_anchors(
     grids: Sequence[tuple[int, int]], shapes: Sequence[Sequence[tuple[float, float]]] | None = None
 ) -> Tensor:
@@ -62,5 +75,4 @@ def ssd_anchors(
         (A, 4) float32 xyxy fractions on the CPU.
     """
     shapes = shapes or anchor_shapes(FIRST_MAP, tf_scales(len(grids)), RATIOS)
-    with torch.device("cpu"):  # also when the network is built on the meta device to be counted
-        return _cached(tuple(grids), tuple(map(tuple, shapes))).clone()
+    return grid_anchors(grids, [[(s * r**0.5, s / r**0.5) for s, r in of_map] for of_map in shapes])

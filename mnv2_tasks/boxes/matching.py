@@ -29,7 +29,7 @@ def match_anchors(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: 
     boxes = boxes * valid[..., None]  # padding overlaps nothing
     of_anchors, of_objects = [], []  # the best overlaps and whose they are
     for chunk in anchors.split(TOGETHER):
-        iou = _overlaps(boxes, chunk)  # (B, N, a)
+        iou = overlaps(boxes, chunk)  # (B, N, a)
         of_anchors.append(iou.max(dim=1))
         of_objects.append(iou.max(dim=2))
     best, match = (torch.cat(parts, dim=1) for parts in zip(*of_anchors))  # (B, A)
@@ -44,7 +44,7 @@ def match_anchors(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: 
     return torch.where(forced != UNMATCHED, forced, match)
 
 
-def _overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
+def overlaps(boxes: Tensor, anchors: Tensor) -> Tensor:
     """(..., A) intersection over union of (..., 4) boxes, as torchvision's box_iou has it, in half the time or less."""
     left, top, right, bottom = boxes[..., None].unbind(-2)  # (..., 1)
     anchor_left, anchor_top, anchor_right, anchor_bottom = anchors.unbind(-1)  # (A,)
@@ -86,7 +86,7 @@ def best_pairs_first(boxes: Tensor, valid: Tensor, anchors: Tensor, best: Tensor
         if not outbid.any():
             return anchor
         loses, bidder = outbid.flatten().int().topk(min(BIDDERS, images * count))
-        offers = bids(_overlaps(rows[bidder], anchors), (bidder % count)[:, None])  # (bidders, A)
+        offers = bids(overlaps(rows[bidder], anchors), (bidder % count)[:, None])  # (bidders, A)
         offer, wanted = torch.where(offers > highest[bidder // count, :-1], offers, -1).max(dim=1)
         wanted = torch.where(offer >= 0, wanted, len(anchors))  # more objects than anchors
         for settled, changed in ((bid, offer.clamp(min=0)), (anchor, wanted)):

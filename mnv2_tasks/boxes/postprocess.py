@@ -1,24 +1,21 @@
-"""Scores and offsets of a batch -> the boxes that a user sees."""
+"""Scores and boxes of a batch's anchors -> the boxes that a user sees."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from mnv2_tasks.boxes.coding import decode_boxes
 from mnv2_tasks.boxes.suppression import suppress
-from mnv2_tasks.contracts import Detections, SSDOutput
+from mnv2_tasks.contracts import Detections, Frames
 
 Suppress = Callable[[Tensor, Tensor, Tensor, float, int], tuple[Tensor, Tensor]]  # see suppression.suppress
 
 
 def detect(
-    output: SSDOutput,
-    extent: Tensor,
-    limit: Tensor,
+    confidence: Tensor,
+    boxes_of: Callable[[Tensor], Tensor],
     suppress: Suppress = suppress,
     *,
-    scores: str,
     score_threshold: float,
     iou_threshold: float,
     candidates: int,
@@ -30,10 +27,8 @@ def detect(
     on a value, so that this is also what an exported file does.
 
     Args:
-        extent: xyxy of the corner of the network's input, (width, height, width, height), in the pixels wanted;
-            (4,), or (B, 1, 4) of each image.
-        limit: the same of the image's own corner, to which boxes are clipped.
-        scores: "softmax" over all columns, or "sigmoid" of each class alone.
+        confidence: (B, A, K) scores in [0, 1] of each anchor and class.
+        boxes_of: (B, k) indices of anchors -> (B, k, 4) their boxes, xyxy pixels from 0 on.
         candidates: how many (anchor, class) pairs of an image enter the NMS.
 
     Returns:
@@ -42,22 +37,35 @@ def detect(
         labels (B, M) int64
         counts (B,) int64: how many of the M there are
     """
-    logits = output.class_logits.float()
-    confidence = (logits.softmax(dim=-1) if scores == "softmax" else logits.sigmoid())[..., :-1]  # (B, A, K)
     num_classes = confidence.shape[-1]
     pairs = confidence.shape[1] * num_classes
     confidence, order = confidence.flatten(1).topk(min(candidates, pairs), dim=1)  # (B, k)
     anchor, labels = order // num_classes, order % num_classes
-    deltas = output.box_deltas.float().gather(1, anchor[..., None].expand(-1, -1, 4))
-    boxes = torch.minimum((decode_boxes(deltas, output.anchors[anchor]) * extent).clamp(min=0), limit)
+    boxes = boxes_of(anchor)
     count = min(max_detections, boxes.shape[1])
     picks, valid = suppress(boxes, labels, confidence > score_threshold, iou_threshold, count)
     chosen = boxes.gather(1, picks[..., None].expand(-1, -1, 4)) * valid[..., None]
     return chosen, confidence.gather(1, picks) * valid, labels.gather(1, picks) * valid, valid.sum(dim=1)
 
 
+def within_input(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., 4) xyxy fractions of an input of (height, width) -> its pixels, clipped to it."""
+    height, width = size
+    corner = torch.tensor([width, height, width, height], dtype=torch.float32, device=boxes.device)
+    return torch.minimum((boxes * corner).clamp(min=0), corner)
+
+
+def within_images(boxes: Tensor, frames: Frames) -> Tensor:
+    """(B, k, 4) xyxy fractions of the network's input -> pixels of each image, clipped to it."""
+    scale = frames.original_sizes.cpu() / frames.content_sizes.cpu()
+    extents = torch.tensor(frames.input_size) / frames.content_sizes.cpu() * frames.original_sizes.cpu()
+    sizes = (extents, frames.corners().cpu() * scale, frames.original_sizes)
+    extent, origin, limit = (corners(of_images).to(boxes.device) for of_images in sizes)
+    return torch.minimum((boxes * extent - origin).clamp(min=0), limit)
+
+
 def corners(sizes: Tensor) -> Tensor:
-    """(B, 2) heights and widths -> (B, 1, 4) float32, as `detect` takes them."""
+    """(B, 2) heights and widths -> (B, 1, 4) float32 width, height, width, height."""
     return sizes.flip(1).repeat(1, 2)[:, None].float()
 
 

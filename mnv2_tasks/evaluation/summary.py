@@ -69,6 +69,7 @@ def conditions(
     view = {
         "square": f"resized to {config.imgsz} x {config.imgsz}",
         "centre_crop": f"shorter side {config.input.resize or 'as it is'}, centre crop {config.imgsz}",
+        "letterbox": f"as large as fits into {config.imgsz} x {config.imgsz}, grey around",
         "pad": f"original size, padded to {config.imgsz}",
     }[config.input.fit]
     lines = [

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
-from mnv2_tasks.boxes.postprocess import Suppress, corners, detect, unpadded
-from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames, Sample, SSDOutput
+from mnv2_tasks.boxes.postprocess import Suppress, corners, unpadded, within_input
+from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_boxes
 from mnv2_tasks.drawing.predictions import draw_detections
 
@@ -41,17 +42,16 @@ def padded_targets(boxes: list[Tensor], labels: list[Tensor]) -> BoxTargets:
     return BoxTargets(pad_sequence(boxes, batch_first=True), padded, valid)
 
 
-def exported(output: SSDOutput, size: tuple[int, int], task: Any, suppress: Suppress) -> tuple[Tensor, ...]:
-    height, width = size
-    corner = torch.tensor([width, height, width, height], dtype=torch.float32, device=output.anchors.device)
-    return detect(output, corner, corner, suppress, **task.postprocess)
+def exported(output: Any, size: tuple[int, int], task: Any, suppress: Suppress) -> tuple[Tensor, ...]:
+    return task.detect(output, partial(within_input, size=size), suppress)
 
 
 def from_exported(outputs: Sequence[Tensor], frames: Frames) -> list[Detections]:
     """From pixels of the input to those of the images, which fill a part of it."""
     boxes, *rest = outputs
     scale, limit = corners(frames.original_sizes / frames.content_sizes), corners(frames.original_sizes)
-    return unpadded(torch.minimum(boxes * scale, limit), *rest)
+    boxes = ((boxes - corners(frames.corners())) * scale).clamp(min=0)
+    return unpadded(torch.minimum(boxes, limit), *rest)
 
 
 def differences(ours: Detections, theirs: Detections) -> Iterator[tuple[str, float, str | None]]:
@@ -129,8 +129,9 @@ def remark(scores: Mapping[str, Any]) -> str:
 
 
 def conditions(task: Any, views: str) -> str:
+    scores = task.get("scores", "objectness times softmax")
     return (
-        f"{task.scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
+        f"{scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
         f"{task.iou_threshold}, {task.max_detections} detections per image; COCO counts 100"
     )
 

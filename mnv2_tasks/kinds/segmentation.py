@@ -40,11 +40,12 @@ def exported(output: Tensor, size: tuple[int, int], task: Any, suppress: Any) ->
 
 def from_exported(outputs: Sequence[Tensor], frames: Frames) -> list[Tensor]:
     """Class maps have the input's size and are resized to nearest neighbours."""
-    return [_fitted(*rows) for rows in zip(outputs[0], frames.content_sizes, frames.original_sizes)]
+    rows = zip(outputs[0], frames.corners(), frames.content_sizes, frames.original_sizes)
+    return [_fitted(*row) for row in rows]
 
 
-def _fitted(class_map: Tensor, content: Tensor, original: Tensor) -> Tensor:
-    cut = class_map[: content[0], : content[1]]
+def _fitted(class_map: Tensor, corner: Tensor, content: Tensor, original: Tensor) -> Tensor:
+    cut = class_map[corner[0] : corner[0] + content[0], corner[1] : corner[1] + content[1]]
     if cut.shape != tuple(original.tolist()):
         cut = F.interpolate(cut[None, None].float(), size=tuple(original.tolist()), mode="nearest")[0, 0]
     return cut.long()

@@ -14,6 +14,7 @@ class Item(NamedTuple):
     sample: Sample  # its image is the network's input
     content_size: tuple[int, int]  # height, width of the part of it that holds the image
     original_size: tuple[int, int]  # height, width of the image itself
+    offset: tuple[int, int] = (0, 0)  # top, left of that part
 
 
 def collate(kind: str, items: list[Item]) -> Batch:
@@ -22,8 +23,8 @@ def collate(kind: str, items: list[Item]) -> Batch:
     ids = torch.tensor([sample.image_id for sample in samples])
     images = images_tensor(np.stack([sample.image for sample in samples]))
     height, width = images.shape[2:]
-    contents = torch.tensor([item.content_size for item in items])
-    frames = Frames((height, width), contents, torch.tensor([item.original_size for item in items]))
+    places = zip(*((item.content_size, item.original_size, item.offset) for item in items))
+    frames = Frames((height, width), *map(torch.tensor, places))
     return KINDS[kind].collate(samples, images, ids, frames)
 
 

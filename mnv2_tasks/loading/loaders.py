@@ -46,8 +46,8 @@ class ValidationSet(Dataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         sample = self.source.sample("val", *key)
-        image, content = self.fit(sample.image)
-        return Item(sample._replace(image=image), content, sample.image.shape[:2])
+        image, content, offset = self.fit(sample.image)
+        return Item(sample._replace(image=image), content, sample.image.shape[:2], offset)
 
 
 class TasksData(L.LightningDataModule):

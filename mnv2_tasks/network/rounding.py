@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnv2_tasks.contracts import SSDOutput
+from mnv2_tasks.contracts import SSDOutput, YOLOv2Output
 from mnv2_tasks.network.network import Network
 
 WEIGHT_LEVELS = 64  # on either side of 0: 7 bits, see export/int8/onnx_qdq.py
@@ -79,14 +79,16 @@ def rounded(network: Network, ranges: dict[str, Range], names: Iterable[str]) ->
 
 @torch.no_grad()
 def head_outputs(network: Network, images: Tensor) -> list[Tensor]:
-    """What the heads return for these images, without SSD's anchors, which no image changes."""
+    """What the heads return for these images, without a detector's anchors, which no image changes."""
     parts = [network(part) for part in images.split(AT_ONCE)]
     rows = [[tensor for head in heads.values() for tensor in _tensors(head)] for heads in parts]
     return [torch.cat(of_all) for of_all in zip(*rows)]
 
 
-def _tensors(head: Tensor | SSDOutput) -> Sequence[Tensor]:
-    return (head.class_logits, head.box_deltas) if isinstance(head, SSDOutput) else (head,)
+def _tensors(head: Tensor | SSDOutput | YOLOv2Output) -> Sequence[Tensor]:
+    if isinstance(head, Tensor):
+        return (head,)
+    return [values for name, values in head._asdict().items() if name not in ("anchors", "grid")]
 
 
 def sqnr(exact: Sequence[Tensor], rounded: Sequence[Tensor]) -> float:

@@ -71,8 +71,9 @@ def predict_images(network: Model, images: Sequence[np.ndarray], fit: Fit) -> li
     if fit.mode == "pad":  # the other fits make one input of any size
         images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image, size in zip(images, sizes)]
     fitted = [fit(image) for image in images]
-    inputs = np.stack([square for square, _ in fitted])
-    frames = Frames(inputs.shape[1:3], torch.tensor([content for _, content in fitted]), torch.tensor(sizes))
+    inputs, contents, offsets = zip(*fitted)
+    inputs = np.stack(inputs)
+    frames = Frames(inputs.shape[1:3], *map(torch.tensor, (contents, sizes, offsets)))
     with torch.inference_mode():
         results = network.predict(images_tensor(inputs).to(network.device), frames)
     return [

@@ -45,10 +45,11 @@ class SegmentationTask(nn.Module):
     def class_maps(self, scores: Tensor, frames: Frames) -> list[Tensor]:
         """(B, K, h, w) scores over the network's input, larger is better -> `results`."""
         maps = []
-        for row, content, original in zip(scores, frames.content_sizes.tolist(), frames.original_sizes.tolist()):
+        places = (frames.corners(), frames.content_sizes, frames.original_sizes)
+        for row, (top, left), content, original in zip(scores, *(place.tolist() for place in places)):
             row = row[None]
             if content != list(frames.input_size):  # the image fills a part of the input
-                row = _upsample(row, frames.input_size)[..., : content[0], : content[1]]
+                row = _upsample(row, frames.input_size)[..., top : top + content[0], left : left + content[1]]
             if list(row.shape[2:]) != original:
                 row = _upsample(row, original)
             # max is several times faster than argmax where a class's scores lie side by side, as those of views do

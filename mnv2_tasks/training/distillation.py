@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnv2_tasks.contracts import IGNORE, Batch, SegmentationBatch, SSDOutput, Task
+from mnv2_tasks.contracts import IGNORE, Batch, SegmentationBatch, SSDOutput, Task, YOLOv2Output
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.network import Network
 
@@ -57,17 +57,17 @@ class Distillation:
                 weighed[name] = {**labels, "distillation": self.alpha * divergence}
         return weighed
 
-    def _divergence(self, teacher_task: str, student: Tensor | SSDOutput, batch: Batch) -> Tensor:
+    def _divergence(self, teacher_task: str, student: Tensor | SSDOutput | YOLOv2Output, batch: Batch) -> Tensor:
         """Scalar; `student` is what the student's head returned."""
         if self.teacher.device != batch.images.device:
             self.teacher.to(batch.images.device)
         with torch.no_grad():
             teacher = self.teacher.output(teacher_task, batch.images)
-        if isinstance(student, SSDOutput):
-            teacher_logits = teacher.class_logits.float()  # (B, A, K + 1)
+        if not isinstance(student, Tensor):
+            student_logits, teacher_logits = _with_background(student), _with_background(teacher)
             # as many anchors as the labels' loss counts
             objects = (1 - teacher_logits.softmax(2)[..., -1]).sum().clamp(min=1)
-            return self._elementwise(student.class_logits, teacher_logits, dim=2).sum() / objects
+            return self._elementwise(student_logits, teacher_logits, dim=2).sum() / objects
         if student.ndim == 2:  # (B, K)
             return self._elementwise(student, teacher, dim=1).mean()
         teacher = F.interpolate(teacher.float(), student.shape[2:], mode="bilinear", align_corners=True)
@@ -82,6 +82,15 @@ class Distillation:
             (logits.float() / self.temperature).log_softmax(dim) for logits in (student_logits, teacher_logits)
         )
         return F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim) * self.temperature**2
+
+
+def _with_background(output: SSDOutput | YOLOv2Output) -> Tensor:
+    """(B, A, K + 1) float32 logits, of background last."""
+    if isinstance(output, SSDOutput):
+        return output.class_logits.float()
+    objectness = output.objectness.float()[..., None]
+    classes = F.logsigmoid(objectness) + output.class_logits.float().log_softmax(dim=-1)
+    return torch.cat([classes, F.logsigmoid(-objectness)], dim=-1)
 
 
 def _taught_tasks(teacher: Network, student: Network) -> dict[str, str]:
@@ -104,7 +113,7 @@ def _taught_tasks(teacher: Network, student: Network) -> dict[str, str]:
 
 
 def _scores(task: Task) -> str | None:
-    return getattr(task, "postprocess", {}).get("scores")
+    return getattr(task, "scores", None)
 
 
 def _check_classes(theirs: list[str], ours: list[str], task: str) -> None:

@@ -8,8 +8,9 @@ from torchvision.ops import box_iou, nms
 from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, anchor_shapes, ssd_anchors, tf_scales
 from mnv2_tasks.boxes.coding import decode_boxes, encode_boxes
 from mnv2_tasks.boxes.matching import UNMATCHED, match_anchors
-from mnv2_tasks.boxes.postprocess import corners, detect, unpadded
-from mnv2_tasks.contracts import SSDOutput
+from mnv2_tasks.boxes.postprocess import unpadded, within_images
+from mnv2_tasks.contracts import Frames, SSDOutput
+from mnv2_tasks.tasks.detection import DetectionTask
 
 GRIDS_320 = [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 
@@ -166,10 +167,17 @@ SETTINGS = {
 }
 
 
+def ssd(**settings):
+    without = {"head": torch.nn.Identity(), "loss": torch.nn.Identity(), "class_names": [], "ground_truth": None}
+    return DetectionTask(**without, backend="hotcoco", **SETTINGS | settings)
+
+
 def detect_one(logits, deltas, anchors, size, **settings):
     """Of a single image that fills the input."""
-    corner = corners(torch.tensor([size]))
-    [found] = unpadded(*detect(SSDOutput(logits[None], deltas[None], anchors), corner, corner, **SETTINGS | settings))
+    size = torch.tensor([size])
+    [found] = ssd(**settings).results(
+        SSDOutput(logits[None], deltas[None], anchors), Frames((320, 320), torch.tensor([[320, 320]]), size)
+    )
     return found
 
 
@@ -244,8 +252,10 @@ def test_detections_of_a_batch_are_to_the_bit_those_of_each_image_alone(scores, 
     logits[::2], deltas[::2] = logits[::2].round(), deltas[::2].round()
     originals = torch.randint(50, 900, (images, 2), generator=generator)
     extents = originals * torch.tensor([1.5, 1.0])
+    frames = Frames((300, 300), torch.tensor([[200, 300]]).expand(images, 2), originals)
     settings = {**SETTINGS, "scores": scores, "score_threshold": threshold}
-    padded = detect(SSDOutput(logits, deltas, anchors), corners(extents), corners(originals), **settings)
+    output = SSDOutput(logits, deltas, anchors)
+    padded = ssd(**settings).detect(output, lambda boxes: within_images(boxes, frames))
     for row, ours in enumerate(unpadded(*padded)):
         alone = detect_image(logits[row], deltas[row], anchors, extents[row], originals[row], **settings)
         assert all(torch.equal(*pair) for pair in zip(ours, alone, strict=True))

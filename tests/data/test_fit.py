@@ -20,14 +20,14 @@ def photo(height, width):
 @pytest.mark.parametrize("size", [(300, 400), (375, 500), (500, 333), (227, 227), (256, 256), (100, 900)])
 def test_centre_crop_is_torchvisions(size):
     image = photo(*size)
-    ours, content = Fit(mode="centre_crop", size=224, resize=256, fill=FILL)(image)
+    ours, content, _ = Fit(mode="centre_crop", size=224, resize=256, fill=FILL)(image)
     reference = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])(Image.fromarray(image))
     assert np.array_equal(ours, np.asarray(reference)) and content == (224, 224)
 
 
 @pytest.mark.parametrize("size", [(227, 227), (300, 224), (100, 400), (90, 80)])
 def test_centre_crop_without_resizing_is_torchvisions_too(size):
-    ours, _ = Fit(mode="centre_crop", size=224, resize=None, fill=FILL)(photo(*size))
+    ours, *_ = Fit(mode="centre_crop", size=224, resize=None, fill=FILL)(photo(*size))
     assert np.array_equal(ours, np.asarray(v2.CenterCrop(224)(Image.fromarray(photo(*size)))))
 
 
@@ -36,14 +36,14 @@ def test_centre_crop_without_resizing_is_torchvisions_too(size):
 )
 def test_padding_never_resizes_and_keeps_sizes_of_the_grid_plus_one(size, expected):
     image = photo(*size)
-    padded, content = Fit(mode="pad", size=513, resize=None, fill=FILL)(image)
+    padded, content, _ = Fit(mode="pad", size=513, resize=None, fill=FILL)(image)
     assert padded.shape[:2] == expected and content == size
     assert np.array_equal(padded[: size[0], : size[1]], image)
     assert (padded[size[0] :] == 128).all() and (padded[:, size[1] :] == 128).all()
 
 
 def test_square_squeezes_the_whole_image():
-    square, content = Fit(mode="square", size=64, resize=None, fill=FILL)(photo(100, 300))
+    square, content, _ = Fit(mode="square", size=64, resize=None, fill=FILL)(photo(100, 300))
     assert square.shape == (64, 64, 3) and content == (64, 64)
 
 

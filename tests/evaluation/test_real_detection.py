@@ -11,11 +11,11 @@ from PIL import Image
 from torchvision.ops import box_convert
 
 from mnv2_tasks.boxes.anchors import ssd_anchors
-from mnv2_tasks.boxes.postprocess import corners, detect, unpadded
-from mnv2_tasks.contracts import Detections, SSDOutput
+from mnv2_tasks.contracts import Detections, Frames, SSDOutput
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.data.coco import coco
 from mnv2_tasks.metrics.coco_map import CocoMAP
+from mnv2_tasks.tasks.detection import DetectionTask
 
 ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 ORACLE = ASSETS / "ssd_oracle"
@@ -104,6 +104,18 @@ def test_official_ssds_raw_outputs_get_its_ap_by_our_decoding_and_suppression(im
     # theirs, since rounding them moves AP by 0.003; their column 0 is the background, ours is the last
     anchors, columns = official_anchors(), [*coco_categories(), 0]
     metric = CocoMAP(images.coco_ground_truth())
+    task = DetectionTask(
+        head=torch.nn.Identity(),
+        loss=torch.nn.Identity(),
+        class_names=[],
+        ground_truth=None,
+        backend="hotcoco",
+        scores="sigmoid",
+        score_threshold=0.005,
+        iou_threshold=0.6,
+        candidates=4000,  # all of them, some 20,000, take half a minute more for 0.0005 of AP
+        max_detections=100,
+    )
     for index in range(images.length("val")):
         sample = images.sample("val", 0, index)
         picture = Image.fromarray(sample.image).resize((300, 300), Image.Resampling.BILINEAR)
@@ -111,18 +123,10 @@ def test_official_ssds_raw_outputs_get_its_ap_by_our_decoding_and_suppression(im
         interpreter.invoke()
         codes = dequantised(interpreter, "Squeeze", (1917, 4))  # ty, tx, th, tw
         scores = dequantised(interpreter, "convert_scores", (1917, 91))
-        corner = corners(torch.tensor([sample.image.shape[:2]]))
-        padded = detect(
+        [found] = task.results(
             SSDOutput(scores[None, :, columns].logit(), codes[None, :, [1, 0, 3, 2]], anchors),
-            corner,
-            corner,
-            scores="sigmoid",
-            score_threshold=0.005,
-            iou_threshold=0.6,
-            candidates=4000,  # all of them, some 20,000, take half a minute more for 0.0005 of AP
-            max_detections=100,
+            Frames((300, 300), torch.tensor([[300, 300]]), torch.tensor([sample.image.shape[:2]])),
         )
-        [found] = unpadded(*padded)
         update(metric, sample.image_id, found)
     numbers = metric.compute()
     assert numbers["AP"] == pytest.approx(OFFICIAL["AP"], abs=0.002)

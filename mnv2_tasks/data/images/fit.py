@@ -1,5 +1,7 @@
 """How an image of any size becomes the network's input when nothing is random: in validation and at prediction."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -7,8 +9,9 @@ from PIL import Image
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.errors import ConfigError
 
-MODES = ("square", "centre_crop", "pad")
+MODES = ("square", "centre_crop", "pad", "letterbox")
 SMALLEST_SIDE, LARGEST_SIDE = 32, 4096
+GREY = 128  # around a letterboxed picture
 GRID = 32  # pads grow by multiples of the coarsest stride, so that k * stride + 1 stays k * stride + 1
 
 
@@ -18,13 +21,20 @@ def check_side(key: str, size: int) -> None:
         raise ConfigError(f"{key}={size}: expected between {SMALLEST_SIDE} and {LARGEST_SIDE} pixels")
 
 
+class Fitted(NamedTuple):
+    image: np.ndarray  # (height, width, 3) uint8, the network's input
+    content_size: tuple[int, int]  # height, width of the part of it that holds the picture
+    offset: tuple[int, int] = (0, 0)  # top, left of that part
+
+
 class Fit:
-    """(H, W, 3) uint8 image -> (network input, (height, width) of its top-left part that holds the image).
+    """(H, W, 3) uint8 image -> `Fitted`.
 
     Args:
         mode: "square": squeezed into a square, as TF's SSD does. "centre_crop": the shorter side resized to `resize`
             with Pillow's antialiased bilinear filter, then the middle square cut out, as torchvision does. "pad":
-            never resized, filled up at the right and bottom, as DeepLab's protocol for PASCAL VOC asks.
+            never resized, filled up at the right and bottom, as DeepLab's protocol for PASCAL VOC asks. "letterbox":
+            as large as fits into the square, in the middle of grey, as darknet has done since 2017.
         size: side of the square, in pixels; of "pad", the least side: larger images give larger inputs.
         resize: shorter side before the centre crop, in pixels; None leaves the image as it is.
         fill: RGB of the padding; the mean that the network subtracts.
@@ -42,17 +52,27 @@ class Fit:
         self.mode, self.size, self.resize, self.white = mode, size, resize, white
         self.fill = np.round(fill).astype(np.uint8)
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    def __call__(self, image: np.ndarray) -> Fitted:
+        square = (self.size, self.size)
         if self.mode == "square":
-            return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_LINEAR), (self.size, self.size)
+            return Fitted(cv2.resize(image, square, interpolation=cv2.INTER_LINEAR), square)
         if self.mode == "centre_crop":
-            return self._centre_crop(image), (self.size, self.size)
+            return Fitted(self._centre_crop(image), square)
+        if self.mode == "letterbox":
+            return self._letterbox(image)
         height, width = image.shape[:2]
         side = [self.size + max(0, -(-(length - self.size) // GRID)) * GRID for length in (height, width)]
         padded = np.empty((*side, 3), np.uint8)
         padded[:] = self.fill
         padded[:height, :width] = image
-        return padded, (height, width)
+        return Fitted(padded, (height, width))
+
+    def _letterbox(self, image: np.ndarray) -> Fitted:
+        height, width = (max(1, side * self.size // max(image.shape[:2])) for side in image.shape[:2])
+        top, left = (self.size - height) // 2, (self.size - width) // 2
+        boxed = np.full((self.size, self.size, 3), GREY, np.uint8)
+        boxed[top : top + height, left : left + width] = cv2.resize(image, (width, height))
+        return Fitted(boxed, (height, width), (top, left))
 
     def _centre_crop(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]

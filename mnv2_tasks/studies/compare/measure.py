@@ -40,9 +40,9 @@ def measure_latency(networks: Sequence[MeasuredNetwork], image: np.ndarray, repe
     """Time all networks in turns on one image, (H, W, 3) uint8 RGB. Post-processing is included, reading is not."""
     calls = {}
     for index, measured in enumerate(networks):
-        picture, content = measured.fit(image)
+        picture, content, offset = measured.fit(image)
         device = next(measured.network.parameters()).device
-        frames = Frames(picture.shape[:2], torch.tensor([content]), torch.tensor([image.shape[:2]]))
+        frames = Frames(picture.shape[:2], *(torch.tensor([place]) for place in (content, image.shape[:2], offset)))
         calls[str(index)] = partial(measured.network.predict, images_tensor(picture[None]).to(device), frames)
     for index, latency in measure_alternately(calls, repeats=repeats).items():
         networks[int(index)].latency = latency
