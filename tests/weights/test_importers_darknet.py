@@ -11,7 +11,8 @@ from faults import bounded, spoilt, spoilt_inside
 from mnv2_tasks.backbones import darknet as backbone
 from mnv2_tasks.build import build_network, load_network, load_strictly
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.data.class_lists import imagenet_names, imagenet_wnids
+from mnv2_tasks.contracts import Frames
+from mnv2_tasks.data.class_lists import VOC_OBJECTS, coco_categories, imagenet_names, imagenet_wnids
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.export import export
 from mnv2_tasks.training.initial_weights import start_from_weights
@@ -186,6 +187,47 @@ def test_a_classifier_gives_darknets_logits(tmp_path, narrow):
     torch.testing.assert_close(ours, run(cfg(), numbers, image), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind, fit, passthrough", [("new", "letterbox", "4"), ("old", "square", "null")])
+def test_a_detector_gives_darknets_outputs(tmp_path, narrow, kind, fit, passthrough):
+    numbers = write_random(tmp_path / "a.weights", cfg(kind, side=96))
+    imported = load_weights(tmp_path / "a.weights")
+    assert imported.class_names == {"yolov2": [f"class {i}" for i in range(7)]} and not imported.left_out
+    assert value(imported, "input.fit") == fit and value(imported, "imgsz") == "96"
+    assert value(imported, "tasks.yolov2.head.passthrough_channels") == passthrough
+    image, network = picture(96), network_of(imported)
+    assert network.tasks["yolov2"].head.anchors[1] == [3.19275, 4.00944]
+    with torch.no_grad():
+        found = network(torch.from_numpy(image)[None])["yolov2"]
+    ours = torch.cat([found.box_deltas, found.objectness[..., None], found.class_logits], dim=-1)[0]
+    theirs = run(cfg(kind, side=96), numbers, image)  # (5 * 12, 3, 3): anchors, of each x, y, w, h, objectness, classes
+    torch.testing.assert_close(ours, theirs.permute(1, 2, 0).reshape(-1, 12), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "classes, data, names", [(20, "voc", VOC_OBJECTS), (80, "coco", list(coco_categories().values()))]
+)
+def test_detectors_of_20_and_80_classes_are_vocs_and_cocos(tmp_path, narrow, classes, data, names):
+    write_random(tmp_path / "a.weights", cfg("new", classes=classes))
+    imported = read_darknet(tmp_path / "a.weights")
+    assert value(imported, "data") == data and imported.class_names == {"yolov2": names}
+    assert value(imported, "width") == "1.0" and network_of(imported).tasks["yolov2"].class_names == names
+
+
+def test_the_images_that_a_detector_has_seen_reach_its_loss(tmp_path, narrow):
+    write_random(tmp_path / "a.weights", cfg("new"))
+    network = network_of(read_darknet(tmp_path / "a.weights"))
+    assert network.tasks["yolov2"].criterion.seen == 32_013_312
+
+
+def test_a_detector_predicts_from_its_two_files(tmp_path, narrow):
+    write_random(tmp_path / "a.weights", cfg("new"))
+    network, passport = load_network(str(tmp_path / "a.weights"))
+    assert passport["config"]["tasks"]["yolov2"]["head"]["anchors"][0] == [1.3221, 1.73145]
+    sizes = torch.tensor([[64, 64]])
+    found = network.predict(torch.from_numpy(picture(64))[None], Frames((64, 64), sizes, sizes))["yolov2"][0]
+    assert found.boxes.shape[1:] == (4,) and 0 < found.scores.max() <= 1
+
+
 def test_imagenets_classes_stand_in_darknets_files_in_the_order_of_the_devkit(tmp_path, narrow):
     text = cfg(classes=1000)
     numbers = write_random(tmp_path / "darknet19.weights", text)
@@ -257,7 +299,10 @@ def test_how_a_cfg_is_written_does_not_matter(tmp_path, narrow):
 
 def cut_to(path, convs):
     """As `darknet partial` does: the first so many convolutions."""
-    sizes = [n * (4 if norm else 1) + n * c * k * k for c, n, k, norm in convolutions(cfg())]
+    sizes = [
+        n * (4 if norm else 1) + n * c * k * k
+        for c, n, k, norm in convolutions(path.with_name(f"{path.name.split('.')[0]}.cfg").read_text())
+    ]
     path.write_bytes(path.read_bytes()[: 20 + 4 * sum(sizes[:convs])])
 
 
@@ -275,6 +320,16 @@ def test_a_file_without_the_classifier_starts_a_training_and_says_what_it_lacks(
     assert torch.equal(
         network.state_dict()["backbone.layers.22.0.weight"], imported.state["backbone.layers.22.0.weight"]
     )
+
+
+def test_a_detectors_file_that_ends_before_its_head_starts_a_training(tmp_path, narrow):
+    write_random(tmp_path / "a.conv.23", cfg("new"))
+    cut_to(tmp_path / "a.conv.23", 18)
+    assert list(read_darknet(tmp_path / "a.conv.23").left_out) == [f"layer {i}" for i in (23, 24, 26, 29, 30)]
+    config = compose("train", ["task=yolov2", "backbone=darknet19", f"weights={tmp_path / 'a.conv.23'}", "width=1.0"])
+    network = build_network(config, {"yolov2": ["a", "b"]})
+    said = start_from_weights(network, config)
+    assert "transferred 108 of" in said and "left out 5: is missing: the file ends before it" in said
 
 
 def test_a_file_without_the_classifier_predicts_nothing(tmp_path, narrow):
@@ -364,6 +419,45 @@ def test_a_cfg_of_another_network_is_refused_by_section_and_line(tmp_path, narro
     refused(tmp_path / "a.weights", message)
 
 
+@pytest.mark.parametrize(
+    "before, after, message",
+    [
+        (
+            "num=5",
+            "num=4",
+            r"line \d+, layer 31 \[region\]: anchors=1.*: expected two numbers for each of num=4 anchors",
+        ),
+        ("1.3221,", "nan,", r"layer 31 \[region\]: anchors=nan,.*: expected numbers above 0"),
+        ("1.3221,", "a,", r"layer 31 \[region\]: anchors=a,.*: expected numbers"),
+        (
+            "11.2364, 10.0071",
+            "359.6, 320.2",
+            r"anchors=.*: in pixels, as Darknet wrote them in December 2017: divide by",
+        ),
+        ("softmax=1", "softmax=0", r"layer 31 \[region\]: softmax=0: YOLOv2 has softmax=1 there"),
+        ("softmax=1", "softmax=1\ntree=9k.tree", r"layer 31 \[region\]: tree=9k.tree: no network that can be read"),
+        ("classes=7", "classes=8", r"layer 30 \[convolutional\]: filters=60: YOLOv2 has filters=65 there"),
+        ("classes=7", "classes=0", r"layer 31 \[region\]: classes=0: expected 1 to 100,000"),
+        ("layers=-9", "layers=-8", r"layer 25 \[route\]: layers=-8: YOLOv2 has layers=\[16\] there"),
+        ("layers=-1,-4", "layers=-4,-1", r"layer 28 \[route\]: layers=-4,-1: YOLOv2 has layers=\[27, 24\] there"),
+        ("layers=-1,-4", "layers=", r"layer 28 \[route\]: layers=: expected numbers of layers"),
+        ("[reorg]\nstride=2", "[reorg]\nstride=2\nreverse=1", r"layer 27 \[reorg\]: reverse=1: no network that can"),
+        ("[reorg]\nstride=2", "[reorg]", r"layer 27 \[reorg\]: stride: YOLOv2 has stride=2 there"),
+    ],
+)
+def test_a_detectors_cfg_of_another_network_is_refused_by_section_and_line(tmp_path, narrow, before, after, message):
+    write_random(tmp_path / "a.weights", cfg("new"))
+    assert before in cfg("new")
+    (tmp_path / "a.cfg").write_text(cfg("new").replace(before, after, 1))
+    refused(tmp_path / "a.weights", message)
+
+
+def test_a_route_may_count_from_the_first_layer(tmp_path, narrow):
+    write_random(tmp_path / "a.weights", cfg("new"))
+    (tmp_path / "a.cfg").write_text(cfg("new").replace("layers=-9", "layers=16").replace("-1,-4", "27, 24"))
+    assert read_darknet(tmp_path / "a.weights").family == "Darknet YOLOv2"
+
+
 @pytest.mark.parametrize("text", ["", "[net]", "[net]\n[cost]", "[net]\n[region]", "[net]\n[softmax]", "\0" * 99, "["])
 def test_hardly_a_cfg_is_refused(tmp_path, narrow, text):
     write_random(tmp_path / "a.weights", cfg())
@@ -403,6 +497,39 @@ def test_a_classifier_goes_through_us_to_the_bit(tmp_path, narrow, classes, head
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cfg", "a.weights", "b.cfg", "b.weights"]
     assert out.read_bytes() == (tmp_path / "a.weights").read_bytes()
     assert layers_of((tmp_path / "b.cfg").read_text()) == layers_of(cfg(classes=classes))
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+@pytest.mark.parametrize("header", [struct.pack("<iiii", 0, 1, 0, 64), HEADER])
+def test_a_detector_goes_through_us_to_the_bit(tmp_path, narrow, kind, header):
+    write_random(tmp_path / "a.weights", cfg(kind), header=header)
+    out = exported(f"weights={tmp_path / 'a.weights'}", f"out={tmp_path / 'b.weights'}")
+    assert out.read_bytes() == (tmp_path / "a.weights").read_bytes()
+    *ours, (_, region) = layers_of((tmp_path / "b.cfg").read_text())
+    *theirs, (_, expected) = layers_of(cfg(kind))
+    assert ours == theirs
+    assert [float(x) for x in region["anchors"].split(",")] == [float(x) for x in expected["anchors"].split(",")]
+    assert {key: region[key] for key in ("classes", "coords", "num", "softmax")} == {
+        "classes": "7", "coords": "4", "num": "5", "softmax": "1",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, classes, size", [("new", 20, 202_704_264), ("old", 80, 269_862_456)])
+def test_a_whole_yolov2_gives_darknets_outputs_and_every_byte(tmp_path, kind, classes, size):
+    text = cfg(kind, classes=classes, side=96, divisor=1)
+    numbers = write_random(tmp_path / "a.weights", text)
+    assert (tmp_path / "a.weights").stat().st_size == size
+    image, network = picture(96), network_of(read_darknet(tmp_path / "a.weights"))
+    with torch.no_grad():
+        found = network(torch.from_numpy(image)[None])["yolov2"]
+    theirs = run(text, numbers, image).unflatten(0, (5, 5 + classes)).permute(2, 3, 0, 1)
+    torch.testing.assert_close(found.objectness[0], theirs[..., 4].flatten(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.class_logits[0], theirs[..., 5:].flatten(0, 2), rtol=1e-9, atol=1e-9)
+    out = exported(f"weights={tmp_path / 'a.weights'}", f"out={tmp_path / 'b.weights'}")
+    assert out.read_bytes() == (tmp_path / "a.weights").read_bytes()
+    out.unlink()
+    (tmp_path / "a.weights").unlink()  # pytest keeps what is left
 
 
 def test_only_what_darknet_has_is_written(tmp_path, narrow):

@@ -203,7 +203,7 @@ def _anchors(region: Section, side: int) -> list[list[float]]:
         raise region.error("expected numbers", "anchors") from None
     if not all(0 < length < math.inf for length in lengths):
         raise region.error("expected numbers above 0", "anchors")
-    if max(lengths) > 2 * side / CELL:
+    if max(lengths) > max(CELL, 2 * side / CELL):  # far larger than any picture is in cells
         raise region.error(f"in pixels, as Darknet wrote them in December 2017: divide by {CELL}, for cells", "anchors")
     return [[width, height] for width, height in zip(lengths[::2], lengths[1::2])]
 
