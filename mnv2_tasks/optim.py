@@ -4,7 +4,7 @@
 # torch._foreach_*: what torch.optim's own optimizers are made of
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,21 @@ def poly(done: float, *, power: float = 0.9) -> float:
 def exponential(done: float, *, ratio_per_epoch: float, epochs: int) -> float:
     """The paper's decay (section 6.1): 0.98 per epoch, applied per step."""
     return ratio_per_epoch ** (done * epochs)
+
+
+def multistep(
+    done: float, *, at: Sequence[float], scales: Sequence[float], burn_in: float = 0.0, power: float = 4.0
+) -> float:
+    """Darknet's: multiplied by each of `scales` from its share of training in `at` on.
+
+    Args:
+        burn_in: share of training at whose start the rate rises from 0, with `power` of what is done of it.
+    """
+    if len(at) != len(scales):
+        raise ConfigError(f"schedule.shape: at has {len(at)} places, scales {len(scales)}: expected as many")
+    if done < burn_in:
+        return (done / burn_in) ** power
+    return math.prod(scale for share, scale in zip(at, scales) if done >= share)
 
 
 def per_step(

@@ -1,4 +1,4 @@
-"""python tools/data.py download|check|show|pack data=<data> data.root=<folder> [task=<task>] [key=value ...]"""
+"""python tools/data.py download|check|show|pack|anchors data=<data> data.root=<folder> [task=<task>] [key=value ...]"""
 
 import sys
 

@@ -88,6 +88,14 @@ def examine(source: FileSource, splits: Sequence[str], image_size: int, anchors:
     return Examination(source, examined, unread, twins)
 
 
+def usable_boxes(records: Records, problems: Sequence[Problem], sizes: np.ndarray) -> np.ndarray:
+    """(N,) bool: the boxes that can be learned: neither refused nor crowds, in a picture that could be read."""
+    usable = np.ones(len(records.boxes), bool)
+    usable[[problem.box for problem in problems if problem.box is not None]] = False
+    owner = records.image_of_box()
+    return usable & ~records.crowd & (sizes[owner] > 0).all(axis=1) if len(owner) else usable
+
+
 def _examine_split(
     source: FileSource,
     name: str,
@@ -97,13 +105,8 @@ def _examine_split(
     image_size: int,
     anchors: Shapes | None,
 ) -> Split:
-    bad_boxes = [problem.box for problem in problems if problem.box is not None]
-    owner = records.image_of_box()
-    usable = np.ones(len(records.boxes), bool)
-    usable[bad_boxes] = False
-    if len(owner):
-        usable &= ~records.crowd & (sizes[owner] > 0).all(axis=1)
-    scale = np.tile(sizes[owner[usable]][:, ::-1], 2).astype(float)  # width, height, width, height
+    usable = usable_boxes(records, problems, sizes)
+    scale = np.tile(sizes[records.image_of_box()[usable]][:, ::-1], 2).astype(float)  # width, height, width, height
     fractions = (records.boxes[usable] / scale).clip(0, 1).reshape(-1, 4)
     tiny = (fractions[:, 2:] - fractions[:, :2]).min(axis=1, initial=1) < TINY
     detection = source.kind == "detection"

@@ -8,12 +8,13 @@ from omegaconf import DictConfig
 from mnv2_tasks.config.compose import launch
 from mnv2_tasks.shipped import as_called_here
 
-VERBS = ("download", "check", "show", "pack")
+VERBS = ("download", "check", "show", "pack", "anchors")
 USAGE = """error: say what to do:
   python tools/data.py download data=coco data.root=<folder>      fetch, verify and unpack: coco, voc, imagenet
   python tools/data.py check data=folder data.root=<folder>       all that is wrong with a data set, and what is in it
   python tools/data.py show data=folder data.root=<folder>        a page of annotated pictures
   python tools/data.py pack data=imagenet data.root=<folder> out=<shards>    into large files, for data=shards
+  python tools/data.py anchors data=folder data.root=<folder> k=5    YOLOv2's, of the shapes of your boxes
 (--help shows every key)"""
 
 

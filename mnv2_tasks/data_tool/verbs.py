@@ -1,4 +1,4 @@
-"""download, check, show and pack: what can be done with a data set. Each takes conf/data_tool.yaml, composed."""
+"""download, check, show, pack, anchors: what can be done with a data set. Each takes conf/data_tool.yaml, composed."""
 
 import os
 import sys
@@ -16,6 +16,7 @@ from mnv2_tasks.data.images.fit import check_side
 from mnv2_tasks.data.packing import pack as write_shards
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data_tool.anchor_recall import Shapes
+from mnv2_tasks.data_tool.anchor_shapes import cluster, in_cells, plot_anchors, print_anchors, training_boxes
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
 from mnv2_tasks.data_tool.repaired_copy import write_repaired
@@ -106,6 +107,23 @@ def pack(config: DictConfig) -> None:
         size = decimal(sum(files.values()))
         console.print(f"{split}: {source.length(split):,} samples in {counted(len(files), 'shard')}, {size}")
     console.print(f"to train on them: data=shards data.root={config.out}")
+
+
+def anchors(config: DictConfig) -> None:
+    """Tell YOLOv2's anchors for a data set's training boxes, with a picture of both."""
+    console = _console()
+    check_side("imgsz", config.imgsz)
+    if config.fit not in ("square", "letterbox"):
+        raise ConfigError(f"fit={config.fit}: expected square or letterbox")
+    if config.k < 1:
+        raise ConfigError(f"k={config.k}: expected at least 1 anchor")
+    source = partial_of(config.data.source)(kind="detection")
+    boxes, pictures = training_boxes(source)
+    boxes = in_cells(boxes, pictures, config.imgsz, letterbox=config.fit == "letterbox")
+    found, folder = cluster(boxes, config.k), _out(config)
+    plot_anchors(boxes, found, folder / "anchors.png")
+    print_anchors(found, len(boxes), config.imgsz, console)
+    console.print(f"written to {folder}: anchors.png")
 
 
 def _sources(config: DictConfig, console: Console) -> list[Any]:

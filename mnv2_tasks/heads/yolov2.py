@@ -49,6 +49,10 @@ class YOLOv2Head(nn.Module):
     ):
         super().__init__()
         _check_anchors(anchors)
+        if lacking := [tap for tap in self.taps if tap not in features]:
+            raise ConfigError(f"YOLOv2 reads the maps {' and '.join(self.taps)}; the backbone has no {lacking[0]}")
+        if channels < 1:
+            raise ConfigError(f"head.channels={channels}: expected 1 or more")
         fine, coarse = (features[tap] for tap in self.taps)
         self.anchors, self.stride = anchors, coarse.stride
         self.side = coarse.stride // fine.stride  # cells of the finer map along one of the last

@@ -23,6 +23,7 @@ from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.training.multi_scale import MultiScale
 from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.ranges import check_ranges
 from mnv2_tasks.training.task_weights import task_weights
@@ -44,6 +45,7 @@ def build_module(
         batch=config.batch,
         passport=passport,
         views=Views(tuple(config.scales), config.flip),
+        multi_scale=build_multi_scale(config),
         mixing=build_mixing(config, network),
         distillation=distillation,
     )
@@ -61,6 +63,18 @@ def build_optimisation(config: DictConfig) -> Optimisation:
     )
     optimisation.build_optimizer(nn.Linear(1, 1))  # torch's own check of its settings, before a run folder is there
     return optimisation
+
+
+def build_multi_scale(config: DictConfig) -> MultiScale | None:
+    """None where every training picture has one size."""
+    wanted = config.multi_scale
+    if wanted.least is None:
+        return None
+    for task, kind in task_kinds(config).items():
+        if kind == "segmentation":
+            raise ConfigError(f"multi_scale.least={wanted.least}: is for boxes and labels, {task} has masks")
+    largest = config.train_imgsz or config.imgsz
+    return MultiScale(least=wanted.least, largest=largest, every=wanted.every, final=wanted.final, seed=config.seed)
 
 
 def build_mixing(config: DictConfig, network: Network) -> dict[str, Mixing]:

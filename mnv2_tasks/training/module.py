@@ -16,6 +16,7 @@ from mnv2_tasks.network.finite import first_not_finite
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
+from mnv2_tasks.training.multi_scale import MultiScale
 from mnv2_tasks.training.not_finite import not_finite
 from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.task_weights import FixedWeights, UncertaintyWeights
@@ -31,6 +32,7 @@ class TasksModule(L.LightningModule):
         batch: images of one process's step.
         passport: plain dict stored with every checkpoint: the config and the class names that rebuild the network.
         views: that a segmentation task is validated on.
+        multi_scale: makes training pictures smaller, in steps that it chooses.
         mixing: {classification task: what mixes the images of its training batches}.
         distillation: adds the terms of a teacher to the loss.
     """
@@ -44,6 +46,7 @@ class TasksModule(L.LightningModule):
         batch: int,
         passport: dict[str, Any],
         views: Views = ONE_VIEW,
+        multi_scale: MultiScale | None = None,
         mixing: Mapping[str, Mixing] | None = None,
         distillation: Distillation | None = None,
     ):
@@ -53,9 +56,13 @@ class TasksModule(L.LightningModule):
         self.optimisation, self.batch = optimisation, batch
         self.passport = passport
         self.views = views
+        self.multi_scale = multi_scale
         self.mixing, self.distillation = mixing or {}, distillation
 
     def training_step(self, batches: dict[str, Batch], batch_index: int) -> dict[str, Any]:
+        if self.multi_scale:
+            step, steps = self.trainer.global_step, self.trainer.estimated_stepping_batches
+            batches = {name: self.multi_scale(batch, step, steps) for name, batch in batches.items()}
         batches = {name: self.mixing[name](b) if name in self.mixing else b for name, b in batches.items()}
         outputs = self.network.outputs(batches)
         terms = self.network.loss(outputs, batches)

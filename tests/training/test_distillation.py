@@ -42,7 +42,7 @@ def terms_of(distillation, student, batches):
     return distillation(student.loss(outputs, batches), outputs, batches)
 
 
-@pytest.mark.parametrize("task", ["classification", "ssdlite", "mobile_deeplabv3"])
+@pytest.mark.parametrize("task", ["classification", "ssdlite", "yolov2", "mobile_deeplabv3"])
 def test_a_teacher_who_agrees_adds_nothing_and_one_who_differs_does(task):
     student, config, sources = made(task)
     batches = batches_of(config, sources)
@@ -173,6 +173,7 @@ def test_teacher_is_named_in_the_config_by_its_weights(tmp_path):
     assert build_distillation(config, network) is None
 
 
+@pytest.mark.slow
 def test_training_with_everything_on_lowers_the_loss(tiny):
     """Mixed, augmented, erased and smoothed, taught by the shipped network, over accumulated batches."""
     config = compose(

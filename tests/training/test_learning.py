@@ -10,7 +10,8 @@ from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.loading.loaders import TasksData
 
 PRIMARY = {
-    "classification": "top1", "ssdlite": "AP", "ssd": "AP", "deeplabv3": "mIoU", "mobile_deeplabv3": "mIoU"
+    "classification": "top1", "ssdlite": "AP", "ssd": "AP", "yolov2": "AP",
+    "deeplabv3": "mIoU", "mobile_deeplabv3": "mIoU",
 }  # fmt: skip
 
 
@@ -20,7 +21,7 @@ STEPS_TO_FIT_BOXES = 350  # until the boxes are tight; classes are right after 1
 @pytest.mark.slow
 @pytest.mark.parametrize("task", PRIMARY)
 def test_task_overfits_four_images(task):
-    steps = STEPS_TO_FIT_BOXES if task.startswith("ssd") else 150
+    steps = STEPS_TO_FIT_BOXES if PRIMARY[task] == "AP" else 150
     score = overfit(task, steps=steps)[task][PRIMARY[task]]
     assert score >= 0.75, f"{task}: {PRIMARY[task]} {score:.3f} on its own training images"
 
@@ -35,8 +36,7 @@ def test_three_tasks_overfit_four_images_together():
 
 def respoil(change):
     def spoil(batches):
-        batch = batches["ssdlite"]
-        return {"ssdlite": batch._replace(targets=change(batch.targets))}
+        return {task: batch._replace(targets=change(batch.targets)) for task, batch in batches.items()}
 
     return spoil
 
@@ -51,13 +51,15 @@ def respoil(change):
     ],
     ids=["shifted label", "mis-scaled box", "x and y exchanged"],
 )
-def test_fault_in_the_targets_shows_in_ap(fault):
-    assert overfit("ssdlite", steps=STEPS_TO_FIT_BOXES, spoil=fault)["ssdlite"]["AP"] < 0.4
+@pytest.mark.parametrize("task", ["ssdlite", "yolov2"])
+def test_fault_in_the_targets_shows_in_ap(task, fault):
+    assert overfit(task, steps=STEPS_TO_FIT_BOXES, spoil=fault)[task]["AP"] < 0.4
 
 
 @pytest.mark.slow
-def test_missing_box_loss_shows_in_ap():
-    assert overfit("ssdlite", "tasks.ssdlite.loss.box_weight=0.0", steps=STEPS_TO_FIT_BOXES)["ssdlite"]["AP"] < 0.4
+@pytest.mark.parametrize("task, key", [("ssdlite", "box_weight"), ("yolov2", "coord_scale")])
+def test_missing_box_loss_shows_in_ap(task, key):
+    assert overfit(task, f"tasks.{task}.loss.{key}=0.0", steps=STEPS_TO_FIT_BOXES)[task]["AP"] < 0.4
 
 
 # ---------------------------------------------------------------- the shipped model on scenes it has never seen

@@ -15,6 +15,8 @@ import albumentations as A  # noqa: E402
 import cv2  # noqa: E402
 
 from mnv2_tasks.contracts import IGNORE, Sample  # noqa: E402
+from mnv2_tasks.data.images.darknet import DarknetCrop, DarknetPlace, HSVScale  # noqa: E402
+from mnv2_tasks.data.images.fit import GREY  # noqa: E402
 from mnv2_tasks.data.images.policies import Policy  # noqa: E402
 from mnv2_tasks.data.images.ssd_crop import SSDCrop  # noqa: E402
 from mnv2_tasks.errors import ConfigError  # noqa: E402
@@ -94,6 +96,18 @@ def ssd(size: int, fill: Fill) -> list[A.BasicTransform]:
     ]
 
 
+def darknet(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """YOLOv2's since March 2017: another aspect ratio at a random place in grey, flip, colours."""
+    place = DarknetPlace(jitter=0.3, fill=(GREY, GREY, GREY))
+    return [place, A.HorizontalFlip(p=0.5), A.Resize(size, size), HSVScale(hue=0.1, saturation=1.5, exposure=1.5)]
+
+
+def darknet_2016(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """YOLOv2's of the paper: edges moved, flip, squeezed into the square, colours."""
+    crop = DarknetCrop(jitter=0.2)
+    return [crop, A.HorizontalFlip(p=0.5), A.Resize(size, size), HSVScale(hue=0.1, saturation=1.5, exposure=1.5)]
+
+
 def deeplab(size: int, fill: Fill) -> list[A.BasicTransform]:
     """Scale by 0.5 to 2, crop, flip; what lies outside the picture has no class (as TF's DeepLab trains)."""
     return [
@@ -113,6 +127,8 @@ PRESETS: dict[str, Preset] = {
     "imagenet_rand": imagenet_rand,
     "ssd": ssd,
     "ssd_crop": ssd_crop,
+    "darknet": darknet,
+    "darknet_2016": darknet_2016,
     "deeplab": deeplab,
 }
 IN_PIXELS = {"deeplab"}  # cut out a part of so many pixels, not a share of the picture

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import albumentations as A
-import cv2
 import numpy as np
 
-from mnv2_tasks.contracts import IGNORE
+from mnv2_tasks.data.images.window import Window
 
 COVERED = (0.1, 0.3, 0.5, 0.7, 0.9)  # overlap that at least one object must keep, chosen at random
 TRIES = 50
 
 
-class SSDCrop(A.DualTransform):
+class SSDCrop(Window):
     """A random window onto the image: larger than it (zoom out), a part of it, or the whole.
 
     A part keeps the objects whose centres lie in it, cut at its edge, and is drawn until the overlap (IoU) of at least
@@ -24,8 +22,8 @@ class SSDCrop(A.DualTransform):
     """
 
     def __init__(self, *, zoom_out: float, fill: tuple[int, int, int]):
-        super().__init__(p=1.0)
-        self.zoom_out, self.fill = zoom_out, fill
+        super().__init__(fill=fill)
+        self.zoom_out = zoom_out
 
     @property
     def targets_as_params(self) -> list[str]:
@@ -60,24 +58,6 @@ class SSDCrop(A.DualTransform):
                 return x * width, y * height, (x + w) * width, (y + h) * height
         return whole
 
-    def apply(self, img: np.ndarray, window: tuple[int, int, int, int], **params: Any) -> np.ndarray:
-        return _cut(img, window, self.fill)
-
-    def apply_to_mask(self, mask: np.ndarray, window: tuple[int, int, int, int], **params: Any) -> np.ndarray:
-        return _cut(mask, window, IGNORE)
-
-    def apply_to_bboxes(self, bboxes: np.ndarray, window: tuple[int, int, int, int], **params: Any) -> np.ndarray:
-        if not len(bboxes):
-            return bboxes
-        height, width = params["shape"][:2]
-        x0, y0, x1, y1 = window
-        boxes = bboxes.copy()
-        boxes[:, [0, 2]] = (boxes[:, [0, 2]] * width - x0) / (x1 - x0)
-        boxes[:, [1, 3]] = (boxes[:, [1, 3]] * height - y0) / (y1 - y0)
-        centres = (boxes[:, :2] + boxes[:, 2:4]) / 2
-        boxes[:, :4] = boxes[:, :4].clip(0, 1)
-        return boxes[((centres > 0) & (centres < 1)).all(axis=1)]
-
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return "zoom_out", "fill"
 
@@ -88,15 +68,3 @@ def _iou(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:
     shared = sides.clip(0).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     return shared / (areas + (window[2:] - window[:2]).prod() - shared)
-
-
-def _cut(image: np.ndarray, window: tuple[int, int, int, int], fill: Any) -> np.ndarray:
-    x0, y0, x1, y1 = window
-    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, image.shape[1]), min(y1, image.shape[0])
-    part = image[top:bottom, left:right]
-    if part.shape[:2] == (y1 - y0, x1 - x0):
-        return part
-    # numpy takes a hundred times as long to fill a canvas with a colour
-    return cv2.copyMakeBorder(
-        part, top - y0, y1 - bottom, left - x0, x1 - right, cv2.BORDER_CONSTANT, value=np.atleast_1d(fill).tolist()
-    )
