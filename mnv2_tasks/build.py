@@ -191,7 +191,7 @@ def load_with_passport(path: Path, *, trust: bool = False) -> Weights:
         return weights
     config = compose("train", weights.overrides)
     passport = make_passport(config, weights.class_names, f"imported from {weights.family}")
-    return Weights(weights.state, passport, weights.family, weights.left_out)
+    return Weights(weights.state, passport, weights.family, weights.left_out, weights.header)
 
 
 def load_network(weights: str, *, trust: bool = False) -> tuple[Network, dict[str, Any]]:
@@ -248,8 +248,9 @@ def load_strictly(network: Network, state: dict[str, Tensor], source: str) -> No
     """
     own = network.state_dict()
     state = {name: own[name] for name in ("mean", "std")} | state
-    wrong = [n for n in own if n not in state] + [n for n in state if n not in own]
-    wrong += [n for n in own if n in state and own[n].shape != state[n].shape]
+    if missing := [n for n in own if n not in state]:
+        raise ConfigError(f"{source}: lacks {len(missing)} tensors of this network, such as {missing[0]}")
+    wrong = [n for n in state if n not in own] + [n for n in own if own[n].shape != state[n].shape]
     if wrong:
         raise ConfigError(f"{source}: {len(wrong)} tensors do not fit this network, such as {wrong[0]}")
     network.load_state_dict(state)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +128,7 @@ def depthwise_separable(
     )
 
 
-def init_convs(module: nn.Module, std: float | None = None, *, mode: str = "fan_out") -> None:
+def init_convs(module: nn.Module, std: float | None = None, *, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """Kaiming fan-out (torchvision's MobileNetV2) or fan-in (Darknet: a normal of width sqrt(2 / (k * k * channels))),
     or a normal of width `std` (SSD and DeepLab heads); biases 0."""
     for layer in module.modules():

@@ -9,7 +9,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +81,26 @@ def read_bytes(path: str | Path, *, most_bytes: int) -> bytes:
     Raises:
         ConfigError: it cannot be opened, is no file (a pipe would be waited for), or is larger.
     """
+    with _opened(path) as file:
+        if os.fstat(file.fileno()).st_size > most_bytes:
+            raise ConfigError(f"{path}: {_too_large(most_bytes)}")
+        return file.read()
+
+
+def read_start(path: str | Path, size: int) -> bytes:
+    """The first so many bytes of a file, or all that it has; errors as of `read_bytes`."""
+    with _opened(path) as file:
+        return file.read(size)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[FileIO]:
+    """A file to read. What goes wrong, within too, is a ConfigError."""
     try:
         with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError("it is not a file")
-            if status.st_size > most_bytes:
-                raise ConfigError(f"{path}: {_too_large(most_bytes)}")
-            return file.read()
+            yield file
     except ConfigError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name

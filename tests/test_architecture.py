@@ -37,7 +37,7 @@ AT_ROOT = 13  # files at most
 PARALLEL_FILES = {  # of one name, because they are two sides of one thing
     *(path.name for path in (PACKAGE / "kinds").glob("*.py")),  # a task and its kind
     "coco.py", "voc.py",  # a data set and its layout
-    "timm.py",  # networks and their weights
+    "darknet.py", "timm.py",  # networks and their weights
     "yolov2.py",  # a head and its task
     "train.py",  # a tool, and what measures it
 }  # fmt: skip

@@ -19,6 +19,7 @@ from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.evaluation.score import score, score_network
+from mnv2_tasks.export.darknet import write_darknet
 from mnv2_tasks.export.differences import Difference, differences, results_of
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
@@ -35,6 +36,7 @@ from mnv2_tasks.whole_files import made_together, remove_parts, write_text
 
 log = logging.getLogger(__name__)
 
+DARKNET = "darknet"  # a format of weights, which no runtime of ours runs
 COMPARED = 16  # images whose results are compared one by one
 ON_CPU = DictConfig({"accelerator": "cpu", "devices": 1, "nodes": 1})  # as the file runs
 LOSS = 0.01  # of the primary score, that a file may cost
@@ -50,6 +52,11 @@ def export(config: DictConfig) -> Path:
     path, scored_in = _checked(config), scoring_precision(config.eval.precision, config.trainer.precision)
     weights = load_with_passport(path, trust=config.trust)
     names = {task: weights.passport["class_names"][task] for task in config.tasks}
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if config.format == DARKNET:
+        out = _place(config)
+        write_darknet(weights, config, names, out)
+        return _told(console, config, out)
     fit, sources = build_fit(config), available_sources(config, names)
     with no_larger_than(weights.state, str(path)):
         network = build_network(config, names, ground_truths_of(sources))
@@ -64,7 +71,6 @@ def export(config: DictConfig) -> Path:
     metadata = _metadata(config, network, passport)
 
     out = _place(config)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     with made_together(out) as part:
         loaders = _loaders(config, sources) if sources else {}
         ours: dict[str, Any] = {}
@@ -81,8 +87,12 @@ def export(config: DictConfig) -> Path:
         if report is not None:
             report.table().show(console)
             write_text(_report_of(part), report.table().to_markdown())
+    return _told(console, config, out)
+
+
+def _told(console: Console, config: DictConfig, out: Path) -> Path:
     size = sum(file.stat().st_size for file in _files(out))
-    trust = " trust=true" if FORMATS[config.format].runs_code else ""
+    trust = " trust=true" if config.format in FORMATS and FORMATS[config.format].runs_code else ""
     use = as_called_here(f"python tools/predict.py weights={out} source=<images>{trust}")
     console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: {use}")
     return out
@@ -91,34 +101,43 @@ def export(config: DictConfig) -> Path:
 def _checked(config: DictConfig) -> Path:
     """The file of weights, where all that was asked for can be had."""
     if config.format is None:
-        raise ConfigError(f"say what to write: format={' | '.join(FORMATS)}")
-    check_format(config.format, config.precision)
+        raise ConfigError(f"say what to write: format={' | '.join([*FORMATS, DARKNET])}")
+    if config.format != DARKNET:
+        check_format(config.format, config.precision)
+    elif config.precision != "fp32":
+        raise ConfigError(f"format={DARKNET} precision={config.precision}: {DARKNET} has fp32")
     if config.weights in ("auto", "none"):
         raise ConfigError("say what to export: weights=<name, path or run folder>")
     path = find_weights(config.weights, config.choices.backbone)
     if is_exported(path):
         raise ConfigError(f"weights={path}: is an exported network already; export the weights that it was made from")
     if config.out is not None:
-        suffix, out = FORMATS[config.format].suffix, Path(os.path.expanduser(config.out))
+        suffix, out = _suffix(config), Path(os.path.expanduser(config.out))
         if out.suffix != suffix:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
         remove_parts(out.parent)  # of an export that was killed
         for file in [*_files(out), *([_report_of(out)] if config.precision == "int8" else [])]:
             if file.exists():
                 raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
-    format_module(config.format, to_write=True)
+    if config.format != DARKNET:
+        format_module(config.format, to_write=True)
     return path
+
+
+def _suffix(config: DictConfig) -> str:
+    return ".weights" if config.format == DARKNET else FORMATS[config.format].suffix
 
 
 def _place(config: DictConfig) -> Path:
     if config.out is None:
-        return make_folder(None, Path("runs/export")) / f"model{FORMATS[config.format].suffix}"
+        return make_folder(None, Path("runs/export")) / f"model{_suffix(config)}"
     return Path(os.path.expanduser(config.out))
 
 
 def _files(path: Path) -> list[Path]:
-    """Of one network: OpenVINO's is a pair."""
-    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    """Of one network: OpenVINO's is a pair, and Darknet's."""
+    beside = {".xml": ".bin", ".weights": ".cfg"}.get(path.suffix)
+    return [path, path.with_suffix(beside)] if beside else [path]
 
 
 def _report_of(path: Path) -> Path:

@@ -43,7 +43,8 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         other_anchors = theirs is not None and _anchors(weights.passport["config"], task) != _anchors(config, task)
         if theirs != module.class_names or other_anchors:
             fits = {k: t for k, t in fits.items() if not k.startswith(prefix)}
-        reasons[task] = _why_anew(theirs, module.class_names, weights.passport, other_anchors)
+        lacking = any(k not in weights.state for k in own if k.startswith(prefix))
+        reasons[task] = _why_anew(theirs, module.class_names, weights.passport, other_anchors, lacking)
     broken = next((k for k, tensor in fits.items() if not is_finite(tensor)), None)
     if broken:
         raise ConfigError(f"weights={name}: {broken} holds numbers that are NaN or infinite: take other weights")
@@ -58,14 +59,18 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
     return f"weights: {name} ({weights.family}), transferred {len(fits)} of {len(own) - 2} tensors{rest}{unused}"
 
 
-def _why_anew(theirs: list[str] | None, ours: list[str], passport: dict[str, Any], other_anchors: bool) -> str:
+def _why_anew(
+    theirs: list[str] | None, ours: list[str], passport: dict[str, Any], other_anchors: bool, lacking: bool
+) -> str:
     if theirs is None:
         return f"the weights are for {', '.join(passport['class_names'])}"
     if len(theirs) != len(ours):
         return f"{len(theirs)} -> {len(ours)} classes"
     if theirs != ours:
         return f"other classes, such as {next(a for a, b in zip(theirs, ours) if a != b)}"
-    return "other anchors" if other_anchors else "the head has another shape"
+    if other_anchors:
+        return "other anchors"
+    return "the weights lack them" if lacking else "the head has another shape"
 
 
 def _anchors(config: Mapping[str, Any], task: str) -> dict[str, Any]:

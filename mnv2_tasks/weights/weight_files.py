@@ -27,12 +27,14 @@ from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.stored.checked_passport import check_passport
 from mnv2_tasks.weights.digest import check_digest
+from mnv2_tasks.weights.importers.darknet import is_darknet, read_darknet
 from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.whole_files import written_whole
 
 MANIFEST = shipped("weights") / "manifest.yaml"
 NO_WEIGHTS = (  # what is named by mistake, of which torch would say that it could run code
     ".md", ".txt", ".py", ".yaml", ".yml", ".json", ".csv", ".log", ".jpg", ".jpeg", ".png", ".html", ".xml", ".tar",
+    ".cfg", ".names",
 )  # fmt: skip
 
 
@@ -43,6 +45,7 @@ class Weights(NamedTuple):
     passport: dict[str, Any]
     family: str = "ours"  # or whose layout it was
     left_out: dict[str, str] = {}  # {their tensor: why it was not taken}
+    header: Any = None  # as in Imported
 
 
 def manifest() -> dict[str, dict[str, Any]]:
@@ -123,7 +126,8 @@ def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any])
 def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
     """Weights of this project (.safetensors, .ckpt), or of another one with the overrides that build their network.
 
-    Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, and folded .npz.
+    Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, folded .npz, and
+    Darknet's .weights with their .cfg.
 
     Args:
         trust: see `check_passport`.
@@ -143,6 +147,8 @@ def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
         from mnv2_tasks.weights.importers.tensorflow import read_tensorflow
 
         return read_tensorflow(path)
+    if is_darknet(path):
+        return read_darknet(path)
     content, metadata = _read(path)
     check_digest(path, content)
     if "passport" in metadata:
@@ -197,8 +203,8 @@ def _refusing_others(path: Path) -> Iterator[None]:
     """What goes wrong as a file is read -> a ConfigError."""
     if path.suffix.lower() in NO_WEIGHTS:
         raise ConfigError(
-            f"{path}: is no file of weights, by its name. Weights are .safetensors, .ckpt, .pth, .npz, .tflite or a "
-            f"run folder, or a name in {MANIFEST.name}"
+            f"{path}: is no file of weights, by its name. Weights are .safetensors, .ckpt, .pth, .npz, .tflite, "
+            f".weights or a run folder, or a name in {MANIFEST.name}"
         )
     try:
         yield

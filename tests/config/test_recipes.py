@@ -73,6 +73,7 @@ def test_every_part_that_it_names_can_be_built(recipe):
         ("classification_imagenet_torchvision_v2", 0.5, "SGD", 600, 1024),
         ("classification_imagenet_randaugment", 0.032, "TFRMSProp", 450, 512),
         ("classification_imagenet_distilled", 0.4, "SGD", 300, 1024),
+        ("classification_imagenet_darknet19", 0.1, "SGD", 160, 128),
         ("ssdlite_coco", 0.004, "TFRMSProp", 40, 24),
         ("ssdlite_coco_scratch", 0.015, "SGD", 600, 192),
         ("mobile_deeplabv3_voc_paper", 0.007, "SGD", 46, 16),
@@ -90,6 +91,15 @@ def test_decay_of_tfs_detector_is_a_twentieth_every_800720_steps():
     shape = partial_of(composed("ssdlite_coco").schedule.shape)
     epochs = 800_720 * 24 / 118_287
     assert shape(epochs / 40) == pytest.approx(0.95, abs=1e-4)
+
+
+def test_rate_of_darknet19_falls_with_the_fourth_power():
+    config = composed("classification_imagenet_darknet19", "backbone=darknet19")
+    shape = partial_of(config.schedule.shape)
+    assert [shape(done) for done in (0.0, 0.5, 0.75)] == pytest.approx([1, 0.5**4, 0.25**4])
+    assert config.optim.weight_decay == 5e-4 and config.schedule.warmup * 160 * 1_281_167 / 128 == pytest.approx(
+        1000, 0.05
+    )
 
 
 def test_a_recipe_named_by_hand_brings_its_groups_and_the_command_line_still_wins():

@@ -146,3 +146,8 @@ def test_loss_that_is_not_finite_names_the_layer(tiny, monkeypatch):
     monkeypatch.setattr(Network, "features", features)
     with pytest.raises(DataError, match=r"the loss is not finite at step 0.*\n  first in backbone\.stem\.0 \(Conv2d\)"):
         train(compose("train", ["task=classification", *tiny]))
+
+
+def test_a_normalisation_of_whole_numbers_is_kept_as_float32():
+    network = Network(backbone=torch.nn.Identity(), tasks={}, mean=[0, 0, 0], std=[255, 255, 255])
+    assert network.mean.dtype == network.std.dtype == torch.float32

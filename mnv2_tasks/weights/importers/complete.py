@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, coco_categories, imagenet_names
+from mnv2_tasks.data.class_lists import VOC_OBJECTS, VOC_SEGMENTATION, coco_categories, imagenet_names
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.family import CLASSIFIER, Family, Imported
 from mnv2_tasks.weights.importers.width import width_overrides
@@ -44,13 +44,11 @@ def complete(
     Raises:
         ConfigError: the backbone is not one of ours in every shape.
     """
-    state = dict(state)
-    for name in [name for name in state if name.endswith(".running_mean")]:  # old and converted files count no batches
-        state.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    state = with_counters(state)
     if size is None:
         in_name = SIZE_IN_NAME.search(source)
         size = int(in_name[1]) if in_name else SIZE[task]
-    data, names = _classes(task, num_classes)
+    data, names = classes_of(task, num_classes)
     if shapes is None:
         width = width_overrides(state, source, note)
     else:
@@ -86,11 +84,20 @@ def complete_family(
     )
 
 
-def _classes(task: str, number: int) -> tuple[str, list[str]]:
+def with_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """And the counters of batches, which old and converted files lack."""
+    state = dict(state)
+    for name in [name for name in state if name.endswith(".running_mean")]:
+        state.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    return state
+
+
+def classes_of(task: str, number: int) -> tuple[str, list[str]]:
     """The data set whose list has so many classes, and their names; numbers for somebody's own."""
     data, names = {
         "classification": ("imagenet", imagenet_names()),
         "ssdlite": ("coco", list(coco_categories().values())),
+        "yolov2": ("voc", VOC_OBJECTS) if number == len(VOC_OBJECTS) else ("coco", list(coco_categories().values())),
     }.get(task, ("voc", VOC_SEGMENTATION))
     return (data, names) if number == len(names) else ("folder", [f"class {index}" for index in range(number)])
 

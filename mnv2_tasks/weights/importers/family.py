@@ -1,6 +1,6 @@
 """What is known of others' weights before a file is read, and what an importer makes of the file."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class Imported(NamedTuple):
     overrides: list[str]  # such as ["task=classification", "data=imagenet", "width=1.0", "backbone.padding=same"]
     class_names: dict[str, list[str]]  # {task: names in the order of the head's outputs}
     left_out: dict[str, str] = {}  # {their name: why it was not taken}
+    header: Any = None  # what else the file says, for whoever writes such a file again
 
 
 def in_network_order(final: bool = True) -> list[str]:
