@@ -180,6 +180,56 @@ def test_data_yaml_says_what_trains_and_what_validates(tmp_path, text, by_file):
     assert "without objects" not in source.describe()
 
 
+@pytest.mark.parametrize(
+    "train, val",
+    [
+        ("images/a/*.jpg", "images/b/*.jpg"),
+        ("[images/a/*]", "images/b"),
+        ("images/a*", "'images/b/**'"),
+        ("/content/set/images/a/*.jpg", "../images/b/*.jpg"),
+        ("lists/a*.txt", "lists/b*.txt"),
+    ],
+)
+def test_pattern_in_data_yaml_stands_for_what_it_matches(tmp_path, train, val):
+    heap(tmp_path, {"a": 3, "b": 2, "train": 1, "val": 1})
+    for name in "ab":
+        write(tmp_path / "images" / name / "notes.txt", "no list")
+        write(
+            tmp_path / "lists" / f"{name}.txt",
+            "\n".join(f"images/{name}/{name}{i}.jpg" for i in range(3 - (name == "b"))),
+        )
+    write(tmp_path / "data.yaml", f"{TWO}train: {train}\nval: {val}\n")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["a0.jpg", "a1.jpg", "a2.jpg"] and files(source, "val") == ["b0.jpg", "b1.jpg"]
+
+
+def test_place_that_is_no_text_is_told_where_the_usual_one_is_taken(tmp_path):
+    heap(tmp_path, {"train": 2, "val": 1})
+    write(tmp_path / "data.yaml", TWO + "train: {images: images/x}\nval: images/val\n")
+    assert (
+        "data.yaml says train is {'images': 'images/x'}, which is not there: train taken"
+        in opened(tmp_path, "detection").describe()
+    )
+
+
+def test_folders_of_a_year_are_the_splits_that_data_yaml_says(tmp_path):
+    heap(tmp_path, {"train2017": 3, "val2017": 2})
+    write(tmp_path / "data.yaml", TWO + "path: ../coco\ntrain: images/train2017\nval: images/val2017\n")
+    assert (
+        opened(tmp_path, "detection")
+        .describe()
+        .endswith("train is images/train2017, val is images/val2017, 3 / 2 images")
+    )
+
+
+@pytest.mark.parametrize("on_bad", ["refuse", "skip"])
+def test_images_that_train_and_validate_are_refused_in_one_sentence(tmp_path, on_bad):
+    heap(tmp_path, {"train2017": 3})
+    write(tmp_path / "data.yaml", TWO + "train: images/train2017\nval: images/train2017\n")
+    with pytest.raises(ConfigError, match="train and val are the same 3 images: .* Name other images for val, or none"):
+        opened(tmp_path, "detection", on_bad)
+
+
 def test_lists_of_pictures_alone_say_what_trains_and_what_validates(tmp_path):
     heap(tmp_path, {"": 6})
     write(tmp_path / "classes.txt", "cat\n")

@@ -145,7 +145,7 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     listed = {split: SplitFiles(folder, folder, places=places) for split, places in told.splits.items()}
     if told.file.suffix.lower() == ".txt" and not _has_labels(folder, listed["train"], told):
         return parts  # lists of another layout's pictures
-    parts = {split: part for split, part in parts.items() if split != WHOLE}
+    parts = {split: part for split, part in parts.items() if split in wanted or plain(split) not in {WHOLE, *listed}}
     lost = {split for split in told.missing if split != "test" and not _standing_in(split, parts)}
     return (
         parts | listed | {split: SplitFiles(told.file, told.file) for split in lost}  # to be refused where it is used

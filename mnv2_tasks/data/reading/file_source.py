@@ -282,6 +282,11 @@ class FileSource:
     def _check_leakage(self) -> None:
         """Refuse, or under `skip` drop from train, training images that are also validated on."""
         train, val = self._splits["train"], self._splits["val"]
+        if len(train) == len(val) and set(train.files) == set(val.files):
+            raise ConfigError(
+                f"{self.found}: train and val are the same {counted(len(val), 'image')}: a score on images trained on "
+                f"means nothing. Name other images for val, or none, with data=folder: a fifth validates then"
+            )
         twins = shared_images(train, val)
         problems = [
             Problem(train.files[i], f"this training image is also in val, as {val.files[j]}",
