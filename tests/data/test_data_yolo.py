@@ -145,6 +145,39 @@ def test_outline_along_the_edges_of_its_image_is_no_box_with_keypoints(tmp_path,
     assert len(opened(tmp_path, "detection").sample("train", 0, 0).boxes) == 1
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 .5 .5 .4 .4 .35 .4 .65 .6", "1 .5 .5 .4 .4 .4 .4 .6 .4"],
+        ["0 .5 .5 .3 .4 .5 .35 .5 .65"],
+        ["0 .3 .6 .2 .4 .25 .5 .35 .5 0 0 .3 .7 .28 .45"],
+    ],
+)
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_keypoints_of_x_and_y_alone_that_data_yaml_does_not_tell_of_are_refused_with_the_remedy(tmp_path, lines, kind):
+    text = "\n".join([WHOLE, *lines])
+    number = len(lines[0].split()[5:]) // 2
+    yolo(tmp_path, {"train": {"a": text}, "val": {"b": text}}, names=TWO)
+    with pytest.raises(
+        ConfigError, match=rf"a\.txt: line 2, and all others, look .* `kpt_shape: \[{number}, 2\]` into"
+    ):
+        opened(tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6"],
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6 .4 .4"],  # closed by its first point
+        ["0 .5 .5 .4 .4 .35 .4 .65 .6", "0 .1 .1 .4 .1 .4 .2"],  # crosses itself, but is not alone
+        ["0 .4 .4 .45 .4 .5 .4 .55 .4 .55 .5 .4 .5"],  # points along a line
+    ],
+)
+def test_outlines_that_could_hold_keypoints_are_outlines(tmp_path, lines):
+    yolo(tmp_path, {"train": {"a": "\n".join(lines)}, "val": {"b": WHOLE}}, names=TWO)
+    assert len(opened(tmp_path, "detection").sample("train", 0, 0).boxes) == len(lines)
+
+
 @pytest.mark.parametrize("shape", ["17", "[17]", "[a, b]"])
 def test_kpt_shape_that_cannot_be_understood_is_refused(tmp_path, shape):
     yolo(tmp_path, {"train": {"a": WHOLE}, "val": {"b": WHOLE}}, names=f"{TWO}kpt_shape: {shape}")

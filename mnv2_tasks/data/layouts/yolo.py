@@ -24,7 +24,7 @@ from mnv2_tasks.data.reading.folders import (
     place_below,
     stem,
 )
-from mnv2_tasks.data.reading.outlines import compressed_outline
+from mnv2_tasks.data.reading.outlines import compressed_outline, crosses_itself
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import read_text
@@ -35,7 +35,8 @@ FIRST_LINE = 4096  # characters that are read to tell labels from other text
 PROBED = 200  # label files that are searched for an outline
 MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
-AROUND = 0.05  # of the image: keypoints may lie so far beside their box
+AROUND = 0.05  # of the image: keypoints may lie so far beside their box, and this beside its image
+MOST_KEYPOINTS = 200
 IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
 
 Box = tuple[float, float, float, float]
@@ -112,8 +113,12 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
     if len(values) > 4:
         xs, ys = values[::2], values[1::2]
         return int(label), (min(xs), min(ys), max(xs), max(ys))
-    x, y, width, height = values
-    return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return int(label), _corners(values)
+
+
+def _corners(box: list[float]) -> Box:
+    x, y, width, height = box
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 def _keypoints_seen(values: list[float]) -> int:
@@ -121,17 +126,54 @@ def _keypoints_seen(values: list[float]) -> int:
 
     An outline would need a 0 or 1 in every third place, and its other points in the box that the first two make.
     """
-    (x, y, width, height), rest = (values[:4], values[4:]) if len(values) > 4 else ((0,) * 4, [])
+    box, rest = (values[:4], values[4:]) if len(values) > 4 else ([], [])
     points = list(zip(rest[::3], rest[1::3], rest[2::3]))
     if not points or len(rest) % 3 or not all(shown in (0, 1, 2) for _, _, shown in points):
         return 0
-
-    def inside(px: float, py: float) -> bool:
-        return abs(px - x) <= width / 2 + AROUND and abs(py - y) <= height / 2 + AROUND
-
-    seen = [inside(px, py) for px, py, shown in points if shown]
-    hidden = [inside(px, py) or px == py == 0 for px, py, shown in points if not shown]
+    seen = [_in_box(box, x, y) for x, y, shown in points if shown]
+    hidden = [_in_box(box, x, y) or x == y == 0 for x, y, shown in points if not shown]
     return len(points) if any(seen) and all(seen + hidden) else 0
+
+
+def _in_box(box: list[float], x: float, y: float) -> bool:
+    x0, y0, x1, y1 = _corners(box)
+    return x0 - AROUND <= x <= x1 + AROUND and y0 - AROUND <= y <= y1 + AROUND
+
+
+def _check_outlines(files: Iterator[str]) -> None:
+    """Refuse boxes with keypoints of x and y, which nothing but all lines together tells from outlines.
+
+    All have as many numbers, each keypoint lies in its box and each box in its image; and as outlines some would cross
+    themselves.
+    """
+    found: list[tuple[str, int, int]] = []  # file, line, keypoints
+    crossing = False
+    for file in itertools.islice(files, PROBED):
+        for number, values in _long_lines(file):
+            box, points = values[:4], list(zip(values[4::2], values[5::2]))
+            found.append((file, number, len(points)))
+            inside = len(values) % 2 == 0 and all(_in_box(box, *point) or point == (0, 0) for point in points)
+            alike = len(points) == found[0][2] <= MOST_KEYPOINTS
+            if not (alike and inside and all(-AROUND <= side <= 1 + AROUND for side in _corners(box))):
+                return
+            crossing = crossing or crosses_itself(list(zip(values[::2], values[1::2])))
+    if crossing:
+        file, number, keypoints = found[0]
+        raise ConfigError(
+            f"{file}: line {number}, and all others, look like a box with {keypoints} keypoints of x and y, not like "
+            f"an outline: write `kpt_shape: [{keypoints}, 2]` into data.yaml"
+        )
+
+
+def _long_lines(file: str) -> Iterator[tuple[int, list[float]]]:
+    """Numbers behind the class, of lines that are no box."""
+    try:
+        lines = read_text(Path(file), most_bytes=MOST_BYTES).split("\n")
+        for number, words in enumerate(map(str.split, lines), start=1):
+            if len(words) > 5:
+                yield number, [float(word) for word in words[1:]]
+    except (DataError, ValueError):
+        return  # told by line when it is read
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
@@ -220,6 +262,8 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -
             f"{told.file}: kpt_shape needs two numbers: of keypoints, and 2 or 3 of each, such as [17, 3]"
         )
     heaps = {split: _Heap(folder, part, told) for split, part in parts.items()}
+    if told is None or not told.keypoints:
+        _check_outlines(file for heap in heaps.values() for files in heap.labels for file in files)
     places = [place for heap in heaps.values() for place in heap.folders]
     above = [parent for place in places for parent in place.parents if parent.is_relative_to(folder)]
     names = class_list([root]) if root.is_file() else None  # the user's own choice, whatever lies beside
