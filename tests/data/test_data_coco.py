@@ -111,7 +111,7 @@ def test_text_that_is_no_number_of_an_image_is_refused(tmp_path):
     [("false", 0), ("0", 0), ("no", 0), (False, 0), (None, 0), ("True", 1), ("1", 1), (True, 1), (1.0, 1)],
 )
 def test_iscrowd_is_read_as_tools_write_it(tmp_path, said, crowd):
-    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, 1, iscrowd=said)]))
+    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, 1, bbox=(1, 1, 2, 2), iscrowd=said)]))
     assert [row["iscrowd"] for row in source(tmp_path).coco_ground_truth()["annotations"]] == [0, crowd]
 
 

@@ -98,6 +98,14 @@ def test_text_that_holds_no_labels_is_left_out_and_told(tmp_path):
     assert "1 text file without labels left out: README.txt" in opened(tmp_path, "detection").describe()
 
 
+def test_box_that_is_given_again_counts_once_and_that_is_told(tmp_path):
+    text = "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n0 .5 .5 .2 .2\n0 .5 .5 .2 .3"
+    yolo(tmp_path, {"train": {"a": text}, "val": {"b": WHOLE}}, names=TWO)
+    source = opened(tmp_path, "detection")
+    assert source.sample("train", 0, 0).box_labels.tolist() == [0, 1, 0]
+    assert "(1 box given again with the same class and corners, and taken once)" in source.describe()
+
+
 # ---------------------------------------------------------------- keypoints
 
 

@@ -16,7 +16,15 @@ from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
-from mnv2_tasks.data.reading.problems import SLACK, Problem, apply_policy, box_problems, check_policy, clip_boxes
+from mnv2_tasks.data.reading.problems import (
+    SLACK,
+    Problem,
+    apply_policy,
+    box_problems,
+    check_policy,
+    clip_boxes,
+    first_alike,
+)
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
@@ -73,6 +81,7 @@ class FileSource:
         self.notes: dict[str, list[str]] = {}  # what people should know of how the pictures of a split are read
         self.skipped: list[str] = []  # a line for each split that lost something
         self.cut: dict[str, int] = {}  # split -> boxes that reached out of their image by a pixel or two
+        self.again: dict[str, int] = {}  # split -> boxes that are given twice
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loader process needs, where processes are spawned: the records, not their readers."""
@@ -117,6 +126,8 @@ class FileSource:
                     f"{crowds:,} of {counted(len(records.boxes), 'box')} in {split} crowds or difficult, "
                     f"neither trained on nor scored"
                 )
+        if again := sum(self.again.values()):
+            told.append(f"{counted(again, 'box')} given again with the same class and corners, and taken once")
         if cut := sum(self.cut.values()):
             told.append(f"{counted(cut, 'box')} cut by up to {SLACK:g} pixels at the edge of the image")
         return f" ({'; '.join(told)})" if told else ""
@@ -269,6 +280,9 @@ class FileSource:
                 self.skipped.append(line)
             sizes = sizes[np.isin(records.ids, kept.ids)]
             self._check_usable(split, kept, sizes)
+            if self.kind == "detection":
+                once = first_alike(kept) == np.arange(len(kept.boxes))
+                kept, self.again[split] = kept.keep(np.ones(len(kept), bool), once), int((~once).sum())
             self.cut[split] = clip_boxes(kept, sizes)
             self._splits[split], self._sizes[split] = kept, sizes
         return self._splits[split], self._sizes[split]
