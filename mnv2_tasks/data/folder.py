@@ -19,6 +19,7 @@ from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_ou
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
 from mnv2_tasks.data.layouts.void import Ignored, without_ignored
 from mnv2_tasks.data.layouts.yolo import YOLO, YOLO_OUTLINES
+from mnv2_tasks.data.reading.class_names import alike
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.folders import folders
 from mnv2_tasks.data.reading.mask_classes import mask_classes
@@ -26,7 +27,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.wording import counted
+from mnv2_tasks.wording import counted, first_few
 
 # and masks, of which the user can say more
 FORMATS = (IMAGE_FOLDER, COCO_FOLDER, COCO_OUTLINES, VOC_FOLDER, YOLO, YOLO_OUTLINES)
@@ -102,6 +103,7 @@ def folder(
     if kind == "segmentation":
         names, values, notes = without_ignored(names, values, ignore)
     classes = counted(len(names), "class")
+    notes += [f"classes that differ in case or spaces alone: {first_few(same)}"] if (same := alike(names)) else []
     return FileSource(
         kind=kind,
         class_names=names,

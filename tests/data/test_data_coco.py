@@ -451,7 +451,8 @@ def test_real_coco_is_read_whole():
     assert data.describe() == (
         "COCO 2017, 80 classes, 128 / 128 images (2 without objects; "
         "10 of 939 boxes in train crowds or difficult, neither trained on nor scored; "
-        "5 of 903 boxes in val crowds or difficult, neither trained on nor scored)"
+        "5 of 903 boxes in val crowds or difficult, neither trained on nor scored); "
+        "val has images of 5 classes that train has none of: fire hydrant, sheep, surfboard, apple, keyboard"
     )
     truth = data.coco_ground_truth()["annotations"]
     assert len(truth) == 903 and sum(annotation["iscrowd"] for annotation in truth) == 5

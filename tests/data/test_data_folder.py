@@ -166,6 +166,27 @@ def test_class_that_only_val_has_images_of_is_told(tmp_path):
     assert "val has images of 1 class that train has none of: owl" in told
 
 
+def test_class_names_that_people_cannot_tell_apart_are_one(tmp_path):
+    image_folder(tmp_path, {"train/caf\u00e9": 2, "train/dog": 2, "val/cafe\u0301": 1, "val/dog": 1})
+    assert opened(tmp_path, "classification").describe() == "ImageFolder, 2 classes, 4 / 2 images"
+    image_folder(tmp_path, {"train/cafe\u0301": 1})
+    with pytest.raises(ConfigError, match="another folder beside it has this name too"):
+        opened(tmp_path, "classification")
+
+
+def test_classes_that_differ_in_case_or_spaces_alone_are_told(tmp_path):
+    image_folder(tmp_path, {"train/hard hat": 1, "train/Hard  Hat": 1, "train/dog": 1, "val/dog": 1})
+    said = opened(tmp_path, "classification").describe()
+    assert "classes that differ in case or spaces alone: Hard  Hat, hard hat" in said and "dog" not in said
+
+
+def test_xml_names_of_one_class_in_two_encodings_are_one(tmp_path):
+    for name, written in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
+        write(tmp_path / "Annotations" / f"{name}.xml", xml([(written, 2, 2, 8, 8)]))
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+    assert opened(tmp_path, "detection").class_names == ["caf\u00e9"]
+
+
 def test_folders_named_after_splits_are_never_classes(tmp_path):
     image_folder(tmp_path, {"masks": 6, "test": 6, "control": 6})
     source = opened(tmp_path, "classification")
@@ -472,7 +493,10 @@ def test_voc_lists_split_the_data_and_all_annotations_give_the_classes(tmp_path)
     voc(tmp_path, objects, {"train": "ad", "val": "b", "test": "c", "cat_train": ["a  1"]})
     source = opened(tmp_path, "detection")
     assert source.class_names == ["ant", "cat", "dog"]
-    assert source.describe() == "VOC XML, 3 classes, corners counted from 1, 2 / 1 images (1 without objects)"
+    assert source.describe() == (
+        "VOC XML, 3 classes, corners counted from 1, 2 / 1 images (1 without objects); "
+        "val has images of 1 class that train has none of: cat"
+    )
     assert source.sample("train", 0, 0).boxes.tolist() == [[0, 0, 20, 10]]
     assert source.sample("val", 0, 0).boxes.tolist() == [[1, 2, 2, 3]]  # one pixel large, inclusive corners
     assert files(opened(tmp_path, "detection", val="test"), "val") == ["c.jpg"]
@@ -889,6 +913,13 @@ def test_categories_of_one_name_or_id_matter_only_if_annotations_use_them(tmp_pa
     with pytest.raises(
         DataError, match=r"category 3 \(cat\) is listed twice, also as 0, .*Rename one of the two, or give"
     ):
+        opened(tmp_path, "detection")
+
+
+def test_category_that_is_listed_in_two_encodings_is_listed_twice(tmp_path):
+    picture(tmp_path / "a.jpg")
+    coco(tmp_path / "a.json", ["a.jpg"], {1: "caf\u00e9", 2: "cafe\u0301"})
+    with pytest.raises(DataError, match=r"category 2 \(caf.*\) is listed twice, also as 1"):
         opened(tmp_path, "detection")
 
 

@@ -219,7 +219,10 @@ def test_boxes_are_pixel_edges_counted_from_zero(boxes):
     data = source(boxes(xml(thing("person", (1, 1, 32, 24)), thing("tvmonitor", (45.5 - 40, 6, 20, 10)))), "detection")
     data.prepare(["train", "val"])
     assert data.class_names == VOC_OBJECTS and len(VOC_OBJECTS) == 20
-    assert data.describe() == "PASCAL VOC2012 boxes, train / val, 2 / 2 images"
+    assert data.describe() == (
+        "PASCAL VOC2012 boxes, train / val, 2 / 2 images; "
+        "val has images of 2 classes that train has none of: person, tvmonitor"
+    )
     sample = data.sample("val", 0, 0)
     np.testing.assert_array_equal(sample.boxes, [[0, 0, 32, 24], [4.5, 5, 20, 10]])
     assert [VOC_OBJECTS[i] for i in sample.box_labels] == ["person", "tvmonitor"]

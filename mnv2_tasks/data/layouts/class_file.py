@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mnv2_tasks.data.reading.class_names import check_class_names
+from mnv2_tasks.data.reading.class_names import check_class_names, written
 from mnv2_tasks.data.reading.folders import files_in
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import MOST_BYTES, read_bytes, read_json, read_yaml
@@ -38,6 +38,7 @@ def class_list(places: Iterable[Path]) -> list[str] | None:
         if (names := _read(path)) is None:
             continue
         check_class_names(names, str(path))
+        names = [written(name) for name in names]
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             raise ConfigError(f"{path}: names {first_few(twice)} twice; each line or entry is one class")

@@ -14,6 +14,7 @@ import numpy as np
 from mnv2_tasks.data.download.safe_names import path_within
 from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.reading.class_names import written
 from mnv2_tasks.data.reading.marks import is_marked
 from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
 from mnv2_tasks.data.reading.problems import Problem
@@ -142,7 +143,7 @@ def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
             raise DataError(f"{path}: category {brief(row)} has an id that 64 bits do not hold")
         if not row["name"].strip():
             raise DataError(f"{path}: category {number} has an empty name. Give it one: {brief(row)}")
-        listed[number, row["name"]] = None
+        listed[number, written(row["name"])] = None
     ids, names = Counter(number for number, _ in listed), Counter(name for _, name in listed)
     if len(ids) == len(names) == len(listed):
         return dict(sorted(listed))

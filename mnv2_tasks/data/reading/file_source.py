@@ -108,9 +108,13 @@ class FileSource:
 
     def _unlearned(self) -> list[str]:
         """Classes that a score counts, and nothing teaches; nothing where there are none."""
-        if self.kind != "classification" or not {"train", "val"} <= self._splits.keys():
+        if self.kind == "segmentation" or not {"train", "val"} <= self._splits.keys():
             return []
-        train, val = (set(self._splits[split].labels.tolist()) for split in ("train", "val"))
+        both = [self._splits[split] for split in ("train", "val")]
+        of = [
+            records.labels if self.kind == "classification" else records.box_labels[~records.crowd] for records in both
+        ]
+        train, val = (set(labels.tolist()) for labels in of)
         names = [self.class_names[label] for label in sorted(val - train)]
         return [f"val has images of {counted(len(names), 'class')} that train has none of: {first_few(names)}"] * bool(
             names
