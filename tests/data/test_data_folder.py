@@ -536,6 +536,28 @@ def test_picture_goes_by_the_name_of_its_xml_and_else_by_what_the_xml_says(tmp_p
 CAT = [("cat", 1, 1, 5, 5)]
 
 
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    "image, label",
+    [
+        ("a.jpg", "a.jpg.xml"),
+        ("a.jpg", "A.xml"),
+        ("e\u0301.jpg", "\u00e9.xml"),
+        ("a.jpg", "0123abcd-a.xml"),
+    ],
+)
+def test_xml_that_another_system_or_tool_names_is_its_pictures_and_that_is_told(tmp_path, image, label, listed):
+    for name, file in ((image, label), ("b.jpg", "b.xml")):
+        picture(tmp_path / "JPEGImages" / name)
+        write(tmp_path / "Annotations" / file, xml([("cat", 2, 2, 8, 8)]))
+    if listed:
+        for split, name in (("train", label.removesuffix(".xml")), ("val", "B")):
+            write(tmp_path / "ImageSets" / "Main" / f"{split}.txt", name)
+    source = opened(tmp_path, "detection")
+    assert sorted(files(source, "train") + files(source, "val")) == sorted([image, "b.jpg"])
+    assert f"labels of 1 picture found by name: {image}" in source.describe()
+
+
 def test_of_pictures_that_differ_in_their_ending_the_xml_says_which_is_meant(tmp_path):
     voc(tmp_path, {"a": CAT, "b": CAT}, {"train": "a", "val": "b"})
     picture(tmp_path / "JPEGImages" / "a.PNG")

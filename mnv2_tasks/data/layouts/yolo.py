@@ -9,7 +9,7 @@ from pathlib import Path
 from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.class_file import class_list, is_class_file
-from mnv2_tasks.data.layouts.label_files import paired_by_name
+from mnv2_tasks.data.layouts.label_files import found_note, paired_by_name
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
@@ -333,11 +333,7 @@ def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[
         f for f in files_below(part.labels) if f.lower().endswith(".txt") and not is_class_file(os.path.basename(f))
     ]
     paired = paired_by_name([place_below(file, part.images) for file in pictures], by_stem(texts, part.labels))
-    return paired.labels, paired.left, _found_note(paired.found)
-
-
-def _found_note(found: list[str]) -> list[str]:
-    return [f"labels of {counted(len(found), 'picture')} found by name: {found[0]}"] if found else []
+    return paired.labels, paired.left, found_note(paired.found)
 
 
 def _labels_of_places(
@@ -362,7 +358,7 @@ def _labels_of_places(
     used = {file for labels in of.values() for file in labels}
     whole = [place for place in own if any(Path(place).is_relative_to(p) for p in places if p.is_dir())]
     left = sorted({file for place in whole for file in paired[place].left} - used)
-    notes = _found_note([name for pairs in paired.values() for name in pairs.found])
+    notes = found_note([name for pairs in paired.values() for name in pairs.found])
     return [of[file] for file in pictures], left, notes
 
 
