@@ -100,6 +100,36 @@ def test_numbers_that_are_written_as_text_are_those_numbers(tmp_path, said, kind
         assert data.sample("train", 0, 1).mask.max() == VOC_SEGMENTATION.index("dog")
 
 
+def test_whole_numbers_with_a_point_and_ids_of_annotations_that_are_texts_are_read(tmp_path):
+    floats = {"id": 12.0, "file_name": image(12)["file_name"], "height": float(HEIGHT), "width": str(WIDTH)}
+    path = write(tmp_path, "train", content([image(0), image(12)], [thing("9f-a", 12.0, float(DOG)), thing("9f-b", 0)]))
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps({**rows, "images": [rows["images"][0], floats]}))
+    data = source(tmp_path)
+    assert data.length("train") == 2 and data.sample("train", 0, 1).image_id == 12
+    assert data.verified("train")[0].box_ids.tolist() == [2, 1]
+
+
+def test_one_side_of_an_image_says_nothing(tmp_path):
+    path = write(tmp_path, "train", content([image(0)], [thing(1, 0)]))
+    rows = json.loads(path.read_text())
+    del rows["images"][0]["width"]
+    path.write_text(json.dumps(rows))
+    assert source(tmp_path).length("train") == 1
+
+
+@pytest.mark.parametrize("ignore, crowd", [(1, True), (0, False), (True, True)])
+def test_objects_to_ignore_are_as_crowds(tmp_path, ignore, crowd):
+    write(tmp_path, "train", content([image(0)], [thing(1, 0), thing(2, 0, bbox=(1, 1, 9, 9), ignore=ignore)]))
+    assert source(tmp_path).verified("train")[0].crowd.tolist() == [False, crowd]
+
+
+def test_boxes_in_fractions_are_refused_as_such(tmp_path):
+    write(tmp_path, "train", content([image(0)], [thing(1, 0, bbox=(0.1, 0.1, 0.5, 0.5))]))
+    with pytest.raises(DataError, match="all 1 box of its 1 image lie within one pixel, as fractions .* Pixels belong"):
+        source(tmp_path).length("train")
+
+
 def test_text_that_is_no_number_of_an_image_is_refused(tmp_path):
     write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, "01")]))
     with pytest.raises(DataError, match="annotation 2 belongs to image 01, absent from 'images'"):
