@@ -202,7 +202,8 @@ def _deeper(root: Path, kind: str, formats: Sequence[Layout]) -> str:
     for inside in folders(root)[:SEARCHED]:
         for layout in formats:
             parts = layout.find(inside, ()) if layout.kind == kind else {}
-            if any(part.images != inside for part in parts.values()):  # else `search` reads it from here
+            searched = kind == "detection" and all(part.images == inside for part in parts.values())  # from here
+            if parts and not searched:
                 return f"\n  {inside} holds {layout.title}: data.root={inside}"
     return ""
 

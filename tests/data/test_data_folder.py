@@ -166,6 +166,29 @@ def test_class_that_only_val_has_images_of_is_told(tmp_path):
     assert "val has images of 1 class that train has none of: owl" in told
 
 
+def test_folders_that_archives_double_are_one(tmp_path):
+    image_folder(
+        tmp_path, {f"{split}/{split}/{name}": 2 for split in ("training_set", "test_set") for name in ("a", "b")}
+    )
+    (tmp_path / "training_set" / ".DS_Store").touch()
+    described = opened(tmp_path, "classification").describe()
+    assert described == "ImageFolder, 2 classes, training_set trains, test_set validates, 4 / 4 images"
+
+
+def test_doubled_folders_of_detection_are_one(tmp_path):
+    for split in ("train", "val"):
+        picture(tmp_path / split / split / "images" / f"{split}.jpg")
+        write(tmp_path / split / split / "labels" / f"{split}.txt", "0 .5 .5 1 1")
+    write(tmp_path / "classes.txt", "cat")
+    assert opened(tmp_path, "detection").describe() == "YOLO txt, 1 class, 1 / 1 images"
+
+
+def test_folder_around_class_folders_is_pointed_out(tmp_path):
+    image_folder(tmp_path, {"pets/a": 2, "pets/b": 2})
+    with pytest.raises(ConfigError, match="pets holds ImageFolder: data.root=.*pets"):
+        opened(tmp_path, "classification")
+
+
 def test_class_names_that_people_cannot_tell_apart_are_one(tmp_path):
     image_folder(tmp_path, {"train/caf\u00e9": 2, "train/dog": 2, "val/cafe\u0301": 1, "val/dog": 1})
     assert opened(tmp_path, "classification").describe() == "ImageFolder, 2 classes, 4 / 2 images"

@@ -8,7 +8,7 @@ import numpy as np
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import TRAIN, WHOLE, is_split, part_of_split, plain
 from mnv2_tasks.data.reading.class_names import written
-from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below
+from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below, within_double
 from mnv2_tasks.data.reading.records import labelled
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted, first_few
@@ -29,7 +29,7 @@ ClassFolders = dict[str, list[str]]  # class -> sorted paths of its pictures
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
-    splits = [folder for folder in folders(root) if is_split(folder.name, wanted)]
+    splits = [within_double(folder) for folder in folders(root) if is_split(folder.name, wanted)]
     parts = {folder.name: SplitFiles(folder, folder) for folder in splits if _classes(folder, least=1)}
     return parts or ({WHOLE: SplitFiles(root, root)} if _classes(root, least=2) else {})
 
