@@ -38,10 +38,12 @@ def listed_names(path: Path) -> list[str]:
     """The lines of an image list, without empty ones.
 
     Raises:
-        DataError: it cannot be read, or a name leads out of the folder that it is looked for in.
+        DataError: it cannot be read, names nothing, or a name leads out of the folder that it is looked for in.
     """
     names = [line.strip() for line in read_text(path, most_bytes=MOST_BYTES).split("\n")]
     for number, name in enumerate(names, start=1):
         if fault := name_fault(name):
             raise DataError(f"{path}: line {number} names {brief(name)!r}, which {fault}")
+    if not any(names):
+        raise DataError(f"{path}: lists no image. Write the name of one a line, or remove the list")
     return [name for name in names if name]
