@@ -900,7 +900,16 @@ def test_backslashes_in_coco_json_are_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["../../data/upload/1/{}", "C:\\Users\\me\\{}", "/home/me/{}", "data/upload/{}", "x/1f2e3d4c-{}"]
+    "place",
+    [
+        "../../data/upload/1/{}",
+        "C:\\Users\\me\\{}",
+        "/home/me/{}",
+        "data/upload/{}",
+        "x/1f2e3d4c-{}",
+        "/data/local-files/?d={}",
+        "/data/local-files/?d=a%20b%2F{}",
+    ],
 )
 def test_pictures_named_by_a_place_of_another_machine_are_found_by_name_below_the_root(tmp_path, place):
     def change(split, content):

@@ -284,6 +284,23 @@ def test_lists_of_pictures_alone_say_what_trains_and_what_validates(tmp_path):
         opened(tmp_path, "detection")
 
 
+def test_lists_may_name_pictures_from_the_folder_of_pictures(tmp_path):
+    heap(tmp_path, {"": 3})
+    write(tmp_path / "classes.txt", "cat")
+    write(tmp_path / "train.txt", "0.jpg\n1.jpg")
+    write(tmp_path / "val.txt", "2.jpg")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["0.jpg", "1.jpg"] and files(source, "val") == ["2.jpg"]
+
+
+def test_class_list_that_roboflow_writes_for_darknet_is_read(tmp_path):
+    for split in ("train", "valid"):
+        picture(tmp_path / split / f"{split}.jpg")
+        write(tmp_path / split / f"{split}.txt", WHOLE)
+        write(tmp_path / split / "_darknet.labels", "cat\ndog")
+    assert opened(tmp_path, "detection").class_names == ["cat", "dog"]
+
+
 def test_several_folders_of_a_split_are_taken_together(tmp_path):
     heap(tmp_path, {"a": 2, "b": 3, "c": 1})
     write(tmp_path / "data.yaml", f"train: [images/a, images/b]\nval: images/c\ntest: images/a\n{TWO}")

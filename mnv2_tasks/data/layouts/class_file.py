@@ -19,6 +19,7 @@ NAMES = (
     "classes.txt",
     "labels.txt",
     "obj.names",
+    "_darknet.labels",
     "classes.json",
 )
 

@@ -13,7 +13,13 @@ from mnv2_tasks.data.layouts.label_files import found_note, paired_by_name
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
-from mnv2_tasks.data.layouts.yolo_description import Description, description, pictures_of, rival_descriptions
+from mnv2_tasks.data.layouts.yolo_description import (
+    IMAGES,
+    Description,
+    description,
+    pictures_of,
+    rival_descriptions,
+)
 from mnv2_tasks.data.reading.folders import (
     by_stem,
     child,
@@ -37,7 +43,7 @@ MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
 AROUND = 0.05  # of the image: keypoints may lie so far beside their box, and this beside its image
 MOST_KEYPOINTS = 200
-IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
+LABELS = "labels"  # the folder that stands for one of `IMAGES`
 
 Box = tuple[float, float, float, float]
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from mnv2_tasks.data.reading.folders import PICTURES, files_in, is_junk, pictures_below
+from mnv2_tasks.data.reading.folders import PICTURES, files_in, folders, is_junk, pictures_below
 from mnv2_tasks.data.reading.text_files import MOST_BYTES, read_text
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import read_yaml
@@ -16,6 +16,7 @@ USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET, YAML = (".data",), (".yaml", ".yml")
 FIRST_LINE = 4096  # characters, longer than any path
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+IMAGES = ("images", "imgs", "img", "image", "jpegimages")  # folders of pictures
 NOTHING = ("", "null", "none", "~")
 GENERAL = ("images", "imgs", "labels", "data")  # the end of a path that would match too much by itself
 
@@ -179,6 +180,7 @@ def pictures_of(places: tuple[Path, ...], roots: tuple[Path, ...]) -> tuple[list
 def _listed(file: Path, roots: tuple[Path, ...]) -> list[str]:
     """The files that a list names: from its own folder or the description's, or as long an end of it as is there."""
     allowed = [os.path.abspath(root) for root in (file.parent, *roots)]
+    within = [str(f) for root in dict.fromkeys(allowed) for f in folders(Path(root)) if f.name.lower() in IMAGES]
     pictures = []
     for number, line in enumerate(read_text(file, most_bytes=MOST_BYTES).split("\n"), start=1):
         if not (name := _plain(line)):
@@ -187,7 +189,7 @@ def _listed(file: Path, roots: tuple[Path, ...]) -> list[str]:
             raise DataError(f"{file}: line {number} names {brief(name)!r}, which has a control character")
         parts = PurePosixPath(name).parts
         ends = [name, *("/".join(parts[first:]) for first in range(1, len(parts)))]
-        options = (os.path.normpath(os.path.join(root, end)) for end in ends for root in allowed)
+        options = (os.path.normpath(os.path.join(root, end)) for end in ends for root in (*allowed, *within))
         inside = (option for option in options if any(Path(option).is_relative_to(root) for root in allowed))
         path = next((option for option in inside if os.path.isfile(option)), None)
         if path is None:
