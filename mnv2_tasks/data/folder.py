@@ -15,13 +15,13 @@ from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
 from mnv2_tasks.data.layouts.own_split import own_split
-from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, part_of, plain
+from mnv2_tasks.data.layouts.splits import TEST, VAL, WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
 from mnv2_tasks.data.layouts.void import Ignored, without_ignored
 from mnv2_tasks.data.layouts.yolo import YOLO, YOLO_OUTLINES
 from mnv2_tasks.data.reading.class_names import alike
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import folders
+from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, has
 from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
@@ -103,6 +103,7 @@ def folder(
     if kind == "segmentation":
         names, values, notes = without_ignored(names, values, ignore)
     classes = counted(len(names), "class")
+    notes += _val_left_out(path, kind) if chosen.val is None and path.is_dir() else []
     notes += [f"classes that differ in case or spaces alone: {first_few(same)}"] if (same := alike(names)) else []
     return FileSource(
         kind=kind,
@@ -215,6 +216,21 @@ def _classes_held(kind: str, records: Records, values: MaskValues, num_classes: 
     if len(records.masks):
         return mask_classes(list(records.masks), values, num_classes)
     return np.column_stack([records.image_of_box(), records.box_labels])[~records.crowd]
+
+
+def _val_left_out(root: Path, kind: str) -> list[str]:
+    """What people should know of folders to validate on that are none of a layout's."""
+    places = folders(root)
+    if kind != "classification":  # whose inner folders are classes
+        places += [inside for place in places for inside in folders(place)]
+    places = [place for place in places if plain(place.name) in VAL and plain(place.name) not in TEST]
+    full = [place.relative_to(root).as_posix() for place in places if has(place, PICTURES)]
+    empty = [place.relative_to(root).as_posix() for place in places if next(files_below(place), None) is None]
+    unlabelled = [f"{first_few(full)} left out: its images have no annotations where they are looked for"]
+    return [
+        *(unlabelled if full and kind != "classification" else []),  # whose layout tells of loose images itself
+        *([f"{first_few(empty)} left out: empty"] if empty else []),
+    ]
 
 
 def _told(chosen: Chosen, split_seed: int | None) -> list[str]:

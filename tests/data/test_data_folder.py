@@ -166,6 +166,15 @@ def test_class_that_only_val_has_images_of_is_told(tmp_path):
     assert "val has images of 1 class that train has none of: owl" in told
 
 
+def test_folder_to_validate_on_that_holds_nothing_of_use_is_told(tmp_path):
+    image_folder(tmp_path / "a", {"train/cat": 2, "train/dog": 2, "val/cat": 0})
+    assert "val left out: empty, no val split: " in opened(tmp_path / "a", "classification").describe()
+    yolo(tmp_path / "b", {"train": {"a": "0 .5 .5 1 1", "b": "0 .5 .5 1 1"}})
+    picture(tmp_path / "b" / "images" / "val" / "c.jpg")
+    said = opened(tmp_path / "b", "detection").describe()
+    assert "images/val left out: its images have no annotations where they are looked for, no val split" in said
+
+
 def test_folders_that_archives_double_are_one(tmp_path):
     image_folder(
         tmp_path, {f"{split}/{split}/{name}": 2 for split in ("training_set", "test_set") for name in ("a", "b")}
@@ -340,7 +349,10 @@ def test_rounded_yolo_fractions_may_leave_the_image_by_a_hair(tmp_path):
 def test_label_file_without_its_picture_is_refused(tmp_path):
     yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1", "b": "0 .5 .5 1 1"}, "val": {"c": "1 .5 .5 1 1"}})
     (tmp_path / "images" / "train" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 bad records in train:\n  .*images/train/b\.\*: cannot be opened"):
+    with pytest.raises(
+        DataError,
+        match=r"1 bad records in train:\n  .*images/train/b\.\*: there are annotations of this name and no image",
+    ):
         opened(tmp_path, "detection")
 
 
@@ -483,7 +495,7 @@ def test_image_without_mask_and_mask_without_image_are_named(tmp_path):
     masks(tmp_path, {"train/a": [0, 1], "train/b": None, "train/d": [0, 1], "val/c": [0, 1]})
     (tmp_path / "images" / "train" / "d.jpg").unlink()
     with pytest.raises(
-        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: cannot be opened"
+        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: there are annotations"
     ):
         opened(tmp_path, "segmentation")
     assert opened(tmp_path, "segmentation", on_bad="skip").length("train") == 1

@@ -260,7 +260,7 @@ class FileSource:
     def _read(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         records, found = self.read(split)
         if not len(records):
-            raise ConfigError(f"{self.found}: the {split} split has no images")
+            raise ConfigError(f"{self.found}: the {split} split has no images. Add some, or remove its folder or list")
         if self.packed is not None:
             sizes, self.peaks[split] = self.packed(split).sizes, self.packed(split).peak
             return records, [*found, *box_problems(records, self.class_names, sizes)], sizes

@@ -113,6 +113,9 @@ def _checker(records: Records, class_names: list[str], values: MaskValues) -> Ca
             header = check_image(Path(file))
         except DataError as error:
             what = str(error).removeprefix(f"{file}: ")
+            if file.endswith(".*"):  # of labels alone, see the layouts
+                what, remedy = "there are annotations of this name and no image", "Name both alike, or remove them"
+                return (0, 0), [(file, what, remedy)], False, 0
             return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0
         stored, upright = header.stored, header.upright
         if len(records.masks):
