@@ -175,6 +175,15 @@ def test_folder_to_validate_on_that_holds_nothing_of_use_is_told(tmp_path):
     assert "images/val left out: its images have no annotations where they are looked for, no val split" in said
 
 
+@pytest.mark.parametrize("listed, told", [("dog\ncat", True), ("cat", True), ("bird\ncat\ncow\ndog", False)])
+def test_class_list_beside_data_that_name_their_classes_is_told_where_it_contradicts(tmp_path, listed, told):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "val/cat": 1})
+    write(tmp_path / "classes.txt", listed)
+    said = opened(tmp_path, "classification").describe()
+    names = listed.replace("\n", ", ")
+    assert (f"the class list beside is not followed: it has {names}, the data cat, dog" in said) == told
+
+
 def test_folders_that_archives_double_are_one(tmp_path):
     image_folder(
         tmp_path, {f"{split}/{split}/{name}": 2 for split in ("training_set", "test_set") for name in ("a", "b")}

@@ -52,6 +52,17 @@ def class_list(places: Iterable[Path]) -> list[str] | None:
     return best[1] if best else None
 
 
+def not_followed(root: Path, names: list[str]) -> list[str]:
+    """A note where data that name their classes themselves have other ones, or another order, than the list beside."""
+    try:
+        listed = class_list([root])
+    except ConfigError:
+        return []  # none of these data
+    if listed is None or [name for name in listed if name in names] == names:
+        return []
+    return [f"the class list beside is not followed: it has {first_few(listed)}, the data {first_few(names)}"]
+
+
 def _lists(place: Path) -> list[Path]:
     """The class lists in a folder, in the order of `NAMES`."""
     if place.is_file():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnv2_tasks.data.layouts.class_file import not_followed
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import TRAIN, WHOLE, is_split, part_of_split, plain
 from mnv2_tasks.data.reading.class_names import written
@@ -82,6 +83,7 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     nested = [name for name in names if _is_nested(parts[first].images, trees[first][name])]
     empty = [name for name in names if not trees[first][name]]
     notes = [
+        *not_followed(root, names),
         *left_out_note(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
         *([f"{first_few(passed)} left out: named after a split, without class folders"] if passed else []),

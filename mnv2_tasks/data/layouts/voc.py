@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mnv2_tasks.data.layouts.class_file import not_followed
 from mnv2_tasks.data.layouts.label_files import found_note, paired_by_name
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
@@ -71,6 +72,7 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     one_based = corners_are_one_based(found.corners for found in objects)
     paired = {split: _Pairs(part, read) for split, part in parts.items()}
     notes = [f"corners counted from {int(one_based)}", *(note for pairs in paired.values() for note in pairs.notes)]
+    notes += not_followed(root, names)
     if without_xml := sum(len(pairs.without_xml) for pairs in paired.values()):
         # nobody has annotated them yet: those without objects have an XML without objects
         notes.append(f"{counted(without_xml, 'image')} without XML left out")
