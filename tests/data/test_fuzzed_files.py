@@ -63,6 +63,7 @@ def coco_plain(path):
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     labels = {number: label for label, number in enumerate(sorted(c["id"] for c in content["categories"]))}
     images = [(image["id"], [image.get("height") or 0, image.get("width") or 0]) for image in content["images"]]
+    images = [(number, size if all(size) else [0, 0]) for number, size in images]  # one side says nothing
     order = {number: place for place, (number, _) in enumerate(images)}
     boxes = []
     for annotation in content["annotations"]:
