@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tarfile
+import unicodedata
 import warnings
 import zipfile
 from xml.etree import ElementTree
@@ -134,10 +135,15 @@ def classes_ours(path):
 
 
 def classes_txt_plain(path):
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    return [unicodedata.normalize("NFC", line.strip()) for line in lines]
 
 
 def in_order(names):
+    return [unicodedata.normalize("NFC", name).strip(" ") for name in numbered(names)]
+
+
+def numbered(names):
     if isinstance(names, list):
         return [str(name) for name in names]
     numbers = [str(i) for i in range(len(names))]
