@@ -340,6 +340,75 @@ def test_masks_are_found_wherever_tools_put_them(tmp_path, name):
     assert {"/".join(f.split("/")[-1:])[:5] for f in source.problems("train")[0].files} == {"train"}
 
 
+def cityscapes(root, kinds=("labelIds", "color", "instanceIds")):
+    """As it comes, with cities that number their pictures alike in every split."""
+    for split, value in (("train", 0), ("val", 1)):
+        for name in ("bonn_000000_000019", "bonn_000001_000019"):
+            picture(root / "leftImg8bit" / split / "bonn" / f"{name}_leftImg8bit.png")
+            for kind in kinds:
+                held = [(9, 9, 9), (0, 0, 9)] if kind == "color" else [value, value, 2]
+                mask(root / "gtFine" / split / "bonn" / f"{name}_gtFine_{kind}.png", held)
+    write(root / "classes.txt", "road\ncar\nsky\n")
+
+
+@pytest.mark.parametrize("said", [{}, {"images": "leftImg8bit", "masks": "gtFine"}])
+def test_of_several_masks_of_a_picture_those_of_colours_and_instances_are_left_out_and_told(tmp_path, said):
+    cityscapes(tmp_path)
+    source = opened(tmp_path, **said)
+    assert (held(source, "train"), held(source, "val")) == ([0, 2], [1, 2])
+    assert "8 masks of colours or instances left out: bonn_000000_000019_gtFine_color.png" in source.describe()
+
+
+def test_two_masks_of_one_picture_are_refused_by_name(tmp_path):
+    cityscapes(tmp_path, ("labelIds", "labelTrainIds", "color"))
+    what = r"9_gtFine_labelIds.png and .*_labelTrainIds.png are both masks of .*_leftImg8bit.png.*Keep _gtFine_labelIds"
+    with pytest.raises(ConfigError, match=what):
+        opened(tmp_path)
+
+
+def test_masks_of_two_endings_are_those_of_their_pictures_and_one_of_none_is_bad(tmp_path):
+    pairs(tmp_path, [0, 1], masks="masks/{}/{}_L.png")
+    for split in ("train", "val"):
+        (tmp_path / "masks" / split / f"{split}_b_L.png").rename(tmp_path / "masks" / split / f"{split}_b_mask.png")
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    assert opened(tmp_path).describe() == "masks, 2 classes, 2 / 2 images"
+    mask(tmp_path / "masks" / "train" / "other.png", [0, 1])
+    with pytest.raises(DataError, match=r"images/train/other\.\*: cannot be opened"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["", "_mask"])
+def test_names_of_masks_may_differ_in_case_and_in_how_accents_are_stored(tmp_path, ending):
+    for split in ("train", "val"):
+        picture(tmp_path / "images" / split / f"{split.upper()}_a.JPG")
+        picture(tmp_path / "images" / split / f"{split}_\u00e9.jpg")
+        mask(tmp_path / "masks" / split / f"{split}_A{ending}.png", [0, 1])
+        mask(tmp_path / "masks" / split / f"{split}_e\u0301{ending}.png", [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    assert opened(tmp_path).describe() == "masks, 2 classes, 2 / 2 images"
+
+
+@pytest.mark.parametrize("images, masks", [("{}_in", "out_{}"), ("blau/{}/x", "rot/{}/x")])
+def test_splits_that_number_their_pictures_alike_keep_their_own_masks(tmp_path, images, masks):
+    for split, value, number in (("train", 0, 4), ("val", 1, 3)):
+        for i in range(number):
+            picture(tmp_path / images.format(split) / f"{i}.jpg")
+            mask(tmp_path / masks.format(split) / f"{i}.png", [value, 2])
+    write(tmp_path / "classes.txt", "sky\nroad\ncar\n")
+    source = opened(tmp_path)
+    assert (held(source, "train"), held(source, "val")) == ([0, 2], [1, 2])
+
+
+def test_splits_are_told_by_words_within_the_names_of_folders(tmp_path):
+    for split in ("Training", "Validation"):
+        for i in range(2):
+            picture(tmp_path / f"ISIC2018_Task1-2_{split}_Input" / f"{split}{i}.jpg")
+            mask(tmp_path / f"ISIC2018_Task1_{split}_GroundTruth" / f"{split}{i}_segmentation.png", [0, 255])
+    source = opened(tmp_path, binary=True)
+    assert source.describe() == "masks, 2 classes, white is class 1, 2 / 2 images"
+    assert "Training" in source.problems("train")[0].files[0] and "Validation" in source.problems("val")[0].files[0]
+
+
 def test_camvids_first_release_is_told_by_what_its_folders_hold(tmp_path):
     for i in range(10):
         picture(tmp_path / "701_StillsRaw_full" / f"0001TP_{i:06d}.png")

@@ -13,7 +13,7 @@ from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
 from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, paired, shared
+from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, left_out, paired, shared
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import child, has
 from mnv2_tasks.data.reading.mask_classes import mask_classes
@@ -21,7 +21,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import listed_once
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import first_few
+from mnv2_tasks.wording import counted, first_few
 
 IMAGES = ("images", "imgs", "img", "image")
 MASKS = ("masks", "mask", "labels", "annotations")
@@ -82,11 +82,14 @@ def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
 
 
 def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, binary: bool) -> Opened:
-    masks = [file for part in parts.values() for one in (part, *part.also) for file in paired(one)[1].values()]
+    places = [one for part in parts.values() for one in (part, *part.also)]
+    masks = [file for one in places for file in paired(one)[1].values()]
+    others = [os.path.basename(file) for one in places for file in left_out(one, masks)]
     sample = masks[:: max(len(masks) // SAMPLED, 1)]
     names = class_list([root])
-    lists = [one.listed for part in parts.values() for one in (part, *part.also) if one.listed is not None]
-    again = [note for file in lists if (note := listed_once(file)[1])]
+    again = [note for one in places if one.listed is not None and (note := listed_once(one.listed)[1])]
+    if others:
+        again.append(f"{counted(len(others), 'mask')} of colours or instances left out: {first_few(others, 3)}")
 
     otherwise: dict[str, tuple[str, str]] = {}
 
