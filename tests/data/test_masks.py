@@ -168,6 +168,17 @@ def test_masks_of_any_form_are_turned_as_their_pictures_are(tmp_path):
     assert [held(source, "train", i) for i in (0, 1)] == [[1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_of_windows_programs_are_read_and_others_say_what_to_do(tmp_path, encoding):
+    pairs(tmp_path, [(128, 64, 128), (0, 0, 0)])
+    text = "\ufeff" * (encoding == "utf-16-be") + "name,r,g,b\r\nstra\u00dfe,128,64,128\r\nsky,0,0,0"
+    (tmp_path / "class_dict.csv").write_bytes(text.encode(encoding))
+    assert opened(tmp_path).class_names == ["stra\u00dfe", "sky"]
+    (tmp_path / "class_dict.csv").write_bytes("name,r,g,b\nstra\u00dfe,128,64,128".encode("latin-1"))
+    with pytest.raises(DataError, match="class_dict.csv, line 2: is not UTF-8 text .*Save it as UTF-8"):
+        opened(tmp_path)
+
+
 def test_vocs_colours_have_a_border_without_class(tmp_path):
     pairs(tmp_path, [(0, 0, 0), (224, 224, 192), (128, 0, 0)])
     write(tmp_path / "map.txt", "background 0 0 0\naeroplane 128 0 0\n")

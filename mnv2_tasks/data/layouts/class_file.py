@@ -8,7 +8,7 @@ from typing import Any
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.folders import files_in
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.plain_data import MOST_BYTES, read_bytes, read_json, read_yaml
+from mnv2_tasks.plain_data import MOST_BYTES, decoded, read_bytes, read_json, read_yaml
 from mnv2_tasks.wording import brief, first_few
 
 NAMES = (
@@ -76,12 +76,7 @@ def _read(path: Path) -> list[str] | None:
         return _ordered(path, read_json(path))
     if ending in (".yaml", ".yml"):
         return _from_yaml(path, read_yaml(path, as_written=True))  # a class may be called `no`
-    try:
-        text = read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: cannot be read as a class list, it is not UTF-8 text ({error.reason}). Save it as UTF-8"
-        ) from None
+    text = decoded(read_bytes(path, most_bytes=MOST_BYTES), str(path))
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
         raise ConfigError(f"{path}: line {lines.index('') + 1} is empty; line i names class i, counted from 0")
