@@ -420,6 +420,51 @@ def test_splits_are_told_by_words_within_the_names_of_folders(tmp_path):
     assert "Training" in source.problems("train")[0].files[0] and "Validation" in source.problems("val")[0].files[0]
 
 
+@pytest.mark.parametrize(
+    "place, line",
+    [("", "{0}"), ("splits/", "{0}.jpg"), ("ImageSets/", "images/{0}.jpg"), ("ImageSets/x/", "x/{0}.jpg y/{0}.png")],
+)
+def test_lists_of_names_beside_folders_without_splits_are_their_splits_and_told(tmp_path, place, line):
+    for name in "abcd e":
+        picture(tmp_path / "images" / f"{name}.jpg")
+        mask(tmp_path / "masks" / f"{name}.png", [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    for split, names in (("train", "ab"), ("val", "cd")):
+        write(tmp_path / f"{place}{split}.txt", "".join(line.format(name) + "\n" for name in names))
+    said = f"masks, 2 classes, split by {place}train.txt, {place}val.txt, 2 / 2 images"
+    assert opened(tmp_path, split_seed=0).describe() == said
+    write(tmp_path / f"{place}val.txt", line.format("c") + "\n" + line.format("z"))
+    with pytest.raises(DataError, match="z.*cannot be opened"):
+        opened(tmp_path, split_seed=0)
+
+
+def roboflow(root):
+    """As its export of semantic masks writes it."""
+    pairs(
+        root, [0, 1, 2], images="{}/{}_jpg.rf.0a1b.jpg", masks="{}/{}_jpg.rf.0a1b_mask.png", splits=("train", "valid")
+    )
+    for split in ("train", "valid"):
+        write(root / split / "_classes.csv", "Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+
+
+def test_roboflows_masks_are_read_with_its_list_of_classes(tmp_path):
+    roboflow(tmp_path)
+    source = opened(tmp_path)
+    assert source.class_names == ["background", "cat", "dog"] and held(source, "val") == [0, 1, 2]
+    write(tmp_path / "valid" / "_classes.csv", "Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
+    with pytest.raises(ConfigError, match=r"contradict each other: class 1 is cat in one and dog in the other"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["0 sky\n1 red car\n", "1: red car\n0: sky\n", "0,sky\n1,red car\n"])
+def test_class_list_with_numbers_is_in_their_order(tmp_path, text):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", text)
+    assert opened(tmp_path).class_names == ["sky", "red car"]
+    write(tmp_path / "classes.txt", "1 cent\n2 euros\n")
+    assert opened(tmp_path).class_names == ["1 cent", "2 euros"]
+
+
 def test_camvids_first_release_is_told_by_what_its_folders_hold(tmp_path):
     for i in range(10):
         picture(tmp_path / "701_StillsRaw_full" / f"0001TP_{i:06d}.png")
@@ -514,7 +559,7 @@ def test_superviselys_masks_are_read_with_its_map_of_colours(tmp_path):
     assert opened(tmp_path / "split").length("val") == 3
 
 
-@pytest.mark.parametrize("make", [camvid, cvat, supervisely])
+@pytest.mark.parametrize("make", [camvid, cvat, supervisely, roboflow])
 def test_masks_of_tools_are_trained_on(tmp_path, make):
     make(tmp_path / "data")
     config = ["task=mobile_deeplabv3", "data=folder", f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]

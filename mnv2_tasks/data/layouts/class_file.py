@@ -1,5 +1,6 @@
 """The class list that lies beside YOLO labels and masks."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,10 @@ NAMES = (
     "labels.txt",
     "obj.names",
     "classes.json",
+    "_classes.csv",
 )
+NUMBERED = re.compile(r"(\d{1,4})(?:\s*[:,;=.)\t]\s*|\s+)(\S.*)")
+PIXEL_VALUES = re.compile(r"pixel value\s*,\s*class", re.IGNORECASE)  # the head of Roboflow's list of mask values
 
 
 def is_class_file(name: str) -> bool:
@@ -78,9 +82,19 @@ def _read(path: Path) -> list[str] | None:
         return _from_yaml(path, read_yaml(path, as_written=True))  # a class may be called `no`
     text = decoded(read_bytes(path, most_bytes=MOST_BYTES), str(path))
     lines = [line.strip() for line in text.rstrip().splitlines()]
+    if ending == ".csv":  # of the same name is a table of several labels for each picture
+        if not lines or not PIXEL_VALUES.fullmatch(lines[0]):
+            return None
+        del lines[0]
     if "" in lines:
         raise ConfigError(f"{path}: line {lines.index('') + 1} is empty; line i names class i, counted from 0")
-    return lines
+    return _by_number(lines)
+
+
+def _by_number(lines: list[str]) -> list[str]:
+    """Without the numbers before them, where those are 0, 1, 2 ... in any order."""
+    numbered = {int(found[1]): found[2] for line in lines if (found := NUMBERED.fullmatch(line))}
+    return [numbered[label] for label in sorted(numbered)] if sorted(numbered) == list(range(len(lines))) else lines
 
 
 def _from_yaml(path: Path, content: Any) -> list[str] | None:

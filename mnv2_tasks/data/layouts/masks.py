@@ -1,7 +1,8 @@
 """Segmentation masks: for each picture an image of class indices, or of colours, with the same name."""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, left_out, paired, shared
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import child, has
+from mnv2_tasks.data.reading.folders import PICTURES, child, files_in, folders, has
 from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
@@ -54,6 +55,12 @@ def mask_folder(
 
 
 def _find(root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str | None) -> dict[str, SplitFiles]:
+    return _by_lists(root, _find_folders(root, wanted, images=images, masks=masks), wanted)
+
+
+def _find_folders(
+    root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str | None
+) -> dict[str, SplitFiles]:
     if (images is None) != (masks is None):
         raise ConfigError(f"data.{'masks' if masks is None else 'images'}=<folder> is needed too")
     if images is not None and masks is not None:
@@ -71,6 +78,39 @@ def _find(root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str
     return _find_voc(root, wanted) or find_places(root, wanted) or (named[0] if named else {})
 
 
+def _by_lists(root: Path, found: dict[str, SplitFiles], wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
+    """Folders without splits, by the lists of names beside them: train.txt, splits/val.txt, ImageSets/test.txt."""
+    if found.keys() != {WHOLE} or found[WHOLE].also:
+        return found
+    whole = found[WHOLE]
+    beside = [place for place in folders(root) if place not in (whole.images, whole.labels)]
+    places = [root, *beside, *(inside for place in beside for inside in folders(place))]
+    lists: dict[str, SplitFiles] = {}
+    for file in (file for place in places for file in files_in(place, ".txt") if is_split(file.stem, wanted)):
+        try:
+            pictures = paired(whole)[0].keys()
+            if pictures & set(_listed(file, pictures)):
+                lists.setdefault(file.stem, whole._replace(listed=file))
+        except (ConfigError, DataError):
+            continue  # a list of something else
+    return lists or found
+
+
+def _listed(file: Path, pictures: Collection[str]) -> list[str]:
+    """Names of pictures in a list that may have their folders, their endings and their masks behind."""
+    return list(dict.fromkeys(_name_in(line, pictures) for line in listed_once(file)[0]))
+
+
+def _name_in(line: str, pictures: Collection[str]) -> str:
+    for word in (line, *re.split(r"[\s,;]+", line)[:1]):
+        stem = os.path.splitext(word)[0] if word.lower().endswith(PICTURES) else word
+        parts = stem.split("/")
+        for start in range(len(parts)):
+            if (name := "/".join(parts[start:])) in pictures:
+                return name
+    return line
+
+
 def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     images, masks = child(root, "JPEGImages"), child(root, "SegmentationClass")
     if images is None or masks is None:
@@ -86,8 +126,9 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
     masks = [file for one in places for file in paired(one)[1].values()]
     others = [os.path.basename(file) for one in places for file in left_out(one, masks)]
     sample = masks[:: max(len(masks) // SAMPLED, 1)]
-    names = class_list([root])
-    again = [note for one in places if one.listed is not None and (note := listed_once(one.listed)[1])]
+    names = class_list([root, *(place for one in places for place in (one.images, one.labels))])
+    again = [f"split by {first_few(lists)}"] if (lists := _own_lists(root, places)) else []
+    again += [note for one in places if one.listed is not None and (note := listed_once(one.listed)[1])]
     if others:
         again.append(f"{counted(len(others), 'mask')} of colours or instances left out: {first_few(others, 3)}")
 
@@ -122,6 +163,12 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
         f"data=folder: {root} holds masks, but no class list; the masks hold the values {values} "
         f"({IGNORE} is no class). Write {root / 'classes.txt'} with one class name a line: the first names value 0"
     )
+
+
+def _own_lists(root: Path, places: list[SplitFiles]) -> list[str]:
+    """Those that VOC's layout does not have."""
+    lists = dict.fromkeys(one.listed for one in places if one.listed is not None)
+    return [file.relative_to(root).as_posix() for file in lists if file.parent != root / "ImageSets" / "Segmentation"]
 
 
 def _is_camvid(parts: dict[str, SplitFiles]) -> bool:
@@ -245,7 +292,7 @@ def _read(part: SplitFiles, otherwise: dict[str, tuple[str, str]]) -> tuple[Reco
     recorder = Recorder()
     for one in (part, *part.also):
         pictures, masks = paired(one)
-        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else listed_once(one.listed)[0]:
+        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else _listed(one.listed, pictures):
             picture = pictures.get(name, str(one.images / f"{name}.*"))
             recorder.image(picture, mask=masks.get(name, str(one.labels / f"{name}.png")))
     records = recorder.records()
