@@ -75,6 +75,8 @@ def folder(
     if images is not None or masks is not None:
         formats = formats[-1:]  # the user says what the data are
     found, parts = recognise(path, kind, wanted, formats)
+    if found is not formats[-1] and (said := "colours" if colours is not None else "binary" if binary else None):
+        raise ConfigError(f"data.{said}: is for masks in files, and {path} holds {found.title}")
     chosen = choose_splits(parts, train, val)
     opened = found.open(path, {name: parts[name] for name in chosen if name is not None})
 

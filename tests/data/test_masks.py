@@ -179,6 +179,40 @@ def test_lists_of_windows_programs_are_read_and_others_say_what_to_do(tmp_path, 
         opened(tmp_path)
 
 
+def test_palettes_that_number_their_colours_anew_in_each_file_are_refused_by_name(tmp_path):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\ncar\n")
+    for name, palette in (("a", [0, 0, 0, 9, 0, 0, 0, 9, 0]), ("b", [0, 0, 0, 0, 9, 0])):
+        image = Image.fromarray(bands([0, 2 if name == "a" else 1])).convert("P")
+        image.putpalette(palette)
+        image.save(tmp_path / "masks" / "train" / f"train_{name}.png")
+    with pytest.raises(
+        ConfigError, match=r"\(0, 9, 0\) is value 2 in .*train_a.png and 1 in .*train_b.png.*data.colours"
+    ):
+        opened(tmp_path)
+    write(tmp_path / "colours", "sky 0 0 0\nroad 9 0 0\ncar 0 9 0\ngrey 1 1 1")
+    assert [held(opened(tmp_path, colours="colours"), "train", i) for i in (0, 1)] == [[0, 2]] * 2
+
+
+@pytest.mark.parametrize("used", [[0, 1, 30], [0, 1], [1, 30]])
+def test_palettes_with_colours_for_some_of_the_classes_are_read(tmp_path, used):
+    pairs(tmp_path, [0, 30])
+    write(tmp_path / "classes.txt", "".join(f"c{i}\n" for i in range(31)))
+    image = Image.fromarray(bands(used)).convert("P")
+    image.putpalette([0, 0, 0, 9, 0, 0] + [0] * 3 * 29)
+    image.save(tmp_path / "masks" / "train" / "train_a.png")
+    assert held(opened(tmp_path)) == used
+
+
+def test_fractions_are_no_classes(tmp_path):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    Image.fromarray(bands([0, 1]).astype(np.float32)).save(tmp_path / "masks" / "train" / "train_a.tif")
+    (tmp_path / "masks" / "train" / "train_a.png").unlink()
+    with pytest.raises(DataError, match=r"train_a.tif: has fractions as values \(mode F\)"):
+        opened(tmp_path)
+
+
 def test_vocs_colours_have_a_border_without_class(tmp_path):
     pairs(tmp_path, [(0, 0, 0), (224, 224, 192), (128, 0, 0)])
     write(tmp_path / "map.txt", "background 0 0 0\naeroplane 128 0 0\n")
@@ -266,11 +300,13 @@ def test_black_and_white_masks_among_indices_are_refused_by_file_by_check_too(tm
     assert problem.file.endswith("val_b.png")
 
 
-@pytest.mark.parametrize("said", [{"ignore": -1}, {"ignore": [65536]}, {"split_seed": -1}])
+@pytest.mark.parametrize(
+    "said", [{"ignore": -1}, {"ignore": [65536]}, {"split_seed": -1}, {"ignore": True}, {"ignore": [[1]]}]
+)
 def test_values_that_no_mask_holds_and_seeds_below_0_are_refused(tmp_path, said):
     pairs(tmp_path, [0, 1])
     write(tmp_path / "classes.txt", "bg\nroad\n")
-    with pytest.raises(ConfigError, match=r"data\.(ignore|split_seed)=(-1|65536): "):
+    with pytest.raises(ConfigError, match=r"data\.(ignore|split_seed)=(-1|65536|True|\[1\]): "):
         opened(tmp_path, **said)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.data.images.decode import read_mask
+from mnv2_tasks.data.images.decode import palette_of, read_mask
 from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
 from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
@@ -153,6 +153,7 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
             if _fit(sample, coloured[1], len(coloured[0])) or _hold_colours(sample):
                 return opened(*coloured, [f"colours of {beside.name}"])
             names = names or coloured[0]
+    _check_palettes(sample)
     otherwise.update(_stored_otherwise(root, masks, sample, names))
     if names is not None:
         return opened(names)
@@ -224,6 +225,25 @@ def _check_binary(root: Path, masks: list[str]) -> None:
             f"data.binary=true: no mask in {root} has white pixels, the brightest has the value {brightest}: "
             f"they hold class indices, which need no data.binary"
         )
+
+
+def _check_palettes(masks: list[str]) -> None:
+    """Refuse palettes that number their colours anew in each file, as programs do that write small ones."""
+    first: dict[int, tuple[int, str]] = {}
+    for file in masks:
+        try:
+            palette = palette_of(file)
+        except DataError:
+            continue  # reported with all others that are bad
+        for value, colour in palette.items():
+            before, there = first.setdefault(colour, (value, file))
+            if before != value:
+                rgb = colour >> 16, colour >> 8 & 255, colour & 255
+                raise ConfigError(
+                    f"the colour {rgb} is value {before} in {there} and {value} in {file}: values whose colours differ "
+                    f"from file to file are no classes. Say which colour is which class: data.colours=<file>, or of "
+                    f"black and white data.binary=true"
+                )
 
 
 def _stored_otherwise(
