@@ -45,6 +45,7 @@ class Header(NamedTuple):
     format: str  # Pillow's: JPEG, PNG, TIFF ...
     deep: bool  # 16 bits a colour
     peak: int = 0  # the largest value of a deep picture, where it was decoded
+    brightest: int = 255  # the same of others; of a JPEG of means of 8 x 8 pixels
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -99,6 +100,9 @@ def check_image(path: str | Path) -> Header:
         header = _header(image, path)
         image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
         image.load()
+        if not header.deep:
+            ranges = (image if image.mode == "L" else image.convert("RGB")).getextrema()
+            header = header._replace(brightest=int(np.max(ranges)))
     if header.deep:  # Pillow halves its colours to 8 bits
         header = header._replace(peak=int(_deep_pixels(content, path).max()))
     return header
