@@ -14,6 +14,7 @@ from mnv2_tasks.data.layouts.coco import COCO_FOLDER, COCO_OUTLINES, broken_file
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
+from mnv2_tasks.data.layouts.other_tools import unread_note
 from mnv2_tasks.data.layouts.own_split import own_split
 from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
@@ -160,7 +161,7 @@ def recognise(
         )
     raise ConfigError(
         f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind, formats)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}"
+        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}{unread_note(root)}"
     )
 
 

@@ -603,3 +603,28 @@ def test_masks_of_tools_are_trained_on(tmp_path, make):
     (run,) = (tmp_path / "runs" / "mobile_deeplabv3").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["mIoU"] <= 1 and len(metrics["IoU"]) == (11 if make is camvid else 3)
+
+
+OTHER_TOOLS = {
+    "labelme": ("a.json", '{"version": "5.0", "shapes": [], "imagePath": "a.jpg"}', "labelme's format: convert it"),
+    "Supervisely": ("ds/ann/a.jpg.json", '{"size": {}, "objects": [], "tags": []}', "Supervisely's .* with masks"),
+    "CVAT": ("annotations.xml", "<?xml version='1.0'?>\n<annotations></annotations>", "CVAT's own XML: export it"),
+    "Label Studio": ("project.json", '[{"id": 1, "data": {}, "annotations": []}]', "Label Studio's own JSON"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TOOLS)
+def test_formats_that_are_not_read_are_told_by_name_with_the_way_out(tmp_path, name):
+    file, text, what = OTHER_TOOLS[name]
+    picture(tmp_path / "ds" / "img" / "a.jpg")
+    write(tmp_path / file, text)
+    for kind in ("segmentation", "detection"):
+        with pytest.raises(ConfigError, match=f"(?s)in none of the layouts.*{file} is {what}"):
+            opened(tmp_path, kind=kind)
+
+
+def test_data_without_a_picture_by_name_say_so(tmp_path):
+    for name in ("train/a/1.gif", "train/a/2", "val/a/1.GIF"):
+        write(tmp_path / name, "x")
+    with pytest.raises(ConfigError, match=r"none of its 3 files is called as a picture is \(.gif, no ending\)"):
+        opened(tmp_path, kind="classification")
