@@ -413,6 +413,23 @@ def test_two_masks_of_one_picture_are_refused_by_name(tmp_path):
         opened(tmp_path)
 
 
+def test_two_folders_of_masks_for_one_picture_are_refused_and_one_that_is_not_taken_is_told(tmp_path):
+    pairs(tmp_path, [0, 1], images="{}/photos/{}.jpg", masks="{}/masks_v1/{}.png")
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    pairs(tmp_path, [1, 0], images="{}/photos/{}.jpg", masks="{}/1st_manual/{}_manual1.png")
+    source = opened(tmp_path)
+    assert held(source) == [0, 1]
+    told = "masks of train/masks_v1, not of train/1st_manual, val/1st_manual (data.masks=<folder>)"
+    assert source.describe() == f"masks, 2 classes, {told}, 2 / 2 images"
+    by_hand = opened(tmp_path, images="{split}/photos", masks="{split}/1st_manual")
+    assert held(by_hand) == [1, 0] and "not of" not in by_hand.describe()
+    pairs(tmp_path, [1, 0], images="{}/photos/{}.jpg", masks="{}/masks_v2/{}.png")
+    with pytest.raises(
+        ConfigError, match=r"masks_v1/train_a.png and .*masks_v2/train_a.png are both masks of .*data.masks"
+    ):
+        opened(tmp_path)
+
+
 def test_masks_of_two_endings_are_those_of_their_pictures_and_one_of_none_is_bad(tmp_path):
     pairs(tmp_path, [0, 1], masks="masks/{}/{}_L.png")
     for split in ("train", "val"):

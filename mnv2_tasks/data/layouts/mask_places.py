@@ -19,7 +19,7 @@ SUFFIXES = (*PICTURES, ".gif")  # of masks
 DEEPEST = 4  # folders below the root that are looked through
 MOST_FOLDERS = 64  # with pictures; more are the classes of an ImageFolder
 # beside masks of class indices, as Supervisely calls folders, and Cityscapes files
-OTHER_MASKS = re.compile(r"human|instance|object|colou?r", re.IGNORECASE)
+OTHER_MASKS = re.compile(r"human|instance|object|colou?r|rgb", re.IGNORECASE)
 ENDING = re.compile(rf"[-_. ]({MASK_WORDS}|l|matte)", re.IGNORECASE)  # of a mask's name beside its picture
 FEW_COLOURS = 32  # of a mask
 SAMPLED = 3  # files of a folder that are looked into
@@ -136,6 +136,37 @@ def paired(part: SplitFiles) -> tuple[dict[str, str], dict[str, str]]:
     return pictures, found
 
 
+def check_one_mask_each(places: Iterable[SplitFiles]) -> None:
+    """Refuse two folders of masks for the same pictures."""
+    mask_of: dict[str, str] = {}
+    for place in places:
+        pictures, masks = paired(place)
+        for name, mask in masks.items():
+            if name in pictures and mask_of.setdefault(pictures[name], mask) != mask:
+                raise ConfigError(
+                    f"{mask_of[pictures[name]]} and {mask} are both masks of {pictures[name]}: which is meant? Say "
+                    f"data.images=<folder> data.masks=<folder>, or keep one of them there"
+                )
+
+
+def unused_folders(root: Path, places: list[SplitFiles]) -> list[str]:
+    """Folders of what look like masks of the same pictures, and of the same split, which are not taken for theirs."""
+
+    def roles(place: Path) -> set[str | None]:
+        return {role(name) for name in place.relative_to(root).parts}
+
+    used = {folder for place in places for folder in (place.images, place.labels)}
+    found = []
+    for folder in _folders_of_pictures(root):
+        if OTHER_MASKS.search(folder.name) or any(folder.is_relative_to(place) for place in used):
+            continue
+        near = [place for place in places if roles(place.images) == roles(folder)]
+        common = [2 * shared(place._replace(labels=folder)) > len(_files(place.images, PICTURES)) for place in near]
+        if any(common) and _looks_like_masks(folder):
+            found.append(folder.relative_to(root).as_posix())
+    return found
+
+
 def left_out(part: SplitFiles, masks: Collection[str]) -> list[str]:
     """Files beside the masks that are none of them."""
     if part.images == part.labels:
@@ -205,10 +236,13 @@ def _partner(root: Path, mask: Path, pictures: list[Path]) -> Path | None:
 def _nearest(mask: Path, pictures: list[Path]) -> tuple[Path | None, int]:
     """(the folder of pictures that belongs to one of masks, how many names they share)
 
-    Of folders with about as many equal names the nearest: every split may number its pictures from 1.
+    Of folders with about as many equal names the nearest that does not look like masks itself: every split may number
+    its pictures from 1.
     """
     common = {place: shared(SplitFiles(place, mask)) for place in pictures}
     likely = [place for place in pictures if common[place] and 2 * common[place] >= max(common.values())]
+    if len(likely) > 1:
+        likely = [place for place in likely if not _looks_like_masks(place)] or likely
     best = max(likely, key=lambda place: (len(_words(place) & _words(mask)), common[place]), default=None)
     return best, 0 if best is None else common[best]
 
@@ -233,7 +267,8 @@ def _told_by_content(places: list[Path]) -> list[tuple[Path, Path]]:
     flat = {place: _looks_like_masks(place) for place in places}
     pictures = [place for place in places if not flat[place]]
     found = []
-    for mask in (place for place in places if flat[place]):
+    masks = [place for place in places if flat[place]]
+    for mask in [place for place in masks if not OTHER_MASKS.search(place.name)] or masks:
         best, common = _nearest(mask, pictures)
         if best is not None and 2 * common > len(_files(mask, SUFFIXES)):
             found.append((best, mask))

@@ -14,7 +14,16 @@ from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
 from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, left_out, paired, shared
+from mnv2_tasks.data.layouts.mask_places import (
+    SUFFIXES,
+    check_one_mask_each,
+    find_places,
+    given_places,
+    left_out,
+    paired,
+    shared,
+    unused_folders,
+)
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
 from mnv2_tasks.data.reading.folders import PICTURES, child, files_in, folders, has
 from mnv2_tasks.data.reading.mask_classes import mask_classes
@@ -50,7 +59,7 @@ def mask_folder(
         kind="segmentation",
         tree=TREE,
         find=partial(_find, images=images, masks=masks),
-        open=partial(_open, colours=colours, binary=binary),
+        open=partial(_open, given=images is not None, colours=colours, binary=binary),
     )
 
 
@@ -121,8 +130,9 @@ def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     }
 
 
-def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, binary: bool) -> Opened:
+def _open(root: Path, parts: dict[str, SplitFiles], *, given: bool, colours: str | None, binary: bool) -> Opened:
     places = [one for part in parts.values() for one in (part, *part.also)]
+    check_one_mask_each(places)
     masks = [file for one in places for file in paired(one)[1].values()]
     others = [os.path.basename(file) for one in places for file in left_out(one, masks)]
     sample = masks[:: max(len(masks) // SAMPLED, 1)]
@@ -131,6 +141,10 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
     again += [note for one in places if one.listed is not None and (note := listed_once(one.listed)[1])]
     if others:
         again.append(f"{counted(len(others), 'mask')} of colours or instances left out: {first_few(others, 3)}")
+
+    if not given and (unused := unused_folders(root, places)):
+        masks_of = places[0].labels.relative_to(root).as_posix()
+        again.append(f"masks of {masks_of}, not of {first_few(unused)} (data.masks=<folder>)")
 
     otherwise: dict[str, tuple[str, str]] = {}
 
