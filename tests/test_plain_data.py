@@ -73,6 +73,7 @@ def test_plain_data_comes_back_as_it_is():
     assert parse_yaml("", "") is None
 
 
+@pytest.mark.slow
 def test_the_largest_files_of_the_meanest_kind_take_seconds():
     for parse, content in (
         (parse_json, "[" + "[]," * (MOST_BYTES // 3 - 2) + "[]]"),

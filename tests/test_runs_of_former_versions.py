@@ -82,6 +82,7 @@ def test_a_run_of_a_former_version_evaluates_to_the_same_numbers(task, former, r
     assert not differing(evaluated(run_tool, tmp_path / "out", f"run={former(task)}"), EXPECTED["evaluated"][task])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", RUNS)
 def test_a_run_of_a_former_version_resumes_to_the_same_numbers(task, former, run_tool):
     assert not differing(resumed(run_tool, former(task)), EXPECTED["resumed"][task])

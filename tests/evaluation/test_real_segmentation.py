@@ -103,6 +103,7 @@ def framed(image):
     return torch.from_numpy(padded).permute(2, 0, 1)[None], Frames((SIZE, SIZE), size, size)
 
 
+@pytest.mark.slow
 def test_mean_iou_is_that_of_the_second_implementation_and_no_worse_at_stride_8(tmp_path, names):
     tree = tmp_path / "VOCdevkit" / "VOC2012"
     lists = tree / "ImageSets" / "Segmentation"

@@ -286,6 +286,7 @@ def test_damaged_outcomes_are_stated(tmp_path):
     assert any("those of its eval folder: per_image.npz cannot be read" in note for note in found["notes"])
 
 
+@pytest.mark.slow
 def test_page_of_trained_runs_stands_alone(tiny, tmp_path):
     """A task alone and with others: one page, nothing outside it."""
     from mnv2_tasks.training.train import train

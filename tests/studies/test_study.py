@@ -24,6 +24,8 @@ from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_wi
 from mnv2_tasks.studies.study.plan import merge_overrides, plan_runs, study_from
 from mnv2_tasks.studies.study.study import run_study
 
+pytestmark = pytest.mark.slow
+
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 PLANNED = {}  # see plan_once
 SEEDS = {"title": "Seeds", "tasks": ["classification"], "seeds": [0, 1, 2]}
@@ -423,7 +425,6 @@ def test_widths_end_in_a_figure_against_multiply_adds(tmp_path, tools):
     assert "| 224 | 0.35 | 58.0 | 0.5000 | 1 |" in page and "| 224 | 1 | 299.5 | 0.5000 | 1 |" in page
 
 
-@pytest.mark.slow
 def test_a_real_study_ends_in_a_comparison(tmp_path):
     tiny = ["data.source.train_size=16", "data.source.val_size=8", "imgsz=64", "batch=8", "epochs=1", "ema=0.5"]
     tool = Path(__file__).parents[2] / "tools" / "study.py"

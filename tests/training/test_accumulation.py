@@ -2,6 +2,8 @@
 
 import csv
 
+import pytest
+
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import find_weights, load_weights
@@ -27,6 +29,7 @@ def distance(one, other):
     return sum(float((one[n].double() - other[n].double()).square().sum()) for n in one) ** 0.5
 
 
+@pytest.mark.slow
 def test_two_batches_of_eight_are_one_of_sixteen_schedule_included(tiny):
     start = load_weights(find_weights("shapes_backbone")).state
     _, one, rates = trained(tiny, batch=16, accumulate=1)

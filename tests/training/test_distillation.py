@@ -173,6 +173,7 @@ def test_teacher_is_named_in_the_config_by_its_weights(tmp_path):
     assert build_distillation(config, network) is None
 
 
+@pytest.mark.slow
 def test_training_with_everything_on_lowers_the_loss(tiny):
     """Mixed, augmented, erased and smoothed, taught by the shipped network, over accumulated batches."""
     config = compose(

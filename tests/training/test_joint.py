@@ -102,6 +102,7 @@ def test_each_task_trains_and_is_evaluated_on_a_data_set_of_its_own(tiny, photos
     assert again.data.classification.source.root == str(moved) and evaluate(again) == metrics
 
 
+@pytest.mark.slow
 def test_weights_bring_the_data_sets_of_their_tasks(tiny, photos):
     run = joint(tiny, "data.classification=folder", f"data.classification.root={photos}")
     weights = f"weights={run}/weights.safetensors"
@@ -240,6 +241,7 @@ UNEVEN = ["data.ssdlite=shapes", "data.ssdlite.source.train_size=7", "data.ssdli
           "batch_ratio.ssdlite=0.5", "task_weighting=uncertainty", "epochs=2"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_run_on_data_sets_of_different_lengths_resumes_in_mid_epoch_to_the_same_weights(tiny, monkeypatch):
     whole = joint(tiny, *UNEVEN)
     step = TasksModule.training_step
@@ -290,6 +292,7 @@ def test_both_weightings_start_from_the_fixed_weights():
     assert UncertaintyWeights(weights).current() == {task: pytest.approx(w) for task, w in weights.items()}
 
 
+@pytest.mark.slow
 def test_uncertainty_weights_are_learned_logged_saved_and_do_not_decay(tiny):
     run = joint(tiny, "task_weighting=uncertainty", "lr=0.05", "schedule.warmup=0.0")
     with (run / "metrics.csv").open() as file:
@@ -318,6 +321,7 @@ def test_a_task_can_be_left_out(tiny):
 # ---------------------------------------------------------------- frozen parts, added heads
 
 
+@pytest.mark.slow
 def test_frozen_head_and_norms_keep_every_bit_while_the_rest_learns(tiny):
     start = joint(tiny)
     run = joint(tiny, f"weights={start}/weights.safetensors", "freeze=[classification]", "freeze_norms=true")

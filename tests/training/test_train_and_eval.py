@@ -55,6 +55,7 @@ def test_eval_of_a_run_equals_its_last_validation(trained, task):
             assert float(last[f"val/{key}"]) == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_are_float32_whatever_precision_trained_and_eval_takes_another(tiny, monkeypatch, caplog):
     monkeypatch.setattr("mnv2_tasks.training.callbacks.MOVED", -1.0)  # equal scores are told too
     caplog.set_level("INFO")
@@ -85,6 +86,7 @@ def test_float32_is_scored_without_tf32_which_is_as_it_was_afterwards(trained, m
     assert set(seen) == {(False, False)} and torch.backends.cudnn.allow_tf32
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_best_epoch_not_of_the_last(tiny):
     ruin = ["weights=shapes_backbone", "lr=0.02", "ema=0.9", "ema_warmup=false", "epochs=3", "data.source.val_size=40"]
     run = run_of(tiny, "classification", *ruin)
@@ -146,6 +148,7 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     assert set(json.loads((run / "metrics.json").read_text())) >= KEYS["ssdlite"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger, files", [("csv", {"csv"}), ("none", set())])
 def test_logger_is_chosen_and_goes_on_in_a_resumed_run(tiny, logger, files):
     def written(run):
@@ -193,6 +196,7 @@ def test_loss_that_is_not_finite_stops_names_the_boxes_and_saves_the_batch(tiny,
     assert saved["images"].shape == (4, 3, 64, 64) and saved["targets"]["boxes"].shape[0] == 4
 
 
+@pytest.mark.slow
 def test_training_starts_from_weights_and_says_what_was_taken(tiny, trained, caplog):
     run = trained("classification")
     caplog.set_level("INFO")
