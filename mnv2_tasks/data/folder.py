@@ -14,6 +14,7 @@ from mnv2_tasks.data.layouts.coco import COCO_FOLDER, COCO_OUTLINES, broken_file
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
+from mnv2_tasks.data.layouts.other_tools import unread_note
 from mnv2_tasks.data.layouts.own_split import own_split
 from mnv2_tasks.data.layouts.splits import TEST, VAL, WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
@@ -76,6 +77,8 @@ def folder(
     if images is not None or masks is not None:
         formats = formats[-1:]  # the user says what the data are
     found, parts = recognise(path, kind, wanted, formats)
+    if found is not formats[-1] and (said := "colours" if colours is not None else "binary" if binary else None):
+        raise ConfigError(f"data.{said}: is for masks in files, and {path} holds {found.title}")
     chosen = choose_splits(parts, train, val)
     opened = found.open(path, {name: parts[name] for name in chosen if name is not None})
 
@@ -161,7 +164,7 @@ def recognise(
         )
     raise ConfigError(
         f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind, formats)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}"
+        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}{unread_note(root)}"
     )
 
 

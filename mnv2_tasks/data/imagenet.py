@@ -17,7 +17,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, labelled
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.plain_data import decoded, read_bytes
 from mnv2_tasks.wording import brief, counted, first_few
 
 MOST_BYTES = 16 << 20  # of a list of the 50,000 validation images, or of the devkit's table of classes
@@ -183,10 +183,7 @@ def _each_once(file: Path, labels: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def _text(path: Path) -> str:
-    try:
-        return read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason})") from None
+    return decoded(read_bytes(path, most_bytes=MOST_BYTES), str(path))
 
 
 def _label(file: Path, name: str, wnid: str) -> int:

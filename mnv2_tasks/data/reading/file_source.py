@@ -32,6 +32,8 @@ from mnv2_tasks.wording import counted, first_few, visible
 
 log = logging.getLogger(__name__)
 
+DARK, BLACK = 63, 15  # largest values of pictures of 8 bits that people are told of: where all have no more, and of one
+
 
 class Packed(NamedTuple):
     sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels the annotations are
@@ -264,10 +266,14 @@ class FileSource:
         if self.packed is not None:
             sizes, self.peaks[split] = self.packed(split).sizes, self.packed(split).peak
             return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
-        in_files, sizes, as_stored, peaks = verify_files(
+        in_files, sizes, as_stored, peaks, brightest = verify_files(
             records, class_names=self.class_names, split=split, values=self.values
         )
-        self.notes[split] = [*_stored_note(split, records, as_stored), *_shallow_note(split, records, peaks)]
+        self.notes[split] = [
+            *_stored_note(split, records, as_stored),
+            *_shallow_note(split, records, peaks),
+            *_dark_note(split, records, brightest),
+        ]
         self.peaks[split] = int(peaks.max(initial=0))
         found = [*found, *in_files]
         if self.kind == "detection":
@@ -332,6 +338,16 @@ def _shallow_note(split: str, records: Records, peaks: np.ndarray) -> list[str]:
     names = _names(records, shallow > 0)
     what = f"{counted(len(names), 'image')} of {split} with 16 bits and values up to {shallow.max(initial=0):,}"
     return [f"{what} of {FULL:,}: {first_few(names, 3)}"] if names else []
+
+
+def _dark_note(split: str, records: Records, brightest: np.ndarray) -> list[str]:
+    """That 8-bit pictures are black or nearly so, or all of them dark: values from 0 to 1, or of 4 or 6 bits."""
+    most = int(brightest.max(initial=0))
+    names = _names(records, brightest <= (DARK if most <= DARK else BLACK))
+    what = f"{counted(len(names), 'image')} of {split} all dark, with values up to {most} of 255"
+    if most > DARK:
+        what = f"{counted(len(names), 'image')} of {split} black or nearly so"
+    return [f"{what}: {first_few(names, 3)}"] if names else []
 
 
 def _names(records: Records, chosen: np.ndarray) -> list[str]:
