@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from mnv2_tasks import __version__
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.runs.stopping import ends_when_asked
-from mnv2_tasks.shipped import as_called_here, broken_installation
+from mnv2_tasks.shipped import as_called_here, module_missing
 from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import visible_lines
 
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ConfigError, DataError, OSError, ModuleNotFoundError) as error:
         if {"debug=true", "debug=True"} & set(arguments):
             raise
-        if isinstance(error, ModuleNotFoundError):  # of a package that is not optional
-            error = broken_installation(str(error))
+        if isinstance(error, ModuleNotFoundError):
+            error = module_missing(error)
         if isinstance(error, OSError):
             error = explained(error)
         sys.exit(as_called_here(f"\nerror: {visible_lines(str(error))}\n(debug=true shows where in the code)"))

@@ -1,5 +1,7 @@
 """A class or function that a configuration names by its path: ours, or the user's own."""
 
+from contextlib import suppress
+from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
 
@@ -19,6 +21,17 @@ def imported(path: str, key: str) -> Any:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"{key}={path}: cannot be imported ({error}). Python must find its module: install it, or name the folder "
-            f"that it lies in by the environment variable PYTHONPATH"
+            f"{key}={path}: cannot be imported ({_reason(path, error)}). Python must find its module: install it, or "
+            f"name the folder that it lies in by the environment variable PYTHONPATH"
         ) from error
+
+
+def _reason(path: str, error: Exception) -> Exception:
+    """That of the module itself: where it imports what is not there, `resolve_name` says that there is no such name."""
+    with suppress(ValueError):
+        try:
+            import_module(path.rpartition(".")[0])
+        except ImportError as inner:
+            if not path.startswith(inner.name or ""):
+                return inner
+    return error

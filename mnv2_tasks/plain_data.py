@@ -4,6 +4,7 @@ Nothing that a file says is run, resolved or expanded, and a file that is too la
 not is refused by name. Of a key that is given twice the last one counts, as in json and yaml.
 """
 
+import codecs
 import json
 import math
 import os
@@ -128,8 +129,21 @@ def _text(content: bytes | str, name: str, most_bytes: int) -> str:
     _check_size(content, name, most_bytes)
     if isinstance(content, str):
         return content
+    return decoded(content, name)
+
+
+def decoded(content: bytes, name: str) -> str:
+    """The text of a file: UTF-8, or UTF-16 where it begins with its mark, as Windows' editors and PowerShell write it.
+
+    Args:
+        name: of the file; errors start with it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    mark = next((mark for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) if content.startswith(mark)), None)
     try:
-        return content.decode("utf-8-sig")  # some tools begin with this mark
+        return content.decode("utf-8-sig" if mark is None else "utf-16")  # some tools begin UTF-8 with a mark too
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(f"{name}, line {line}: is not UTF-8 text ({error.reason}). Save it as UTF-8") from None

@@ -1,6 +1,8 @@
 """The project's folders: within the installed package, as pyproject.toml places them, or beside it in a checkout."""
 
 import re
+import sysconfig
+import traceback
 from pathlib import Path
 
 from mnv2_tasks.errors import ConfigError
@@ -40,6 +42,18 @@ def broken_installation(symptom: str) -> ConfigError:
     else:
         remedy = "install it anew: pip install --force-reinstall <the project's folder or wheel>"
     return ConfigError(f"this installation of mnv2_tasks is broken: {symptom}; {remedy}")
+
+
+def module_missing(error: ModuleNotFoundError) -> ConfigError:
+    """The error to raise where something imports what is not there: a part of the project, or the user's own module."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    ours = [PACKAGE, *(Path(place) for place in sysconfig.get_paths().values())]
+    if not frames or any(Path(frames[-1].filename).is_relative_to(place) for place in ours):
+        return broken_installation(str(error))
+    return ConfigError(
+        f"{frames[-1].filename}, line {frames[-1].lineno}: {error}. Install it, or name the folder that it lies in by "
+        f"the environment variable PYTHONPATH"
+    )
 
 
 def as_called_here(text: str) -> str:

@@ -26,7 +26,7 @@ REFUSED = {
     "half a surrogate pair": (r'{"a": "\ud800"}', r'a: "\ud800"', "surrogate|invalid Unicode"),
     "cut short": ('{"a": [1,\n', "a: [1,\n", "line 2, column 1: is not valid"),
     "wrong bytes": (b'{"a":\n "\xff"}', b"a:\n - \xff", "line 2: is not UTF-8"),
-    "UTF-16": (b"\xff\xfe{\0}\0", b"\xff\xfea\0", "line 1: is not UTF-8"),
+    "half of UTF-16": (b"\xff\xfe{\0}", b"\xff\xfea", "line 1: is not UTF-8"),
     "too large": (" " * (MOST_BYTES + 1), " " * (MOST_YAML_BYTES + 1), "is larger than"),
 }  # fmt: skip
 
@@ -64,6 +64,7 @@ def test_plain_data_comes_back_as_it_is():
     content = {"a": [1, -2.5, True, None, "é\U0001f600", [], {}], "b": {"c": 2**64 - 1, "d": -(2**63), "e": 1.7e308}}
     assert parse_json(json.dumps(content), "") == content
     assert parse_json(b"\xef\xbb\xbf" + json.dumps(content, ensure_ascii=False).encode(), "") == content
+    assert parse_json(json.dumps(content, ensure_ascii=False).encode("utf-16"), "") == content
     assert parse_yaml(json.dumps(content, ensure_ascii=False), "") == content
     assert parse_yaml("a: 1e-3\nb: 1.5e5\nc: 2024-01-01\nd: no\ne: ~\nf: 1.\ng: 010", "") == {
         "a": 0.001, "b": 150_000.0, "c": "2024-01-01", "d": False, "e": None, "f": 1.0, "g": 8,

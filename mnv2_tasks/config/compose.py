@@ -138,15 +138,16 @@ def _check_recordable(overrides: list[str]) -> None:
     """Raise a ConfigError for what a run's config.yaml and run.json cannot hold."""
     for override in overrides:
         key, _, value = override.partition("=")
-        fault = "has a ${" if is_path(key) and "${" in value else ""
+        fault = ""
+        if is_path(key) and "${" in value:
+            fault = "has a ${, which stands for a value of elsewhere in the config.yaml that a run keeps"
         try:
             override.encode()
         except UnicodeEncodeError:
-            fault = "is no UTF-8"
+            fault = "is no UTF-8, as the config.yaml that a run keeps is"
         if fault:
             raise ConfigError(
-                f"{override}: this name {fault}, and a run records what it was made of without. Rename it, or make a "
-                f"symbolic link to it (ln -s) and name that"
+                f"{override}: this name {fault}. Rename it, or make a symbolic link to it (ln -s) and name that"
             )
 
 

@@ -14,19 +14,21 @@ from mnv2_tasks.data.layouts.coco import COCO_FOLDER, COCO_OUTLINES, broken_file
 from mnv2_tasks.data.layouts.image_folder import IMAGE_FOLDER
 from mnv2_tasks.data.layouts.layout import Layout, SplitFiles
 from mnv2_tasks.data.layouts.masks import mask_folder
+from mnv2_tasks.data.layouts.other_tools import unread_note
 from mnv2_tasks.data.layouts.own_split import own_split
-from mnv2_tasks.data.layouts.splits import WHOLE, Chosen, choose_splits, hold_out, part_of, plain
+from mnv2_tasks.data.layouts.splits import TEST, VAL, WHOLE, Chosen, choose_splits, hold_out, part_of, plain
 from mnv2_tasks.data.layouts.voc import VOC_FOLDER
 from mnv2_tasks.data.layouts.void import Ignored, without_ignored
 from mnv2_tasks.data.layouts.yolo import YOLO, YOLO_OUTLINES
+from mnv2_tasks.data.reading.class_names import alike
 from mnv2_tasks.data.reading.file_source import FileSource
-from mnv2_tasks.data.reading.folders import folders
+from mnv2_tasks.data.reading.folders import PICTURES, files_below, folders, has
 from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.wording import counted
+from mnv2_tasks.wording import counted, first_few
 
 # and masks, of which the user can say more
 FORMATS = (IMAGE_FOLDER, COCO_FOLDER, COCO_OUTLINES, VOC_FOLDER, YOLO, YOLO_OUTLINES)
@@ -75,6 +77,8 @@ def folder(
     if images is not None or masks is not None:
         formats = formats[-1:]  # the user says what the data are
     found, parts = recognise(path, kind, wanted, formats)
+    if found is not formats[-1] and (said := "colours" if colours is not None else "binary" if binary else None):
+        raise ConfigError(f"data.{said}: is for masks in files, and {path} holds {found.title}")
     chosen = choose_splits(parts, train, val)
     opened = found.open(path, {name: parts[name] for name in chosen if name is not None})
 
@@ -102,6 +106,8 @@ def folder(
     if kind == "segmentation":
         names, values, notes = without_ignored(names, values, ignore)
     classes = counted(len(names), "class")
+    notes += _val_left_out(path, kind) if chosen.val is None and path.is_dir() else []
+    notes += [f"classes that differ in case or spaces alone: {first_few(same)}"] if (same := alike(names)) else []
     return FileSource(
         kind=kind,
         class_names=names,
@@ -158,7 +164,7 @@ def recognise(
         )
     raise ConfigError(
         f"data=folder: {root} is in none of the layouts for {kind} that are recognised:\n{_layouts(kind, formats)}\n"
-        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}"
+        f"  found there: {listing(root)}{_deeper(root, kind, formats)}{_broken(root, kind)}{unread_note(root)}"
     )
 
 
@@ -200,7 +206,8 @@ def _deeper(root: Path, kind: str, formats: Sequence[Layout]) -> str:
     for inside in folders(root)[:SEARCHED]:
         for layout in formats:
             parts = layout.find(inside, ()) if layout.kind == kind else {}
-            if any(part.images != inside for part in parts.values()):  # else `search` reads it from here
+            searched = kind == "detection" and all(part.images == inside for part in parts.values())  # from here
+            if parts and not searched:
                 return f"\n  {inside} holds {layout.title}: data.root={inside}"
     return ""
 
@@ -212,6 +219,21 @@ def _classes_held(kind: str, records: Records, values: MaskValues, num_classes: 
     if len(records.masks):
         return mask_classes(list(records.masks), values, num_classes)
     return np.column_stack([records.image_of_box(), records.box_labels])[~records.crowd]
+
+
+def _val_left_out(root: Path, kind: str) -> list[str]:
+    """What people should know of folders to validate on that are none of a layout's."""
+    places = folders(root)
+    if kind != "classification":  # whose inner folders are classes
+        places += [inside for place in places for inside in folders(place)]
+    places = [place for place in places if plain(place.name) in VAL and plain(place.name) not in TEST]
+    full = [place.relative_to(root).as_posix() for place in places if has(place, PICTURES)]
+    empty = [place.relative_to(root).as_posix() for place in places if next(files_below(place), None) is None]
+    unlabelled = [f"{first_few(full)} left out: its images have no annotations where they are looked for"]
+    return [
+        *(unlabelled if full and kind != "classification" else []),  # whose layout tells of loose images itself
+        *([f"{first_few(empty)} left out: empty"] if empty else []),
+    ]
 
 
 def _told(chosen: Chosen, split_seed: int | None) -> list[str]:

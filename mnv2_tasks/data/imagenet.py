@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records, labelled
 from mnv2_tasks.data.reading.root import data_root, not_found
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.plain_data import decoded, read_bytes
 from mnv2_tasks.wording import brief, counted, first_few
 
 MOST_BYTES = 16 << 20  # of a list of the 50,000 validation images, or of the devkit's table of classes
@@ -105,6 +106,10 @@ def _read(root: Path, folder: Path) -> Records:
 
 def _read_flat(root: Path, folder: Path) -> Records:
     files = _pictures(str(folder))
+    if not files:
+        raise ConfigError(
+            f"data=imagenet: {folder} holds no class folders and no images. Fill it, or name another split"
+        )
     labels = _validation_labels(root, folder)
     lost = [file for file in files if os.path.splitext(file)[0] not in labels]
     if lost:
@@ -154,7 +159,7 @@ def _from_kaggle(solution: Path) -> dict[str, int]:
     except (csv.Error, KeyError, IndexError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{solution}: is not Kaggle's table of ImageId,PredictionString ({what})") from None
-    return {name: _label(solution, name, wnid) for name, wnid in rows}
+    return _each_once(solution, ((name, _label(solution, name, wnid)) for name, wnid in rows))
 
 
 def _from_list(listed: Path) -> dict[str, int]:
@@ -166,14 +171,19 @@ def _from_list(listed: Path) -> dict[str, int]:
             f"{listed}: expected an image and its class in each line, not {brief(' '.join(strange[0]))!r}"
         )
     wnid_of = {str(label): wnid for wnid, label in label_of_wnid().items()}
-    return {Path(name).stem: _label(listed, name, wnid_of.get(word, word)) for name, word in rows}
+    return _each_once(listed, ((Path(name).stem, _label(listed, name, wnid_of.get(word, word))) for name, word in rows))
+
+
+def _each_once(file: Path, labels: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, label in labels:
+        if found.setdefault(name, label) != label:
+            raise ConfigError(f"{file}: {brief(name)} is there twice, with two classes. Delete the line that is wrong")
+    return found
 
 
 def _text(path: Path) -> str:
-    try:
-        return read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text ({error.reason})") from None
+    return decoded(read_bytes(path, most_bytes=MOST_BYTES), str(path))
 
 
 def _label(file: Path, name: str, wnid: str) -> int:

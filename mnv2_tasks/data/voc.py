@@ -1,6 +1,7 @@
 """PASCAL VOC 2012: masks of 21 classes, with SBD's for training, or boxes of 20."""
 
-from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mnv2_tasks.data.class_lists import VOC_OBJECTS, VOC_SEGMENTATION
@@ -8,7 +9,7 @@ from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.root import data_root, not_found
-from mnv2_tasks.data.reading.text_files import listed_names
+from mnv2_tasks.data.reading.text_files import listed_once
 from mnv2_tasks.data.reading.voc_xml import pixel_box, read_voc_xml
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import brief, did_you_mean, first_few
@@ -59,7 +60,8 @@ def voc(*, root: str | None, kind: str, on_bad: str, train: str | None, val: str
             kind=kind,
             class_names=VOC_SEGMENTATION,
             read=lambda split: masks.read(lists[split]),
-            found=f"PASCAL {folder.name} masks, {masks.origin(lists['train'])} / {val}",
+            found=f"PASCAL {folder.name} masks, {masks.origin(lists['train'])} / {val}"
+            + _again(folder / "ImageSets" / "Segmentation", lists.values()),
             on_bad=on_bad,
         )
     _require(base, folder, "ImageSets/Main", "Annotations")
@@ -67,7 +69,8 @@ def voc(*, root: str | None, kind: str, on_bad: str, train: str | None, val: str
         kind=kind,
         class_names=VOC_OBJECTS,
         read=lambda split: _read_boxes(folder, lists[split]),
-        found=f"PASCAL {folder.name} boxes, {lists['train']} / {val}",
+        found=f"PASCAL {folder.name} boxes, {lists['train']} / {val}"
+        + _again(folder / "ImageSets" / "Main", lists.values()),
         on_bad=on_bad,
     )
 
@@ -162,18 +165,23 @@ def _unknown(path: Path, number: int, name: str) -> Problem:
 
 
 def _names(path: Path) -> list[str]:
-    """An image list's names, one a line."""
+    """An image list's names, one a line, each once."""
     if not path.is_file():
         there = first_few(sorted(file.stem for file in path.parent.glob("[!.]*.txt"))) or "none"
         raise ConfigError(f"data=voc: the image list {path} does not exist; lists there: {there}")
-    rows = [line.split() for line in listed_names(path)]
+    rows = [line.split() for line in listed_once(path)[0]]
     for number, words in enumerate(rows, start=1):
         if len(words) > 1:
             raise DataError(
                 f"{path}: entry {number} is {brief(' '.join(words))!r}, expected the name of an image and no more"
             )
-    names = [name for (name,) in rows]
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise DataError(f"{path}: lists images more than once, delete the repetitions: {brief(first_few(twice))}")
-    return names
+    return [name for (name,) in rows]
+
+
+def _again(folder: Path, names: Iterable[str]) -> str:
+    """What people should know of names that are there again; "" where there are none."""
+    told = []
+    for path in (folder / f"{name}.txt" for name in dict.fromkeys(names)):
+        with suppress(DataError):  # of a list that is not there or broken, which is refused where it is used
+            told.append(listed_once(path)[1])
+    return "".join(f", {note}" for note in told if note)

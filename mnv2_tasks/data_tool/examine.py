@@ -14,7 +14,7 @@ from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.reading.file_source import FileSource, shared_images
-from mnv2_tasks.data.reading.problems import ROUNDING, Problem, reach
+from mnv2_tasks.data.reading.problems import ROUNDING, Problem, first_alike, reach
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data_tool.anchor_recall import AnchorFit, Shapes, anchor_fit
 from mnv2_tasks.errors import ConfigError, DataError
@@ -40,7 +40,7 @@ class Split:
     records: Records  # as read, with all that is bad
     sizes: np.ndarray  # (n, 2) height and width of the pictures, see verify_files
     problems: list[Problem]  # what training refuses
-    duplicates: list[Problem]  # boxes given twice, pictures of two classes: training goes on with them
+    duplicates: list[Problem]  # boxes given twice, pictures of two classes: training takes the former once
     counts: Counts
     cut: int  # boxes that reach out of their image by less than is refused
     tiny: int  # boxes whose shorter side is less than TINY of the image's
@@ -158,12 +158,10 @@ def _digest(file: str) -> bytes:
 
 def _duplicates(source: FileSource, records: Records) -> list[Problem]:
     """Every box but the first of those with the same image, class and corners."""
-    rows = np.column_stack([records.image_of_box(), records.box_labels, records.boxes])
-    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    original = first[inverse.reshape(-1)]  # NumPy 2.0 shaped the inverse like the input
+    original, owner = first_alike(records), records.image_of_box()
     found = []
-    for i in np.flatnonzero(original != np.arange(len(rows))):
-        image, label = int(rows[i, 0]), int(records.box_labels[i])
+    for i in np.flatnonzero(original != np.arange(len(original))):
+        image, label = int(owner[i]), int(records.box_labels[i])
         name = source.class_names[label] if 0 <= label < len(source.class_names) else f"class {label}"
         what = f"box {records.box_ids[i]} is the same as box {records.box_ids[original[i]]} ({name})"
         found.append(Problem(records.files[image], what, "Delete one of the two", image, int(i)))

@@ -187,7 +187,8 @@ def moved_scores(path: Path, scores: Mapping[str, float | None]) -> list[str]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            best = max(csv.DictReader(file), key=lambda row: float(row["val/score"] or "-inf"))
+            rows = list(csv.DictReader(file))
+        best = max(reversed(rows), key=lambda row: float(row["val/score"] or "-inf"))  # as `Checkpoints` has it
         pairs = {key: (float(best[f"val/{key}"] or "nan"), value) for key, value in scores.items() if value is not None}
     except (OSError, csv.Error, KeyError, TypeError, ValueError):  # lost or damaged, which the curves say
         return []

@@ -111,7 +111,7 @@ class ResumedRate(L.Callback):
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` after every epoch and at intervals within, `best.ckpt` after the epoch with the highest val/score.
+    """`last.ckpt` after every epoch and at intervals within, `best.ckpt` after the last one with the highest val/score.
 
     Only ever between two steps. What stops a run within one (a loss that is not finite, a full memory) leaves the
     checkpoint before it: batch norm has seen the batch already. So does what stops it during validation, when the
@@ -192,7 +192,7 @@ class Checkpoints(Checkpoint):
         if self.validated:
             score = float(trainer.callback_metrics["val/score"])
             score = -math.inf if math.isnan(score) else score
-            if self.best_score is None or score > self.best_score:
+            if self.best_score is None or score >= self.best_score:  # of equal ones the longer trained
                 self.best_score = score
                 self._save(trainer, "best")  # before last.ckpt, which says that there is one with this score
         self.validated = False

@@ -1,7 +1,11 @@
 """A user's own choices: the folder that MNV2_CONF names is searched beside conf/."""
 
+import re
+from pkgutil import resolve_name
+
 import pytest
 
+from mnv2_tasks.__main__ import main
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose, launch
 from mnv2_tasks.config.help_text import help_text
@@ -60,3 +64,21 @@ def test_module_that_python_does_not_find_is_named_with_the_way_out(own):
     config = compose("train", ["task=classification", "backbone=plain"])
     with pytest.raises(ConfigError, match="_target_=nowhere.Plain: cannot be imported .*'nowhere'.*PYTHONPATH"):
         build_network(config, {"classification": ["a", "b"]})
+
+
+def test_package_that_an_own_module_imports_and_is_missing_is_named_and_no_broken_installation(
+    own, monkeypatch, tmp_path, capsys
+):
+    (tmp_path / "garden").mkdir()
+    (tmp_path / "garden" / "rake.py").write_text("import absent_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = compose("train", ["task=classification", "backbone=plain"])
+    config.backbone._target_ = "garden.rake.Rake"
+    with pytest.raises(ConfigError, match=r"garden.rake.Rake: cannot be imported \(No module named 'absent_package'\)"):
+        build_network(config, {"classification": ["a", "b"]})
+    (tmp_path / "garden" / "hoe.py").write_text("def handle():\n    import absent_package\n")
+    monkeypatch.setattr("mnv2_tasks.__main__._call", lambda verb, arguments: resolve_name("garden.hoe:handle")())
+    with pytest.raises(SystemExit) as ended:
+        main(["data"])
+    assert re.search(r"hoe\.py, line 2: No module named 'absent_package'\. Install it", str(ended.value))
+    assert "broken" not in str(ended.value)

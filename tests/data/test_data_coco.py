@@ -100,6 +100,36 @@ def test_numbers_that_are_written_as_text_are_those_numbers(tmp_path, said, kind
         assert data.sample("train", 0, 1).mask.max() == VOC_SEGMENTATION.index("dog")
 
 
+def test_whole_numbers_with_a_point_and_ids_of_annotations_that_are_texts_are_read(tmp_path):
+    floats = {"id": 12.0, "file_name": image(12)["file_name"], "height": float(HEIGHT), "width": str(WIDTH)}
+    path = write(tmp_path, "train", content([image(0), image(12)], [thing("9f-a", 12.0, float(DOG)), thing("9f-b", 0)]))
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps({**rows, "images": [rows["images"][0], floats]}))
+    data = source(tmp_path)
+    assert data.length("train") == 2 and data.sample("train", 0, 1).image_id == 12
+    assert data.verified("train")[0].box_ids.tolist() == [2, 1]
+
+
+def test_one_side_of_an_image_says_nothing(tmp_path):
+    path = write(tmp_path, "train", content([image(0)], [thing(1, 0)]))
+    rows = json.loads(path.read_text())
+    del rows["images"][0]["width"]
+    path.write_text(json.dumps(rows))
+    assert source(tmp_path).length("train") == 1
+
+
+@pytest.mark.parametrize("ignore, crowd", [(1, True), (0, False), (True, True)])
+def test_objects_to_ignore_are_as_crowds(tmp_path, ignore, crowd):
+    write(tmp_path, "train", content([image(0)], [thing(1, 0), thing(2, 0, bbox=(1, 1, 9, 9), ignore=ignore)]))
+    assert source(tmp_path).verified("train")[0].crowd.tolist() == [False, crowd]
+
+
+def test_boxes_in_fractions_are_refused_as_such(tmp_path):
+    write(tmp_path, "train", content([image(0)], [thing(1, 0, bbox=(0.1, 0.1, 0.5, 0.5))]))
+    with pytest.raises(DataError, match="all 1 box of its 1 image lie within one pixel, as fractions .* Pixels belong"):
+        source(tmp_path).length("train")
+
+
 def test_text_that_is_no_number_of_an_image_is_refused(tmp_path):
     write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, "01")]))
     with pytest.raises(DataError, match="annotation 2 belongs to image 01, absent from 'images'"):
@@ -111,7 +141,7 @@ def test_text_that_is_no_number_of_an_image_is_refused(tmp_path):
     [("false", 0), ("0", 0), ("no", 0), (False, 0), (None, 0), ("True", 1), ("1", 1), (True, 1), (1.0, 1)],
 )
 def test_iscrowd_is_read_as_tools_write_it(tmp_path, said, crowd):
-    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, 1, iscrowd=said)]))
+    write(tmp_path, "val", content([image(1)], [thing(1, 1), thing(2, 1, bbox=(1, 1, 2, 2), iscrowd=said)]))
     assert [row["iscrowd"] for row in source(tmp_path).coco_ground_truth()["annotations"]] == [0, crowd]
 
 
@@ -451,7 +481,8 @@ def test_real_coco_is_read_whole():
     assert data.describe() == (
         "COCO 2017, 80 classes, 128 / 128 images (2 without objects; "
         "10 of 939 boxes in train crowds or difficult, neither trained on nor scored; "
-        "5 of 903 boxes in val crowds or difficult, neither trained on nor scored)"
+        "5 of 903 boxes in val crowds or difficult, neither trained on nor scored); "
+        "val has images of 5 classes that train has none of: fire hydrant, sheep, surfboard, apple, keyboard"
     )
     truth = data.coco_ground_truth()["annotations"]
     assert len(truth) == 903 and sum(annotation["iscrowd"] for annotation in truth) == 5

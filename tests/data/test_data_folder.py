@@ -166,6 +166,68 @@ def test_class_that_only_val_has_images_of_is_told(tmp_path):
     assert "val has images of 1 class that train has none of: owl" in told
 
 
+def test_folder_to_validate_on_that_holds_nothing_of_use_is_told(tmp_path):
+    image_folder(tmp_path / "a", {"train/cat": 2, "train/dog": 2, "val/cat": 0})
+    assert "val left out: empty, no val split: " in opened(tmp_path / "a", "classification").describe()
+    yolo(tmp_path / "b", {"train": {"a": "0 .5 .5 1 1", "b": "0 .5 .5 1 1"}})
+    picture(tmp_path / "b" / "images" / "val" / "c.jpg")
+    said = opened(tmp_path / "b", "detection").describe()
+    assert "images/val left out: its images have no annotations where they are looked for, no val split" in said
+
+
+@pytest.mark.parametrize("listed, told", [("dog\ncat", True), ("cat", True), ("bird\ncat\ncow\ndog", False)])
+def test_class_list_beside_data_that_name_their_classes_is_told_where_it_contradicts(tmp_path, listed, told):
+    image_folder(tmp_path, {"train/cat": 1, "train/dog": 1, "val/cat": 1})
+    write(tmp_path / "classes.txt", listed)
+    said = opened(tmp_path, "classification").describe()
+    names = listed.replace("\n", ", ")
+    assert (f"the class list beside is not followed: it has {names}, the data cat, dog" in said) == told
+
+
+def test_folders_that_archives_double_are_one(tmp_path):
+    image_folder(
+        tmp_path, {f"{split}/{split}/{name}": 2 for split in ("training_set", "test_set") for name in ("a", "b")}
+    )
+    (tmp_path / "training_set" / ".DS_Store").touch()
+    described = opened(tmp_path, "classification").describe()
+    assert described == "ImageFolder, 2 classes, training_set trains, test_set validates, 4 / 4 images"
+
+
+def test_doubled_folders_of_detection_are_one(tmp_path):
+    for split in ("train", "val"):
+        picture(tmp_path / split / split / "images" / f"{split}.jpg")
+        write(tmp_path / split / split / "labels" / f"{split}.txt", "0 .5 .5 1 1")
+    write(tmp_path / "classes.txt", "cat")
+    assert opened(tmp_path, "detection").describe() == "YOLO txt, 1 class, 1 / 1 images"
+
+
+def test_folder_around_class_folders_is_pointed_out(tmp_path):
+    image_folder(tmp_path, {"pets/a": 2, "pets/b": 2})
+    with pytest.raises(ConfigError, match="pets holds ImageFolder: data.root=.*pets"):
+        opened(tmp_path, "classification")
+
+
+def test_class_names_that_people_cannot_tell_apart_are_one(tmp_path):
+    image_folder(tmp_path, {"train/caf\u00e9": 2, "train/dog": 2, "val/cafe\u0301": 1, "val/dog": 1})
+    assert opened(tmp_path, "classification").describe() == "ImageFolder, 2 classes, 4 / 2 images"
+    image_folder(tmp_path, {"train/cafe\u0301": 1})
+    with pytest.raises(ConfigError, match="another folder beside it has this name too"):
+        opened(tmp_path, "classification")
+
+
+def test_classes_that_differ_in_case_or_spaces_alone_are_told(tmp_path):
+    image_folder(tmp_path, {"train/hard hat": 1, "train/Hard  Hat": 1, "train/dog": 1, "val/dog": 1})
+    said = opened(tmp_path, "classification").describe()
+    assert "classes that differ in case or spaces alone: Hard  Hat, hard hat" in said and "dog" not in said
+
+
+def test_xml_names_of_one_class_in_two_encodings_are_one(tmp_path):
+    for name, written in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
+        write(tmp_path / "Annotations" / f"{name}.xml", xml([(written, 2, 2, 8, 8)]))
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+    assert opened(tmp_path, "detection").class_names == ["caf\u00e9"]
+
+
 def test_folders_named_after_splits_are_never_classes(tmp_path):
     image_folder(tmp_path, {"masks": 6, "test": 6, "control": 6})
     source = opened(tmp_path, "classification")
@@ -296,7 +358,10 @@ def test_rounded_yolo_fractions_may_leave_the_image_by_a_hair(tmp_path):
 def test_label_file_without_its_picture_is_refused(tmp_path):
     yolo(tmp_path, {"train": {"a": "0 .5 .5 1 1", "b": "0 .5 .5 1 1"}, "val": {"c": "1 .5 .5 1 1"}})
     (tmp_path / "images" / "train" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 bad records in train:\n  .*images/train/b\.\*: cannot be opened"):
+    with pytest.raises(
+        DataError,
+        match=r"1 bad records in train:\n  .*images/train/b\.\*: there are annotations of this name and no image",
+    ):
         opened(tmp_path, "detection")
 
 
@@ -439,7 +504,7 @@ def test_image_without_mask_and_mask_without_image_are_named(tmp_path):
     masks(tmp_path, {"train/a": [0, 1], "train/b": None, "train/d": [0, 1], "val/c": [0, 1]})
     (tmp_path / "images" / "train" / "d.jpg").unlink()
     with pytest.raises(
-        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: cannot be opened"
+        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: there are annotations"
     ):
         opened(tmp_path, "segmentation")
     assert opened(tmp_path, "segmentation", on_bad="skip").length("train") == 1
@@ -472,7 +537,10 @@ def test_voc_lists_split_the_data_and_all_annotations_give_the_classes(tmp_path)
     voc(tmp_path, objects, {"train": "ad", "val": "b", "test": "c", "cat_train": ["a  1"]})
     source = opened(tmp_path, "detection")
     assert source.class_names == ["ant", "cat", "dog"]
-    assert source.describe() == "VOC XML, 3 classes, corners counted from 1, 2 / 1 images (1 without objects)"
+    assert source.describe() == (
+        "VOC XML, 3 classes, corners counted from 1, 2 / 1 images (1 without objects); "
+        "val has images of 1 class that train has none of: cat"
+    )
     assert source.sample("train", 0, 0).boxes.tolist() == [[0, 0, 20, 10]]
     assert source.sample("val", 0, 0).boxes.tolist() == [[1, 2, 2, 3]]  # one pixel large, inclusive corners
     assert files(opened(tmp_path, "detection", val="test"), "val") == ["c.jpg"]
@@ -510,6 +578,28 @@ def test_picture_goes_by_the_name_of_its_xml_and_else_by_what_the_xml_says(tmp_p
 
 
 CAT = [("cat", 1, 1, 5, 5)]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    "image, label",
+    [
+        ("a.jpg", "a.jpg.xml"),
+        ("a.jpg", "A.xml"),
+        ("e\u0301.jpg", "\u00e9.xml"),
+        ("a.jpg", "0123abcd-a.xml"),
+    ],
+)
+def test_xml_that_another_system_or_tool_names_is_its_pictures_and_that_is_told(tmp_path, image, label, listed):
+    for name, file in ((image, label), ("b.jpg", "b.xml")):
+        picture(tmp_path / "JPEGImages" / name)
+        write(tmp_path / "Annotations" / file, xml([("cat", 2, 2, 8, 8)]))
+    if listed:
+        for split, name in (("train", label.removesuffix(".xml")), ("val", "B")):
+            write(tmp_path / "ImageSets" / "Main" / f"{split}.txt", name)
+    source = opened(tmp_path, "detection")
+    assert sorted(files(source, "train") + files(source, "val")) == sorted([image, "b.jpg"])
+    assert f"labels of 1 picture found by name: {image}" in source.describe()
 
 
 def test_of_pictures_that_differ_in_their_ending_the_xml_says_which_is_meant(tmp_path):
@@ -831,7 +921,16 @@ def test_backslashes_in_coco_json_are_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["../../data/upload/1/{}", "C:\\Users\\me\\{}", "/home/me/{}", "data/upload/{}", "x/1f2e3d4c-{}"]
+    "place",
+    [
+        "../../data/upload/1/{}",
+        "C:\\Users\\me\\{}",
+        "/home/me/{}",
+        "data/upload/{}",
+        "x/1f2e3d4c-{}",
+        "/data/local-files/?d={}",
+        "/data/local-files/?d=a%20b%2F{}",
+    ],
 )
 def test_pictures_named_by_a_place_of_another_machine_are_found_by_name_below_the_root(tmp_path, place):
     def change(split, content):
@@ -889,6 +988,13 @@ def test_categories_of_one_name_or_id_matter_only_if_annotations_use_them(tmp_pa
     with pytest.raises(
         DataError, match=r"category 3 \(cat\) is listed twice, also as 0, .*Rename one of the two, or give"
     ):
+        opened(tmp_path, "detection")
+
+
+def test_category_that_is_listed_in_two_encodings_is_listed_twice(tmp_path):
+    picture(tmp_path / "a.jpg")
+    coco(tmp_path / "a.json", ["a.jpg"], {1: "caf\u00e9", 2: "cafe\u0301"})
+    with pytest.raises(DataError, match=r"category 2 \(caf.*\) is listed twice, also as 1"):
         opened(tmp_path, "detection")
 
 

@@ -124,6 +124,20 @@ def test_image_that_the_ground_truth_lacks_is_named(flat):
         opened(flat, ["val"])
 
 
+def test_image_that_a_list_gives_two_classes_is_refused_by_name(flat):
+    lines = [f"ILSVRC2012_val_{i:08d}.JPEG {word}\n" for i, word in ((1, 0), (2, 1), (3, 2), (2, 1), (2, 5))]
+    (flat / "val.txt").write_text("".join(lines))
+    with pytest.raises(ConfigError, match=r"val\.txt: ILSVRC2012_val_00000002 is there twice, with two classes"):
+        opened(flat, ["val"])
+
+
+def test_empty_folder_to_validate_on_says_so(tmp_path):
+    picture(tmp_path / "train" / TENCH / "a.JPEG")
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ConfigError, match=r"val holds no class folders and no images\. Fill it"):
+        opened(tmp_path, ["val"])
+
+
 @pytest.mark.parametrize("word", ["1000", "n00001740", "ostrich"])
 def test_class_that_imagenet_lacks_is_named_with_its_image(flat, word):
     (flat / "val.txt").write_text(f"ILSVRC2012_val_00000001.JPEG {word}\n")

@@ -162,7 +162,7 @@ def test_a_missing_mask_and_a_missing_picture_are_named(year):
 @pytest.mark.parametrize(
     "rows, error, message",
     [
-        (["2008_000001", "2008_000002", "2008_000001"], DataError, r"more than once.*: 2008_000001$"),
+        (["", " "], DataError, r"mine\.txt: lists no image\. Write the name of one a line"),
         (["2008_000001  1", "2008_000002 -1"], DataError, r"entry 1 is '2008_000001 1', expected the name"),
         (None, ConfigError, r"mine\.txt does not exist; lists there: train, val$"),
     ],
@@ -172,6 +172,13 @@ def test_an_image_list_that_is_none_says_why(year, rows, error, message):
         write_list(year / "ImageSets" / "Segmentation" / "mine.txt", rows)
     with pytest.raises(error, match=message):
         source(year, train="mine").prepare(["train"])
+
+
+def test_an_image_that_a_list_repeats_counts_once_and_that_is_told(year):
+    write_list(year / "ImageSets" / "Segmentation" / "mine.txt", [OWN_TRAIN[0], OWN_TRAIN[1], OWN_TRAIN[0]])
+    data = source(year, train="mine")
+    data.prepare(["train"])
+    assert f"listed again in mine.txt and taken once: {OWN_TRAIN[0]} 2 times, 2 images" in data.describe()
 
 
 @pytest.mark.parametrize("missing", ["JPEGImages", "ImageSets/Segmentation", "SegmentationClass"])
@@ -219,7 +226,10 @@ def test_boxes_are_pixel_edges_counted_from_zero(boxes):
     data = source(boxes(xml(thing("person", (1, 1, 32, 24)), thing("tvmonitor", (45.5 - 40, 6, 20, 10)))), "detection")
     data.prepare(["train", "val"])
     assert data.class_names == VOC_OBJECTS and len(VOC_OBJECTS) == 20
-    assert data.describe() == "PASCAL VOC2012 boxes, train / val, 2 / 2 images"
+    assert data.describe() == (
+        "PASCAL VOC2012 boxes, train / val, 2 / 2 images; "
+        "val has images of 2 classes that train has none of: person, tvmonitor"
+    )
     sample = data.sample("val", 0, 0)
     np.testing.assert_array_equal(sample.boxes, [[0, 0, 32, 24], [4.5, 5, 20, 10]])
     assert [VOC_OBJECTS[i] for i in sample.box_labels] == ["person", "tvmonitor"]

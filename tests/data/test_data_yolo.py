@@ -98,6 +98,14 @@ def test_text_that_holds_no_labels_is_left_out_and_told(tmp_path):
     assert "1 text file without labels left out: README.txt" in opened(tmp_path, "detection").describe()
 
 
+def test_box_that_is_given_again_counts_once_and_that_is_told(tmp_path):
+    text = "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n0 .5 .5 .2 .2\n0 .5 .5 .2 .3"
+    yolo(tmp_path, {"train": {"a": text}, "val": {"b": WHOLE}}, names=TWO)
+    source = opened(tmp_path, "detection")
+    assert source.sample("train", 0, 0).box_labels.tolist() == [0, 1, 0]
+    assert "(1 box given again with the same class and corners, and taken once)" in source.describe()
+
+
 # ---------------------------------------------------------------- keypoints
 
 
@@ -145,6 +153,39 @@ def test_outline_along_the_edges_of_its_image_is_no_box_with_keypoints(tmp_path,
     assert len(opened(tmp_path, "detection").sample("train", 0, 0).boxes) == 1
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 .5 .5 .4 .4 .35 .4 .65 .6", "1 .5 .5 .4 .4 .4 .4 .6 .4"],
+        ["0 .5 .5 .3 .4 .5 .35 .5 .65"],
+        ["0 .3 .6 .2 .4 .25 .5 .35 .5 0 0 .3 .7 .28 .45"],
+    ],
+)
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_keypoints_of_x_and_y_alone_that_data_yaml_does_not_tell_of_are_refused_with_the_remedy(tmp_path, lines, kind):
+    text = "\n".join([WHOLE, *lines])
+    number = len(lines[0].split()[5:]) // 2
+    yolo(tmp_path, {"train": {"a": text}, "val": {"b": text}}, names=TWO)
+    with pytest.raises(
+        ConfigError, match=rf"a\.txt: line 2, and all others, look .* `kpt_shape: \[{number}, 2\]` into"
+    ):
+        opened(tmp_path, kind)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6"],
+        ["0 .4 .4 .6 .4 .6 .6 .4 .6 .4 .4"],  # closed by its first point
+        ["0 .5 .5 .4 .4 .35 .4 .65 .6", "0 .1 .1 .4 .1 .4 .2"],  # crosses itself, but is not alone
+        ["0 .4 .4 .45 .4 .5 .4 .55 .4 .55 .5 .4 .5"],  # points along a line
+    ],
+)
+def test_outlines_that_could_hold_keypoints_are_outlines(tmp_path, lines):
+    yolo(tmp_path, {"train": {"a": "\n".join(lines)}, "val": {"b": WHOLE}}, names=TWO)
+    assert len(opened(tmp_path, "detection").sample("train", 0, 0).boxes) == len(lines)
+
+
 @pytest.mark.parametrize("shape", ["17", "[17]", "[a, b]"])
 def test_kpt_shape_that_cannot_be_understood_is_refused(tmp_path, shape):
     yolo(tmp_path, {"train": {"a": WHOLE}, "val": {"b": WHOLE}}, names=f"{TWO}kpt_shape: {shape}")
@@ -180,6 +221,56 @@ def test_data_yaml_says_what_trains_and_what_validates(tmp_path, text, by_file):
     assert "without objects" not in source.describe()
 
 
+@pytest.mark.parametrize(
+    "train, val",
+    [
+        ("images/a/*.jpg", "images/b/*.jpg"),
+        ("[images/a/*]", "images/b"),
+        ("images/a*", "'images/b/**'"),
+        ("/content/set/images/a/*.jpg", "../images/b/*.jpg"),
+        ("lists/a*.txt", "lists/b*.txt"),
+    ],
+)
+def test_pattern_in_data_yaml_stands_for_what_it_matches(tmp_path, train, val):
+    heap(tmp_path, {"a": 3, "b": 2, "train": 1, "val": 1})
+    for name in "ab":
+        write(tmp_path / "images" / name / "notes.txt", "no list")
+        write(
+            tmp_path / "lists" / f"{name}.txt",
+            "\n".join(f"images/{name}/{name}{i}.jpg" for i in range(3 - (name == "b"))),
+        )
+    write(tmp_path / "data.yaml", f"{TWO}train: {train}\nval: {val}\n")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["a0.jpg", "a1.jpg", "a2.jpg"] and files(source, "val") == ["b0.jpg", "b1.jpg"]
+
+
+def test_place_that_is_no_text_is_told_where_the_usual_one_is_taken(tmp_path):
+    heap(tmp_path, {"train": 2, "val": 1})
+    write(tmp_path / "data.yaml", TWO + "train: {images: images/x}\nval: images/val\n")
+    assert (
+        "data.yaml says train is {'images': 'images/x'}, which is not there: train taken"
+        in opened(tmp_path, "detection").describe()
+    )
+
+
+def test_folders_of_a_year_are_the_splits_that_data_yaml_says(tmp_path):
+    heap(tmp_path, {"train2017": 3, "val2017": 2})
+    write(tmp_path / "data.yaml", TWO + "path: ../coco\ntrain: images/train2017\nval: images/val2017\n")
+    assert (
+        opened(tmp_path, "detection")
+        .describe()
+        .endswith("train is images/train2017, val is images/val2017, 3 / 2 images")
+    )
+
+
+@pytest.mark.parametrize("on_bad", ["refuse", "skip"])
+def test_images_that_train_and_validate_are_refused_in_one_sentence(tmp_path, on_bad):
+    heap(tmp_path, {"train2017": 3})
+    write(tmp_path / "data.yaml", TWO + "train: images/train2017\nval: images/train2017\n")
+    with pytest.raises(ConfigError, match="train and val are the same 3 images: .* Name other images for val, or none"):
+        opened(tmp_path, "detection", on_bad)
+
+
 def test_lists_of_pictures_alone_say_what_trains_and_what_validates(tmp_path):
     heap(tmp_path, {"": 6})
     write(tmp_path / "classes.txt", "cat\n")
@@ -191,6 +282,23 @@ def test_lists_of_pictures_alone_say_what_trains_and_what_validates(tmp_path):
     shutil.rmtree(tmp_path / "labels")
     with pytest.raises(ConfigError, match="is in none of the layouts for detection"):
         opened(tmp_path, "detection")
+
+
+def test_lists_may_name_pictures_from_the_folder_of_pictures(tmp_path):
+    heap(tmp_path, {"": 3})
+    write(tmp_path / "classes.txt", "cat")
+    write(tmp_path / "train.txt", "0.jpg\n1.jpg")
+    write(tmp_path / "val.txt", "2.jpg")
+    source = opened(tmp_path, "detection")
+    assert files(source, "train") == ["0.jpg", "1.jpg"] and files(source, "val") == ["2.jpg"]
+
+
+def test_class_list_that_roboflow_writes_for_darknet_is_read(tmp_path):
+    for split in ("train", "valid"):
+        picture(tmp_path / split / f"{split}.jpg")
+        write(tmp_path / split / f"{split}.txt", WHOLE)
+        write(tmp_path / split / "_darknet.labels", "cat\ndog")
+    assert opened(tmp_path, "detection").class_names == ["cat", "dog"]
 
 
 def test_several_folders_of_a_split_are_taken_together(tmp_path):

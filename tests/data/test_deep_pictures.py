@@ -1,5 +1,6 @@
 """16 bits a colour, numbers that have no white, and the largest pictures: read alike everywhere, or refused by name."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,25 @@ def test_pages_of_show_and_check_have_the_white_of_the_data(tmp_path):
     assert source.white_used() == 4095
     with Image.open(tmp_path / "page.jpg") as page:
         assert np.percentile(np.asarray(page.convert("L")), 90) > 200
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_black_pictures_and_dark_splits_of_8_bits_are_told(tmp_path, suffix):
+    noise = np.random.default_rng(0)
+
+    def described(values):
+        for split in ("train", "val"):
+            for label in ("a", "b"):
+                for i, most in enumerate(values):
+                    path = tmp_path / split / label / f"{i}{suffix}"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(noise.integers(0, most + 1, (32, 32, 3), np.uint8)).save(path)
+        source = folder(root=str(tmp_path), kind="classification", on_bad="refuse", train=None, val=None)
+        source.prepare(("train", "val"))
+        return source.describe()
+
+    assert described([255, 40]) == "ImageFolder, 2 classes, 4 / 4 images"
+    told = described([255, 1])
+    assert "; 2 images of train black or nearly so: 1." in told and "val black" in told
+    dark = r"; 4 images of train all dark, with values up to \d+ of 255: 0\..* 4 images of val all dark"
+    assert re.search(dark, described([15, 40]))

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tarfile
+import unicodedata
 import warnings
 import zipfile
 from xml.etree import ElementTree
@@ -63,6 +64,7 @@ def coco_plain(path):
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     labels = {number: label for label, number in enumerate(sorted(c["id"] for c in content["categories"]))}
     images = [(image["id"], [image.get("height") or 0, image.get("width") or 0]) for image in content["images"]]
+    images = [(number, size if all(size) else [0, 0]) for number, size in images]  # one side says nothing
     order = {number: place for place, (number, _) in enumerate(images)}
     boxes = []
     for annotation in content["annotations"]:
@@ -133,10 +135,15 @@ def classes_ours(path):
 
 
 def classes_txt_plain(path):
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    return [unicodedata.normalize("NFC", line.strip()) for line in lines]
 
 
 def in_order(names):
+    return [unicodedata.normalize("NFC", name).strip(" ") for name in numbered(names)]
+
+
+def numbered(names):
     if isinstance(names, list):
         return [str(name) for name in names]
     numbers = [str(i) for i in range(len(names))]

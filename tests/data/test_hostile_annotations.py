@@ -242,7 +242,7 @@ def test_the_picture_that_voc_xml_names_lies_in_its_folder(tmp_path):
     picture(tmp_path / "data" / "JPEGImages" / "b.png")
     write(tmp_path / "data" / "Annotations" / "a.xml", text)
     write(tmp_path / "data" / "Annotations" / "b.xml", voc_xml())
-    with refused(r"JPEGImages/a\.\*: cannot be opened"):
+    with refused(r"JPEGImages/a\.\*: there are annotations"):
         folder(root=str(tmp_path / "data"), kind="detection", on_bad="refuse", train=None, val=None).prepare(
             ["train", "val"]
         )
@@ -265,7 +265,7 @@ LABELS = {
     "huge class": ("1" + "0" * 400 + " .5 .5 .1 .1", "a.txt: line 1 has class inf; there are 2"),
     "not a number": ("0 nan .5 .1 .1", r"a.txt: line 1 has numbers outside \[0, 1\]"),
     "escape": ("\x1b[2J .5 .5 .1 .1", r"a.txt: line 1 is not made of numbers: '\\\\x1b"),
-    "bytes": (b"\xff\xfe", "a.txt: is not a text file"),
+    "bytes": (b"\xff", "a.txt, line 1: is not UTF-8"),
 }
 
 
@@ -285,7 +285,7 @@ CLASSES = {
     "a long name": ("classes.txt", "x" * 1000, "classes.txt: class 0, .* has 1,000 characters"),
     "a long file": ("classes.txt", "x\n" * 3_000_000, "classes.txt: is larger than"),
     "half a million names": ("classes.txt", "\n".join(map(str, [*range(500_000), 7])), "classes.txt: names 7 twice"),
-    "bytes": ("classes.txt", b"\xff", "classes.txt: cannot be read as a class list, it is not UTF-8"),
+    "bytes": ("classes.txt", b"\xff", "classes.txt, line 1: is not UTF-8"),
     "number of classes": ("data.yaml", f"names: [cat]\nnc: {'9' * 100_000}", "data.yaml: nc is 999.*, but 1 names"),
 }
 

@@ -168,6 +168,51 @@ def test_masks_of_any_form_are_turned_as_their_pictures_are(tmp_path):
     assert [held(source, "train", i) for i in (0, 1)] == [[1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_of_windows_programs_are_read_and_others_say_what_to_do(tmp_path, encoding):
+    pairs(tmp_path, [(128, 64, 128), (0, 0, 0)])
+    text = "\ufeff" * (encoding == "utf-16-be") + "name,r,g,b\r\nstra\u00dfe,128,64,128\r\nsky,0,0,0"
+    (tmp_path / "class_dict.csv").write_bytes(text.encode(encoding))
+    assert opened(tmp_path).class_names == ["stra\u00dfe", "sky"]
+    (tmp_path / "class_dict.csv").write_bytes("name,r,g,b\nstra\u00dfe,128,64,128".encode("latin-1"))
+    with pytest.raises(DataError, match="class_dict.csv, line 2: is not UTF-8 text .*Save it as UTF-8"):
+        opened(tmp_path)
+
+
+def test_palettes_that_number_their_colours_anew_in_each_file_are_refused_by_name(tmp_path):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\ncar\n")
+    for name, palette in (("a", [0, 0, 0, 9, 0, 0, 0, 9, 0]), ("b", [0, 0, 0, 0, 9, 0])):
+        image = Image.fromarray(bands([0, 2 if name == "a" else 1])).convert("P")
+        image.putpalette(palette)
+        image.save(tmp_path / "masks" / "train" / f"train_{name}.png")
+    with pytest.raises(
+        ConfigError, match=r"\(0, 9, 0\) is value 2 in .*train_a.png and 1 in .*train_b.png.*data.colours"
+    ):
+        opened(tmp_path)
+    write(tmp_path / "colours", "sky 0 0 0\nroad 9 0 0\ncar 0 9 0\ngrey 1 1 1")
+    assert [held(opened(tmp_path, colours="colours"), "train", i) for i in (0, 1)] == [[0, 2]] * 2
+
+
+@pytest.mark.parametrize("used", [[0, 1, 30], [0, 1], [1, 30]])
+def test_palettes_with_colours_for_some_of_the_classes_are_read(tmp_path, used):
+    pairs(tmp_path, [0, 30])
+    write(tmp_path / "classes.txt", "".join(f"c{i}\n" for i in range(31)))
+    image = Image.fromarray(bands(used)).convert("P")
+    image.putpalette([0, 0, 0, 9, 0, 0] + [0] * 3 * 29)
+    image.save(tmp_path / "masks" / "train" / "train_a.png")
+    assert held(opened(tmp_path)) == used
+
+
+def test_fractions_are_no_classes(tmp_path):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    Image.fromarray(bands([0, 1]).astype(np.float32)).save(tmp_path / "masks" / "train" / "train_a.tif")
+    (tmp_path / "masks" / "train" / "train_a.png").unlink()
+    with pytest.raises(DataError, match=r"train_a.tif: has fractions as values \(mode F\)"):
+        opened(tmp_path)
+
+
 def test_vocs_colours_have_a_border_without_class(tmp_path):
     pairs(tmp_path, [(0, 0, 0), (224, 224, 192), (128, 0, 0)])
     write(tmp_path / "map.txt", "background 0 0 0\naeroplane 128 0 0\n")
@@ -255,11 +300,13 @@ def test_black_and_white_masks_among_indices_are_refused_by_file_by_check_too(tm
     assert problem.file.endswith("val_b.png")
 
 
-@pytest.mark.parametrize("said", [{"ignore": -1}, {"ignore": [65536]}, {"split_seed": -1}])
+@pytest.mark.parametrize(
+    "said", [{"ignore": -1}, {"ignore": [65536]}, {"split_seed": -1}, {"ignore": True}, {"ignore": [[1]]}]
+)
 def test_values_that_no_mask_holds_and_seeds_below_0_are_refused(tmp_path, said):
     pairs(tmp_path, [0, 1])
     write(tmp_path / "classes.txt", "bg\nroad\n")
-    with pytest.raises(ConfigError, match=r"data\.(ignore|split_seed)=(-1|65536): "):
+    with pytest.raises(ConfigError, match=r"data\.(ignore|split_seed)=(-1|65536|True|\[1\]): "):
         opened(tmp_path, **said)
 
 
@@ -338,6 +385,137 @@ def test_masks_are_found_wherever_tools_put_them(tmp_path, name):
     assert source.describe() == "masks, 2 classes, 2 / 2 images"
     assert [held(source, split, i) for split in ("train", "val") for i in (0, 1)] == [values] * 4
     assert {"/".join(f.split("/")[-1:])[:5] for f in source.problems("train")[0].files} == {"train"}
+
+
+def cityscapes(root, kinds=("labelIds", "color", "instanceIds")):
+    """As it comes, with cities that number their pictures alike in every split."""
+    for split, value in (("train", 0), ("val", 1)):
+        for name in ("bonn_000000_000019", "bonn_000001_000019"):
+            picture(root / "leftImg8bit" / split / "bonn" / f"{name}_leftImg8bit.png")
+            for kind in kinds:
+                held = [(9, 9, 9), (0, 0, 9)] if kind == "color" else [value, value, 2]
+                mask(root / "gtFine" / split / "bonn" / f"{name}_gtFine_{kind}.png", held)
+    write(root / "classes.txt", "road\ncar\nsky\n")
+
+
+@pytest.mark.parametrize("said", [{}, {"images": "leftImg8bit", "masks": "gtFine"}])
+def test_of_several_masks_of_a_picture_those_of_colours_and_instances_are_left_out_and_told(tmp_path, said):
+    cityscapes(tmp_path)
+    source = opened(tmp_path, **said)
+    assert (held(source, "train"), held(source, "val")) == ([0, 2], [1, 2])
+    assert "8 masks of colours or instances left out: bonn_000000_000019_gtFine_color.png" in source.describe()
+
+
+def test_two_masks_of_one_picture_are_refused_by_name(tmp_path):
+    cityscapes(tmp_path, ("labelIds", "labelTrainIds", "color"))
+    what = r"9_gtFine_labelIds.png and .*_labelTrainIds.png are both masks of .*_leftImg8bit.png.*Keep _gtFine_labelIds"
+    with pytest.raises(ConfigError, match=what):
+        opened(tmp_path)
+
+
+def test_two_folders_of_masks_for_one_picture_are_refused_and_one_that_is_not_taken_is_told(tmp_path):
+    pairs(tmp_path, [0, 1], images="{}/photos/{}.jpg", masks="{}/masks_v1/{}.png")
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    pairs(tmp_path, [1, 0], images="{}/photos/{}.jpg", masks="{}/1st_manual/{}_manual1.png")
+    source = opened(tmp_path)
+    assert held(source) == [0, 1]
+    told = "masks of train/masks_v1, not of train/1st_manual, val/1st_manual (data.masks=<folder>)"
+    assert source.describe() == f"masks, 2 classes, {told}, 2 / 2 images"
+    by_hand = opened(tmp_path, images="{split}/photos", masks="{split}/1st_manual")
+    assert held(by_hand) == [1, 0] and "not of" not in by_hand.describe()
+    pairs(tmp_path, [1, 0], images="{}/photos/{}.jpg", masks="{}/masks_v2/{}.png")
+    with pytest.raises(
+        ConfigError, match=r"masks_v1/train_a.png and .*masks_v2/train_a.png are both masks of .*data.masks"
+    ):
+        opened(tmp_path)
+
+
+def test_masks_of_two_endings_are_those_of_their_pictures_and_one_of_none_is_bad(tmp_path):
+    pairs(tmp_path, [0, 1], masks="masks/{}/{}_L.png")
+    for split in ("train", "val"):
+        (tmp_path / "masks" / split / f"{split}_b_L.png").rename(tmp_path / "masks" / split / f"{split}_b_mask.png")
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    assert opened(tmp_path).describe() == "masks, 2 classes, 2 / 2 images"
+    mask(tmp_path / "masks" / "train" / "other.png", [0, 1])
+    with pytest.raises(DataError, match=r"images/train/other\.\*: cannot be opened"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["", "_mask"])
+def test_names_of_masks_may_differ_in_case_and_in_how_accents_are_stored(tmp_path, ending):
+    for split in ("train", "val"):
+        picture(tmp_path / "images" / split / f"{split.upper()}_a.JPG")
+        picture(tmp_path / "images" / split / f"{split}_\u00e9.jpg")
+        mask(tmp_path / "masks" / split / f"{split}_A{ending}.png", [0, 1])
+        mask(tmp_path / "masks" / split / f"{split}_e\u0301{ending}.png", [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    assert opened(tmp_path).describe() == "masks, 2 classes, 2 / 2 images"
+
+
+@pytest.mark.parametrize("images, masks", [("{}_in", "out_{}"), ("blau/{}/x", "rot/{}/x")])
+def test_splits_that_number_their_pictures_alike_keep_their_own_masks(tmp_path, images, masks):
+    for split, value, number in (("train", 0, 4), ("val", 1, 3)):
+        for i in range(number):
+            picture(tmp_path / images.format(split) / f"{i}.jpg")
+            mask(tmp_path / masks.format(split) / f"{i}.png", [value, 2])
+    write(tmp_path / "classes.txt", "sky\nroad\ncar\n")
+    source = opened(tmp_path)
+    assert (held(source, "train"), held(source, "val")) == ([0, 2], [1, 2])
+
+
+def test_splits_are_told_by_words_within_the_names_of_folders(tmp_path):
+    for split in ("Training", "Validation"):
+        for i in range(2):
+            picture(tmp_path / f"ISIC2018_Task1-2_{split}_Input" / f"{split}{i}.jpg")
+            mask(tmp_path / f"ISIC2018_Task1_{split}_GroundTruth" / f"{split}{i}_segmentation.png", [0, 255])
+    source = opened(tmp_path, binary=True)
+    assert source.describe() == "masks, 2 classes, white is class 1, 2 / 2 images"
+    assert "Training" in source.problems("train")[0].files[0] and "Validation" in source.problems("val")[0].files[0]
+
+
+@pytest.mark.parametrize(
+    "place, line",
+    [("", "{0}"), ("splits/", "{0}.jpg"), ("ImageSets/", "images/{0}.jpg"), ("ImageSets/x/", "x/{0}.jpg y/{0}.png")],
+)
+def test_lists_of_names_beside_folders_without_splits_are_their_splits_and_told(tmp_path, place, line):
+    for name in "abcd e":
+        picture(tmp_path / "images" / f"{name}.jpg")
+        mask(tmp_path / "masks" / f"{name}.png", [0, 1])
+    write(tmp_path / "classes.txt", "sky\nroad\n")
+    for split, names in (("train", "ab"), ("val", "cd")):
+        write(tmp_path / f"{place}{split}.txt", "".join(line.format(name) + "\n" for name in names))
+    said = f"masks, 2 classes, split by {place}train.txt, {place}val.txt, 2 / 2 images"
+    assert opened(tmp_path, split_seed=0).describe() == said
+    write(tmp_path / f"{place}val.txt", line.format("c") + "\n" + line.format("z"))
+    with pytest.raises(DataError, match="z.*cannot be opened"):
+        opened(tmp_path, split_seed=0)
+
+
+def roboflow(root):
+    """As its export of semantic masks writes it."""
+    pairs(
+        root, [0, 1, 2], images="{}/{}_jpg.rf.0a1b.jpg", masks="{}/{}_jpg.rf.0a1b_mask.png", splits=("train", "valid")
+    )
+    for split in ("train", "valid"):
+        write(root / split / "_classes.csv", "Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+
+
+def test_roboflows_masks_are_read_with_its_list_of_classes(tmp_path):
+    roboflow(tmp_path)
+    source = opened(tmp_path)
+    assert source.class_names == ["background", "cat", "dog"] and held(source, "val") == [0, 1, 2]
+    write(tmp_path / "valid" / "_classes.csv", "Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
+    with pytest.raises(ConfigError, match=r"contradict each other: class 1 is cat in one and dog in the other"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["0 sky\n1 red car\n", "1: red car\n0: sky\n", "0,sky\n1,red car\n"])
+def test_class_list_with_numbers_is_in_their_order(tmp_path, text):
+    pairs(tmp_path, [0, 1])
+    write(tmp_path / "classes.txt", text)
+    assert opened(tmp_path).class_names == ["sky", "red car"]
+    write(tmp_path / "classes.txt", "1 cent\n2 euros\n")
+    assert opened(tmp_path).class_names == ["1 cent", "2 euros"]
 
 
 def test_camvids_first_release_is_told_by_what_its_folders_hold(tmp_path):
@@ -434,7 +612,7 @@ def test_superviselys_masks_are_read_with_its_map_of_colours(tmp_path):
     assert opened(tmp_path / "split").length("val") == 3
 
 
-@pytest.mark.parametrize("make", [camvid, cvat, supervisely])
+@pytest.mark.parametrize("make", [camvid, cvat, supervisely, roboflow])
 def test_masks_of_tools_are_trained_on(tmp_path, make):
     make(tmp_path / "data")
     config = ["task=mobile_deeplabv3", "data=folder", f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}"]
@@ -442,3 +620,28 @@ def test_masks_of_tools_are_trained_on(tmp_path, make):
     (run,) = (tmp_path / "runs" / "mobile_deeplabv3").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["mIoU"] <= 1 and len(metrics["IoU"]) == (11 if make is camvid else 3)
+
+
+OTHER_TOOLS = {
+    "labelme": ("a.json", '{"version": "5.0", "shapes": [], "imagePath": "a.jpg"}', "labelme's format: convert it"),
+    "Supervisely": ("ds/ann/a.jpg.json", '{"size": {}, "objects": [], "tags": []}', "Supervisely's .* with masks"),
+    "CVAT": ("annotations.xml", "<?xml version='1.0'?>\n<annotations></annotations>", "CVAT's own XML: export it"),
+    "Label Studio": ("project.json", '[{"id": 1, "data": {}, "annotations": []}]', "Label Studio's own JSON"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TOOLS)
+def test_formats_that_are_not_read_are_told_by_name_with_the_way_out(tmp_path, name):
+    file, text, what = OTHER_TOOLS[name]
+    picture(tmp_path / "ds" / "img" / "a.jpg")
+    write(tmp_path / file, text)
+    for kind in ("segmentation", "detection"):
+        with pytest.raises(ConfigError, match=f"(?s)in none of the layouts.*{file} is {what}"):
+            opened(tmp_path, kind=kind)
+
+
+def test_data_without_a_picture_by_name_say_so(tmp_path):
+    for name in ("train/a/1.gif", "train/a/2", "val/a/1.GIF"):
+        write(tmp_path / name, "x")
+    with pytest.raises(ConfigError, match=r"none of its 3 files is called as a picture is \(.gif, no ending\)"):
+        opened(tmp_path, kind="classification")

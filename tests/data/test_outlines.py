@@ -181,6 +181,13 @@ def test_annotation_without_an_outline_is_refused_by_its_number(tmp_path):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("said", [{"binary": True}, {"colours": "colours.txt"}])
+def test_what_is_said_of_masks_in_files_is_refused(tmp_path, said):
+    coco(tmp_path, [(3, [box(1, 1, 9, 9)])])
+    with pytest.raises(ConfigError, match=f"data.{next(iter(said))}: is for masks in files, and .* COCO json"):
+        opened(tmp_path, **said)
+
+
 def test_boxes_alone_are_data_for_detection(tmp_path):
     coco(tmp_path / "coco", [(3, []), (7, [])])
     yolo(tmp_path / "yolo", "0 .5 .5 .5 .5\n")

@@ -318,6 +318,19 @@ def test_a_changed_recipe_is_noticed_too(tmp_path, tools):
         study(tmp_path, tools)
 
 
+def test_what_a_run_takes_from_its_data_is_no_other_setting_and_what_is_asked_for_is(tmp_path, tools):
+    study(tmp_path, tools)
+    for seed in (0, 1, 2):  # of 11 pictures with 12 bits
+        run = copy.deepcopy(plan_runs(study_from(SEEDS))[seed])
+        run.config.batch, run.config.input.white = 11, 4095
+        OmegaConf.save(run.config, folder_of(tmp_path, run.name) / "config.yaml")
+    assert study(tmp_path, tools)[0] and len(calls(tools)) == 3
+    with pytest.raises(ConfigError, match=r"input.white: None -> 1023"):
+        study(tmp_path, tools, passed=["input.white=1023"])
+    with pytest.raises(ConfigError, match="batch: [0-9]+ -> 11"):
+        study(tmp_path, tools, passed=["batch=11"])
+
+
 def test_dry_lists_every_run_and_its_command_and_runs_none(tmp_path, tools):
     done, printed = study(tmp_path, tools, SEEDS, "dry=true", passed=["epochs=2"])
     assert done and not calls(tools) and not (tmp_path / "runs").exists()

@@ -97,6 +97,19 @@ def test_metrics_are_those_of_the_best_epoch_not_of_the_last(tiny):
     assert evaluate(compose("eval", [f"run={run}"]))["top1"] == pytest.approx(max(scores), abs=1e-6)
 
 
+def test_of_epochs_with_equal_scores_the_last_is_the_best(tiny, monkeypatch):
+    scores = iter([0.9, 0.2, 0.7, 0.7, 0.1])  # the first is that of the check before training
+    log_dict = TasksModule.log_dict
+
+    def logged(module, values, **options):
+        log_dict(module, {**values, "val/score": next(scores)} if "val/score" in values else values, **options)
+
+    monkeypatch.setattr(TasksModule, "log_dict", logged)
+    run = run_of(tiny, "classification", "epochs=4")
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=False)
+    assert best["epoch"] == 2
+
+
 @pytest.mark.parametrize("optim", ["adamw", "rmsprop"])  # one is fused, one is not
 def test_gradients_are_clipped_in_bf16_with_every_kind_of_optimizer(tiny, optim, monkeypatch):
     norms = []

@@ -45,6 +45,7 @@ class Header(NamedTuple):
     format: str  # Pillow's: JPEG, PNG, TIFF ...
     deep: bool  # 16 bits a colour
     peak: int = 0  # the largest value of a deep picture, where it was decoded
+    brightest: int = 255  # the same of others; of a JPEG of means of 8 x 8 pixels
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -99,6 +100,9 @@ def check_image(path: str | Path) -> Header:
         header = _header(image, path)
         image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
         image.load()
+        if not header.deep:
+            ranges = (image if image.mode == "L" else image.convert("RGB")).getextrema()
+            header = header._replace(brightest=int(np.max(ranges)))
     if header.deep:  # Pillow halves its colours to 8 bits
         header = header._replace(peak=int(_deep_pixels(content, path).max()))
     return header
@@ -193,6 +197,8 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
         grey = values.ndim == 3 and (image.mode == "LA" or (values[..., :1] == values[..., 1:3]).all())
         if image.mode in ("RGB", "RGBA", "LA") and grey:
             values = values[..., 0]
+        elif image.mode == "F":
+            raise DataError(f"{path}: has fractions as values (mode F); class indices are whole numbers of 8 bits")
         elif image.mode not in ("P", "L", "1", "I", "I;16"):
             raise DataError(
                 f"{path}: has colours (mode {image.mode}) where a mask needs one class index per pixel; "
@@ -211,6 +217,23 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
             f"{path}: holds values from {values.min()} up to {values.max()}; class indices go to 254, 255 is no class"
         )
     return orientation.turned(values.astype(np.uint8, copy=False), turn)
+
+
+def palette_of(path: str | Path) -> dict[int, int]:
+    """{value: its colour, 0xRRGGBB} of the pixels of a palette image, without colours of several values; else nothing.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _opened(io.BytesIO(content_of(path)), path) as image:
+        if image.mode != "P":
+            return {}
+        rgb = np.array(image.getpalette("RGB"), np.int64).reshape(-1, 3)
+        held = np.unique(np.array(image))
+    colours = (rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2]).tolist()
+    return {
+        value: colours[value] for value in held.tolist() if value < len(colours) and colours.count(colours[value]) == 1
+    }
 
 
 def read_colours(path: str | Path) -> np.ndarray:

@@ -1,14 +1,15 @@
 """The class list that lies beside YOLO labels and masks."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mnv2_tasks.data.reading.class_names import check_class_names
+from mnv2_tasks.data.reading.class_names import check_class_names, written
 from mnv2_tasks.data.reading.folders import files_in
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.plain_data import MOST_BYTES, read_bytes, read_json, read_yaml
+from mnv2_tasks.plain_data import MOST_BYTES, decoded, read_bytes, read_json, read_yaml
 from mnv2_tasks.wording import brief, first_few
 
 NAMES = (
@@ -19,8 +20,12 @@ NAMES = (
     "classes.txt",
     "labels.txt",
     "obj.names",
+    "_darknet.labels",
     "classes.json",
+    "_classes.csv",
 )
+NUMBERED = re.compile(r"(\d{1,4})(?:\s*[:,;=.)\t]\s*|\s+)(\S.*)")
+PIXEL_VALUES = re.compile(r"pixel value\s*,\s*class", re.IGNORECASE)  # the head of Roboflow's list of mask values
 
 
 def is_class_file(name: str) -> bool:
@@ -38,6 +43,7 @@ def class_list(places: Iterable[Path]) -> list[str] | None:
         if (names := _read(path)) is None:
             continue
         check_class_names(names, str(path))
+        names = [written(name) for name in names]
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             raise ConfigError(f"{path}: names {first_few(twice)} twice; each line or entry is one class")
@@ -48,6 +54,17 @@ def class_list(places: Iterable[Path]) -> list[str] | None:
         if best is None or len(names) > len(best[1]):  # a tool that adds classes as they are drawn
             best = path, names
     return best[1] if best else None
+
+
+def not_followed(root: Path, names: list[str]) -> list[str]:
+    """A note where data that name their classes themselves have other ones, or another order, than the list beside."""
+    try:
+        listed = class_list([root])
+    except ConfigError:
+        return []  # none of these data
+    if listed is None or [name for name in listed if name in names] == names:
+        return []
+    return [f"the class list beside is not followed: it has {first_few(listed)}, the data {first_few(names)}"]
 
 
 def _lists(place: Path) -> list[Path]:
@@ -76,16 +93,21 @@ def _read(path: Path) -> list[str] | None:
         return _ordered(path, read_json(path))
     if ending in (".yaml", ".yml"):
         return _from_yaml(path, read_yaml(path, as_written=True))  # a class may be called `no`
-    try:
-        text = read_bytes(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: cannot be read as a class list, it is not UTF-8 text ({error.reason}). Save it as UTF-8"
-        ) from None
+    text = decoded(read_bytes(path, most_bytes=MOST_BYTES), str(path))
     lines = [line.strip() for line in text.rstrip().splitlines()]
+    if ending == ".csv":  # of the same name is a table of several labels for each picture
+        if not lines or not PIXEL_VALUES.fullmatch(lines[0]):
+            return None
+        del lines[0]
     if "" in lines:
         raise ConfigError(f"{path}: line {lines.index('') + 1} is empty; line i names class i, counted from 0")
-    return lines
+    return _by_number(lines)
+
+
+def _by_number(lines: list[str]) -> list[str]:
+    """Without the numbers before them, where those are 0, 1, 2 ... in any order."""
+    numbered = {int(found[1]): found[2] for line in lines if (found := NUMBERED.fullmatch(line))}
+    return [numbered[label] for label in sorted(numbered)] if sorted(numbered) == list(range(len(lines))) else lines
 
 
 def _from_yaml(path: Path, content: Any) -> list[str] | None:

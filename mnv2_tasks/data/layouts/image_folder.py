@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mnv2_tasks.data.layouts.class_file import not_followed
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles
 from mnv2_tasks.data.layouts.splits import TRAIN, WHOLE, is_split, part_of_split, plain
-from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below
+from mnv2_tasks.data.reading.class_names import written
+from mnv2_tasks.data.reading.folders import PICTURES, folders, has, left_out_note, pictures_below, within_double
 from mnv2_tasks.data.reading.records import labelled
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import counted, first_few
@@ -28,7 +30,7 @@ ClassFolders = dict[str, list[str]]  # class -> sorted paths of its pictures
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
-    splits = [folder for folder in folders(root) if is_split(folder.name, wanted)]
+    splits = [within_double(folder) for folder in folders(root) if is_split(folder.name, wanted)]
     parts = {folder.name: SplitFiles(folder, folder) for folder in splits if _classes(folder, least=1)}
     return parts or ({WHOLE: SplitFiles(root, root)} if _classes(root, least=2) else {})
 
@@ -63,7 +65,11 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
         for folder in folders(part.images):
             if folder in beside:
                 continue
-            trees[split][folder.name], no_images = pictures_below(folder)
+            if (name := written(folder.name)) in trees[split]:
+                raise ConfigError(
+                    f"{folder}: another folder beside it has this name too, as people read it. Merge the two"
+                )
+            trees[split][name], no_images = pictures_below(folder)
             others += no_images
     first, *rest = trees
     names = list(trees[first])
@@ -74,14 +80,10 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
         for folder in folders(root)
         if WHOLE not in parts and folder.name not in parts and is_split(folder.name, ()) and _loose(folder)
     ]
-    nested = [
-        name
-        for name in names
-        if len({Path(file).relative_to(parts[first].images / name).parts[0] for file in trees[first][name]}) > 1
-        and all(Path(file).parent != parts[first].images / name for file in trees[first][name])
-    ]
+    nested = [name for name in names if _is_nested(parts[first].images, trees[first][name])]
     empty = [name for name in names if not trees[first][name]]
     notes = [
+        *not_followed(root, names),
         *left_out_note(others),
         *([f"{counted(loose, 'image')} outside of class folders left out"] if loose else []),
         *([f"{first_few(passed)} left out: named after a split, without class folders"] if passed else []),
@@ -100,6 +102,12 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
         return labelled(files, np.repeat(np.arange(len(names)), counts)), []
 
     return Opened(names, read, notes)
+
+
+def _is_nested(root: Path, files: list[str]) -> bool:
+    """Whether the pictures of a class lie in several folders within its own, and in no other place."""
+    places = [Path(file).relative_to(root).parts for file in files]
+    return len({parts[1] for parts in places}) > 1 and all(len(parts) > 2 for parts in places)
 
 
 def _loose(folder: Path) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mnv2_tasks.data.layouts.strays import HASH
 from mnv2_tasks.data.reading.folders import PICTURES, spelled
+from mnv2_tasks.wording import counted
 
 
 class Paired(NamedTuple):
@@ -54,3 +55,7 @@ def _without_hash(name: str) -> str:
 def _without_picture_ending(name: str) -> str:
     base, ending = os.path.splitext(name)
     return base if ending.lower() in PICTURES else name
+
+
+def found_note(found: Sequence[str]) -> list[str]:
+    return [f"labels of {counted(len(found), 'picture')} found by name: {found[0]}"] if found else []

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import child, folders
+from mnv2_tasks.data.reading.folders import child, folders, within_double
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 
@@ -70,6 +70,6 @@ def paired_folders(root: Path, images: str, labels: str, wanted: tuple[str, ...]
         }
     return {
         folder.name: SplitFiles(inside, beside)
-        for folder in folders(root)
+        for folder in map(within_double, folders(root))
         if is_split(folder.name, wanted) and (inside := child(folder, images)) and (beside := child(folder, labels))
     }

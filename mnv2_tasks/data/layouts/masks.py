@@ -1,27 +1,37 @@
 """Segmentation masks: for each picture an image of class indices, or of colours, with the same name."""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from mnv2_tasks.contracts import IGNORE
-from mnv2_tasks.data.images.decode import read_mask
+from mnv2_tasks.data.images.decode import palette_of, read_mask
 from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.layouts.class_file import class_list
 from mnv2_tasks.data.layouts.colour_file import NAMES, Colours, read_colour_file
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
-from mnv2_tasks.data.layouts.mask_places import SUFFIXES, find_places, given_places, paired, shared
+from mnv2_tasks.data.layouts.mask_places import (
+    SUFFIXES,
+    check_one_mask_each,
+    find_places,
+    given_places,
+    left_out,
+    paired,
+    shared,
+    unused_folders,
+)
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
-from mnv2_tasks.data.reading.folders import child, has
+from mnv2_tasks.data.reading.folders import PICTURES, child, files_in, folders, has
 from mnv2_tasks.data.reading.mask_classes import mask_classes
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import listed_once
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.wording import first_few
+from mnv2_tasks.wording import counted, first_few
 
 IMAGES = ("images", "imgs", "img", "image")
 MASKS = ("masks", "mask", "labels", "annotations")
@@ -49,11 +59,17 @@ def mask_folder(
         kind="segmentation",
         tree=TREE,
         find=partial(_find, images=images, masks=masks),
-        open=partial(_open, colours=colours, binary=binary),
+        open=partial(_open, given=images is not None, colours=colours, binary=binary),
     )
 
 
 def _find(root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str | None) -> dict[str, SplitFiles]:
+    return _by_lists(root, _find_folders(root, wanted, images=images, masks=masks), wanted)
+
+
+def _find_folders(
+    root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str | None
+) -> dict[str, SplitFiles]:
     if (images is None) != (masks is None):
         raise ConfigError(f"data.{'masks' if masks is None else 'images'}=<folder> is needed too")
     if images is not None and masks is not None:
@@ -71,6 +87,39 @@ def _find(root: Path, wanted: tuple[str, ...], *, images: str | None, masks: str
     return _find_voc(root, wanted) or find_places(root, wanted) or (named[0] if named else {})
 
 
+def _by_lists(root: Path, found: dict[str, SplitFiles], wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
+    """Folders without splits, by the lists of names beside them: train.txt, splits/val.txt, ImageSets/test.txt."""
+    if found.keys() != {WHOLE} or found[WHOLE].also:
+        return found
+    whole = found[WHOLE]
+    beside = [place for place in folders(root) if place not in (whole.images, whole.labels)]
+    places = [root, *beside, *(inside for place in beside for inside in folders(place))]
+    lists: dict[str, SplitFiles] = {}
+    for file in (file for place in places for file in files_in(place, ".txt") if is_split(file.stem, wanted)):
+        try:
+            pictures = paired(whole)[0].keys()
+            if pictures & set(_listed(file, pictures)):
+                lists.setdefault(file.stem, whole._replace(listed=file))
+        except (ConfigError, DataError):
+            continue  # a list of something else
+    return lists or found
+
+
+def _listed(file: Path, pictures: Collection[str]) -> list[str]:
+    """Names of pictures in a list that may have their folders, their endings and their masks behind."""
+    return list(dict.fromkeys(_name_in(line, pictures) for line in listed_once(file)[0]))
+
+
+def _name_in(line: str, pictures: Collection[str]) -> str:
+    for word in (line, *re.split(r"[\s,;]+", line)[:1]):
+        stem = os.path.splitext(word)[0] if word.lower().endswith(PICTURES) else word
+        parts = stem.split("/")
+        for start in range(len(parts)):
+            if (name := "/".join(parts[start:])) in pictures:
+                return name
+    return line
+
+
 def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     images, masks = child(root, "JPEGImages"), child(root, "SegmentationClass")
     if images is None or masks is None:
@@ -81,12 +130,21 @@ def _find_voc(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     }
 
 
-def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, binary: bool) -> Opened:
-    masks = [file for part in parts.values() for one in (part, *part.also) for file in paired(one)[1].values()]
+def _open(root: Path, parts: dict[str, SplitFiles], *, given: bool, colours: str | None, binary: bool) -> Opened:
+    places = [one for part in parts.values() for one in (part, *part.also)]
+    check_one_mask_each(places)
+    masks = [file for one in places for file in paired(one)[1].values()]
+    others = [os.path.basename(file) for one in places for file in left_out(one, masks)]
     sample = masks[:: max(len(masks) // SAMPLED, 1)]
-    names = class_list([root])
-    lists = [one.listed for part in parts.values() for one in (part, *part.also) if one.listed is not None]
-    again = [note for file in lists if (note := listed_once(file)[1])]
+    names = class_list([root, *(place for one in places for place in (one.images, one.labels))])
+    again = [f"split by {first_few(lists)}"] if (lists := _own_lists(root, places)) else []
+    again += [note for one in places if one.listed is not None and (note := listed_once(one.listed)[1])]
+    if others:
+        again.append(f"{counted(len(others), 'mask')} of colours or instances left out: {first_few(others, 3)}")
+
+    if not given and (unused := unused_folders(root, places)):
+        masks_of = places[0].labels.relative_to(root).as_posix()
+        again.append(f"masks of {masks_of}, not of {first_few(unused)} (data.masks=<folder>)")
 
     otherwise: dict[str, tuple[str, str]] = {}
 
@@ -109,6 +167,7 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
             if _fit(sample, coloured[1], len(coloured[0])) or _hold_colours(sample):
                 return opened(*coloured, [f"colours of {beside.name}"])
             names = names or coloured[0]
+    _check_palettes(sample)
     otherwise.update(_stored_otherwise(root, masks, sample, names))
     if names is not None:
         return opened(names)
@@ -119,6 +178,12 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, colours: str | None, bina
         f"data=folder: {root} holds masks, but no class list; the masks hold the values {values} "
         f"({IGNORE} is no class). Write {root / 'classes.txt'} with one class name a line: the first names value 0"
     )
+
+
+def _own_lists(root: Path, places: list[SplitFiles]) -> list[str]:
+    """Those that VOC's layout does not have."""
+    lists = dict.fromkeys(one.listed for one in places if one.listed is not None)
+    return [file.relative_to(root).as_posix() for file in lists if file.parent != root / "ImageSets" / "Segmentation"]
 
 
 def _is_camvid(parts: dict[str, SplitFiles]) -> bool:
@@ -174,6 +239,25 @@ def _check_binary(root: Path, masks: list[str]) -> None:
             f"data.binary=true: no mask in {root} has white pixels, the brightest has the value {brightest}: "
             f"they hold class indices, which need no data.binary"
         )
+
+
+def _check_palettes(masks: list[str]) -> None:
+    """Refuse palettes that number their colours anew in each file, as programs do that write small ones."""
+    first: dict[int, tuple[int, str]] = {}
+    for file in masks:
+        try:
+            palette = palette_of(file)
+        except DataError:
+            continue  # reported with all others that are bad
+        for value, colour in palette.items():
+            before, there = first.setdefault(colour, (value, file))
+            if before != value:
+                rgb = colour >> 16, colour >> 8 & 255, colour & 255
+                raise ConfigError(
+                    f"the colour {rgb} is value {before} in {there} and {value} in {file}: values whose colours differ "
+                    f"from file to file are no classes. Say which colour is which class: data.colours=<file>, or of "
+                    f"black and white data.binary=true"
+                )
 
 
 def _stored_otherwise(
@@ -242,7 +326,7 @@ def _read(part: SplitFiles, otherwise: dict[str, tuple[str, str]]) -> tuple[Reco
     recorder = Recorder()
     for one in (part, *part.also):
         pictures, masks = paired(one)
-        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else listed_once(one.listed)[0]:
+        for name in sorted(pictures.keys() | masks.keys()) if one.listed is None else _listed(one.listed, pictures):
             picture = pictures.get(name, str(one.images / f"{name}.*"))
             recorder.image(picture, mask=masks.get(name, str(one.labels / f"{name}.png")))
     records = recorder.records()

@@ -21,7 +21,10 @@ WHOLE = ""  # the one split of data that are not split
 HELD_OUT = 5  # without a split to validate on, one image in so many
 
 # what folders of masks and of pictures are called, beside the name of a split or alone
-MASK_WORDS = r"annot(?:ation)?s?|masks?|labels?|lbls?|segmentation(?:class)?s?|segs?|gts?|ground[-_ ]?truths?|targets?"
+MASK_WORDS = (
+    r"annot(?:ation)?s?|masks?|labels?|lbls?|segmentation(?:class)?s?|segs?|gt(?:s|fine|coarse)?"
+    r"|ground[-_ ]?truths?|targets?"
+)
 IMAGE_WORDS = r"jpeg|images?|imgs?|pics|pictures?|photos?|rgb|inputs?|leftimg8bit"
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from mnv2_tasks.data.reading.folders import pictures_below, spelled
 from mnv2_tasks.errors import DataError
@@ -49,8 +50,12 @@ class Strays:
             self._by_name = {}
             for file in pictures_below(self.root)[0]:
                 self._by_name.setdefault(spelled(os.path.basename(file)), []).append(file)
-        last = spelled(name.rsplit("/", 1)[-1])
-        return self._by_name.get(last) or self._by_name.get(HASH.sub("", last, count=1), [])
+        own = (
+            spelled(name.rsplit("/", 1)[-1]),
+            spelled(re.split("[/=]", unquote(name))[-1]),
+        )  # ...?d=my%20folder/a.jpg
+        options = [option for last in own for option in (last, HASH.sub("", last, count=1))]
+        return next((places for option in options if (places := self._by_name.get(option))), [])
 
 
 def _common_tail(path: str, name: str) -> int:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from mnv2_tasks.data.layouts.class_file import not_followed
+from mnv2_tasks.data.layouts.label_files import found_note, paired_by_name
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import WHOLE, is_split
@@ -14,6 +16,8 @@ from mnv2_tasks.data.reading.folders import (
     folders,
     has,
     pictures_below,
+    place_below,
+    spelled,
     stem,
 )
 from mnv2_tasks.data.reading.problems import Problem
@@ -68,6 +72,7 @@ def _open(root: Path, parts: dict[str, SplitFiles]) -> Opened:
     one_based = corners_are_one_based(found.corners for found in objects)
     paired = {split: _Pairs(part, read) for split, part in parts.items()}
     notes = [f"corners counted from {int(one_based)}", *(note for pairs in paired.values() for note in pairs.notes)]
+    notes += not_followed(root, names)
     if without_xml := sum(len(pairs.without_xml) for pairs in paired.values()):
         # nobody has annotated them yet: those without objects have an XML without objects
         notes.append(f"{counted(without_xml, 'image')} without XML left out")
@@ -96,8 +101,9 @@ class _Pairs:
         self.by_name: dict[str, list[str]] = {}
         for files in self.pictures.values():
             for file in files:
-                self.by_name.setdefault(os.path.basename(file).lower(), []).append(file)
-        self.notes: list[str] = []
+                self.by_name.setdefault(spelled(os.path.basename(file)), []).append(file)
+        self.of_spelling = {spelled(name): name for name in self.xml}
+        self.notes = self._found_by_name(read)
         names = sorted(name for name in self.xml if name in self.pictures or not part.both)
         if part.listed is not None:
             listed, again = listed_once(part.listed)
@@ -115,19 +121,35 @@ class _Pairs:
         if elsewhere := sum(self._names_another(name, read) for name in names):
             self.notes.append(f"{elsewhere:,} XML name another picture than their own name does, which counts")
 
+    def _found_by_name(self, read: dict[str, VocAnnotation | str]) -> list[str]:
+        """Give XML that names no picture to that whose name tools and systems write otherwise; and a note of it."""
+        alone = {
+            name: files
+            for name, files in self.xml.items()
+            if name not in self.pictures and self._said(name, read) not in self.by_name
+        }
+        bare = {place_below(f, self.part.images): s for s, fs in self.pictures.items() if s not in self.xml for f in fs}
+        paired = paired_by_name(list(bare), alone)
+        name_of = {file: name for name, files in alone.items() for file in files}
+        for picture, files in zip(bare, paired.labels):
+            for name in {name_of[file] for file in files}:
+                self.xml[bare[picture]] = [*self.xml.get(bare[picture], []), *self.xml.pop(name, [])]
+                self.of_spelling[spelled(name)] = bare[picture]
+        return found_note(paired.found)
+
     def _of_list(self, name: str) -> str:
         """An entry of a list, which may have the picture's ending, folder or a mark behind it (`a.jpg`, `a 1`)."""
         first = name if name in self.xml else name.rsplit(maxsplit=1)[0]
         root, ending = os.path.splitext(first)
         plain = root if ending.lower() in PICTURES else first
         options = (name, first, plain, os.path.basename(plain))
-        return next((option for option in options if option in self.xml), name)
+        return next((option for option in options if option in self.xml), self.of_spelling.get(spelled(plain), name))
 
     def _said(self, name: str, read: dict[str, VocAnnotation | str]) -> str:
         """The picture's file name, as the XML has it."""
         annotation = read.get(self.xml.get(name, [""])[0])
         said = "" if annotation is None or isinstance(annotation, str) else annotation.file_name
-        return os.path.basename(said.replace("\\", "/")).lower()
+        return spelled(os.path.basename(said.replace("\\", "/")))
 
     def _picture(self, name: str, read: dict[str, VocAnnotation | str]) -> tuple[str, str | None]:
         """The picture, and why it is unclear which it is."""

@@ -22,7 +22,10 @@ def without_ignored(names: list[str], values: MaskValues, ignore: Ignored) -> tu
         ignored = [label for label, name in enumerate(names) if is_void(name)]
         ignored = ignored if len(names) - len(ignored) > 1 else []
     else:
-        ignored = [_value(names, word, values) for word in ([ignore] if isinstance(ignore, int | str) else ignore)]
+        ignored = [
+            _value(names, word, values)
+            for word in ([ignore] if not isinstance(ignore, Sequence) or isinstance(ignore, str) else ignore)
+        ]
     if not ignored:
         return names, values, []
     note = [_note(names, ignored, values)]
@@ -44,6 +47,8 @@ def without_ignored(names: list[str], values: MaskValues, ignore: Ignored) -> tu
 def _value(names: Sequence[str], word: int | str, values: MaskValues) -> int:
     if isinstance(word, str) and word in names:
         return names.index(word)
+    if isinstance(word, bool) or not isinstance(word, int | str):
+        raise ConfigError(f"data.ignore={word}: expected mask values or names of classes, such as 255 or [0,void]")
     if isinstance(word, str) or (values.form == "colour" and word not in range(len(names))):
         hint = did_you_mean(str(word), names)
         raise ConfigError(f"data.ignore={word}: there is no such class. {hint}There are {first_few(names, 20)}")

@@ -9,11 +9,17 @@ from pathlib import Path
 from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.layouts.background import relabelled, with_background
 from mnv2_tasks.data.layouts.class_file import class_list, is_class_file
-from mnv2_tasks.data.layouts.label_files import paired_by_name
+from mnv2_tasks.data.layouts.label_files import found_note, paired_by_name
 from mnv2_tasks.data.layouts.layout import Layout, Opened, SplitFiles, paired_folders
 from mnv2_tasks.data.layouts.pairing import fits, paired_by_content
 from mnv2_tasks.data.layouts.splits import TRAIN, VAL, WHOLE, plain
-from mnv2_tasks.data.layouts.yolo_description import Description, description, pictures_of, rival_descriptions
+from mnv2_tasks.data.layouts.yolo_description import (
+    IMAGES,
+    Description,
+    description,
+    pictures_of,
+    rival_descriptions,
+)
 from mnv2_tasks.data.reading.folders import (
     by_stem,
     child,
@@ -24,7 +30,7 @@ from mnv2_tasks.data.reading.folders import (
     place_below,
     stem,
 )
-from mnv2_tasks.data.reading.outlines import compressed_outline
+from mnv2_tasks.data.reading.outlines import compressed_outline, crosses_itself
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Recorder, Records
 from mnv2_tasks.data.reading.text_files import read_text
@@ -35,8 +41,9 @@ FIRST_LINE = 4096  # characters that are read to tell labels from other text
 PROBED = 200  # label files that are searched for an outline
 MOST_LINES, MOST_BYTES = 100_000, 32 << 20  # of one image
 BEYOND = 0.5  # fractions may leave [0, 1] by so much before they are taken for pixels; `box_problems` knows the pixels
-AROUND = 0.05  # of the image: keypoints may lie so far beside their box
-IMAGES, LABELS = ("images", "imgs", "img", "image", "jpegimages"), "labels"  # folders that stand for each other
+AROUND = 0.05  # of the image: keypoints may lie so far beside their box, and this beside its image
+MOST_KEYPOINTS = 200
+LABELS = "labels"  # the folder that stands for one of `IMAGES`
 
 Box = tuple[float, float, float, float]
 
@@ -112,8 +119,12 @@ def _object(line: str, num_classes: int, keypoints: int) -> tuple[int, Box]:
     if len(values) > 4:
         xs, ys = values[::2], values[1::2]
         return int(label), (min(xs), min(ys), max(xs), max(ys))
-    x, y, width, height = values
-    return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return int(label), _corners(values)
+
+
+def _corners(box: list[float]) -> Box:
+    x, y, width, height = box
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 def _keypoints_seen(values: list[float]) -> int:
@@ -121,17 +132,54 @@ def _keypoints_seen(values: list[float]) -> int:
 
     An outline would need a 0 or 1 in every third place, and its other points in the box that the first two make.
     """
-    (x, y, width, height), rest = (values[:4], values[4:]) if len(values) > 4 else ((0,) * 4, [])
+    box, rest = (values[:4], values[4:]) if len(values) > 4 else ([], [])
     points = list(zip(rest[::3], rest[1::3], rest[2::3]))
     if not points or len(rest) % 3 or not all(shown in (0, 1, 2) for _, _, shown in points):
         return 0
-
-    def inside(px: float, py: float) -> bool:
-        return abs(px - x) <= width / 2 + AROUND and abs(py - y) <= height / 2 + AROUND
-
-    seen = [inside(px, py) for px, py, shown in points if shown]
-    hidden = [inside(px, py) or px == py == 0 for px, py, shown in points if not shown]
+    seen = [_in_box(box, x, y) for x, y, shown in points if shown]
+    hidden = [_in_box(box, x, y) or x == y == 0 for x, y, shown in points if not shown]
     return len(points) if any(seen) and all(seen + hidden) else 0
+
+
+def _in_box(box: list[float], x: float, y: float) -> bool:
+    x0, y0, x1, y1 = _corners(box)
+    return x0 - AROUND <= x <= x1 + AROUND and y0 - AROUND <= y <= y1 + AROUND
+
+
+def _check_outlines(files: Iterator[str]) -> None:
+    """Refuse boxes with keypoints of x and y, which nothing but all lines together tells from outlines.
+
+    All have as many numbers, each keypoint lies in its box and each box in its image; and as outlines some would cross
+    themselves.
+    """
+    found: list[tuple[str, int, int]] = []  # file, line, keypoints
+    crossing = False
+    for file in itertools.islice(files, PROBED):
+        for number, values in _long_lines(file):
+            box, points = values[:4], list(zip(values[4::2], values[5::2]))
+            found.append((file, number, len(points)))
+            inside = len(values) % 2 == 0 and all(_in_box(box, *point) or point == (0, 0) for point in points)
+            alike = len(points) == found[0][2] <= MOST_KEYPOINTS
+            if not (alike and inside and all(-AROUND <= side <= 1 + AROUND for side in _corners(box))):
+                return
+            crossing = crossing or crosses_itself(list(zip(values[::2], values[1::2])))
+    if crossing:
+        file, number, keypoints = found[0]
+        raise ConfigError(
+            f"{file}: line {number}, and all others, look like a box with {keypoints} keypoints of x and y, not like "
+            f"an outline: write `kpt_shape: [{keypoints}, 2]` into data.yaml"
+        )
+
+
+def _long_lines(file: str) -> Iterator[tuple[int, list[float]]]:
+    """Numbers behind the class, of lines that are no box."""
+    try:
+        lines = read_text(Path(file), most_bytes=MOST_BYTES).split("\n")
+        for number, words in enumerate(map(str.split, lines), start=1):
+            if len(words) > 5:
+                yield number, [float(word) for word in words[1:]]
+    except (DataError, ValueError):
+        return  # told by line when it is read
 
 
 def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
@@ -145,7 +193,7 @@ def _find(root: Path, wanted: tuple[str, ...]) -> dict[str, SplitFiles]:
     listed = {split: SplitFiles(folder, folder, places=places) for split, places in told.splits.items()}
     if told.file.suffix.lower() == ".txt" and not _has_labels(folder, listed["train"], told):
         return parts  # lists of another layout's pictures
-    parts = {split: part for split, part in parts.items() if split != WHOLE}
+    parts = {split: part for split, part in parts.items() if split in wanted or plain(split) not in {WHOLE, *listed}}
     lost = {split for split in told.missing if split != "test" and not _standing_in(split, parts)}
     return (
         parts | listed | {split: SplitFiles(told.file, told.file) for split in lost}  # to be refused where it is used
@@ -220,6 +268,8 @@ def _open(root: Path, parts: dict[str, SplitFiles], *, outlines: bool = False) -
             f"{told.file}: kpt_shape needs two numbers: of keypoints, and 2 or 3 of each, such as [17, 3]"
         )
     heaps = {split: _Heap(folder, part, told) for split, part in parts.items()}
+    if told is None or not told.keypoints:
+        _check_outlines(file for heap in heaps.values() for files in heap.labels for file in files)
     places = [place for heap in heaps.values() for place in heap.folders]
     above = [parent for place in places for parent in place.parents if parent.is_relative_to(folder)]
     names = class_list([root]) if root.is_file() else None  # the user's own choice, whatever lies beside
@@ -289,11 +339,7 @@ def _labels_of_folder(pictures: list[str], part: SplitFiles) -> tuple[list[list[
         f for f in files_below(part.labels) if f.lower().endswith(".txt") and not is_class_file(os.path.basename(f))
     ]
     paired = paired_by_name([place_below(file, part.images) for file in pictures], by_stem(texts, part.labels))
-    return paired.labels, paired.left, _found_note(paired.found)
-
-
-def _found_note(found: list[str]) -> list[str]:
-    return [f"labels of {counted(len(found), 'picture')} found by name: {found[0]}"] if found else []
+    return paired.labels, paired.left, found_note(paired.found)
 
 
 def _labels_of_places(
@@ -318,7 +364,7 @@ def _labels_of_places(
     used = {file for labels in of.values() for file in labels}
     whole = [place for place in own if any(Path(place).is_relative_to(p) for p in places if p.is_dir())]
     left = sorted({file for place in whole for file in paired[place].left} - used)
-    notes = _found_note([name for pairs in paired.values() for name in pairs.found])
+    notes = found_note([name for pairs in paired.values() for name in pairs.found])
     return [of[file] for file in pictures], left, notes
 
 

@@ -1,10 +1,12 @@
 """What YOLO data say of themselves, in data.yaml (Ultralytics) or obj.data (darknet, CVAT): splits, keypoints."""
 
+import glob
+import itertools
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from mnv2_tasks.data.reading.folders import PICTURES, files_in, pictures_below
+from mnv2_tasks.data.reading.folders import PICTURES, files_in, folders, is_junk, pictures_below
 from mnv2_tasks.data.reading.text_files import MOST_BYTES, read_text
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import read_yaml
@@ -14,6 +16,7 @@ USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 DARKNET, YAML = (".data",), (".yaml", ".yml")
 FIRST_LINE = 4096  # characters, longer than any path
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+IMAGES = ("images", "imgs", "img", "image", "jpegimages")  # folders of pictures
 NOTHING = ("", "null", "none", "~")
 GENERAL = ("images", "imgs", "labels", "data")  # the end of a path that would match too much by itself
 
@@ -94,14 +97,14 @@ def _understood(file: Path, content: dict[str, Any]) -> Description:
     splits, missing, passed = {}, {}, []
     for split, keys in SPLITS.items():
         said = next((content[key] for key in keys if content.get(key)), "")
-        values = [value for value in (said if isinstance(said, list) else [said]) if isinstance(value, str)]
+        values = [v if isinstance(v, str) else brief(v) for v in (said if isinstance(said, list) else [said])]
         values = [value for value in values if value.lower() not in NOTHING]
-        places = [place(value, roots) for value in values]
-        passed += [value for value, found in zip(values, places) if found and _passed(value, found, roots)]
-        if places and None not in places:
-            splits[split] = tuple(found for found in places if found is not None)
+        places = [places_of(value, roots) for value in values]
+        passed += [value for value, found in zip(values, places) if found and _passed(value, found[0], roots)]
+        if places and all(places):
+            splits[split] = tuple(one for found in places for one in found)
         elif places:
-            missing[split] = first_few([value for value, found in zip(values, places) if found is None])
+            missing[split] = first_few([value for value, found in zip(values, places) if not found])
     return Description(file, splits, missing, _keypoints(content.get("kpt_shape")), roots, tuple(passed))
 
 
@@ -113,8 +116,8 @@ def _keypoints(shape: Any) -> int | None:
     return None
 
 
-def place(value: str, roots: tuple[Path, ...]) -> Path | None:
-    """The folder or list that is meant, from the first root that has it.
+def places_of(value: str, roots: tuple[Path, ...]) -> list[Path]:
+    """The folder or list that is meant, from the first root that has it, or all that a pattern stands for.
 
     Roboflow writes ../train/images for the train/images beside the file: what lies inside goes before what another data
     set may have there. Tools write paths of the machine that they ran on: of those, as long an end as is there below a
@@ -125,7 +128,18 @@ def place(value: str, roots: tuple[Path, ...]) -> Path | None:
     ends = [end for first in range(1, len(parts)) if ".." not in (end := parts[first:])]
     ends = [end for end in ends if "/".join(end).lower() not in GENERAL]
     order = [*ends[:1], (value,), *ends[1:]] if parts[:1] == ("..",) else [(value,), *ends]
-    return _first([root.joinpath(*end) for end in order for root in roots])
+    found = _first([root.joinpath(*end) for end in order for root in roots])
+    if found is not None or not glob.has_magic(value):
+        return [] if found is None else [found]
+    elsewhere = parts[0] in ("/", "..") or ":" in parts[0]
+    patterns = [end for end in ends if not glob.has_magic(end[0])] if elsewhere else [parts]
+    for root, pattern in itertools.product(roots, patterns):
+        names = sorted(glob.glob("/".join(pattern), root_dir=root, recursive=True))
+        matching = [root / name for name in names if not is_junk(os.path.basename(name))]
+        wanted = (*PICTURES, ".txt") if value.lower().endswith(".txt") else PICTURES  # not labels beside the pictures
+        if matching := [path for path in matching if path.is_dir() or path.suffix.lower() in wanted]:
+            return matching
+    return []
 
 
 def _first(options: list[Path]) -> Path | None:
@@ -166,6 +180,7 @@ def pictures_of(places: tuple[Path, ...], roots: tuple[Path, ...]) -> tuple[list
 def _listed(file: Path, roots: tuple[Path, ...]) -> list[str]:
     """The files that a list names: from its own folder or the description's, or as long an end of it as is there."""
     allowed = [os.path.abspath(root) for root in (file.parent, *roots)]
+    within = [str(f) for root in dict.fromkeys(allowed) for f in folders(Path(root)) if f.name.lower() in IMAGES]
     pictures = []
     for number, line in enumerate(read_text(file, most_bytes=MOST_BYTES).split("\n"), start=1):
         if not (name := _plain(line)):
@@ -174,7 +189,7 @@ def _listed(file: Path, roots: tuple[Path, ...]) -> list[str]:
             raise DataError(f"{file}: line {number} names {brief(name)!r}, which has a control character")
         parts = PurePosixPath(name).parts
         ends = [name, *("/".join(parts[first:]) for first in range(1, len(parts)))]
-        options = (os.path.normpath(os.path.join(root, end)) for end in ends for root in allowed)
+        options = (os.path.normpath(os.path.join(root, end)) for end in ends for root in (*allowed, *within))
         inside = (option for option in options if any(Path(option).is_relative_to(root) for root in allowed))
         path = next((option for option in inside if os.path.isfile(option)), None)
         if path is None:

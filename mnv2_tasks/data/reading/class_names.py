@@ -1,7 +1,9 @@
 """What a class may be called."""
 
+import unicodedata
 from collections.abc import Sequence
 
+from mnv2_tasks.data.reading.folders import spelled
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.wording import shortened, visible
 
@@ -29,6 +31,19 @@ def check_class_names(names: Sequence[str], where: str) -> None:
         else:
             continue
         raise ConfigError(f"{visible(where)}: class {label}, {shortened(visible(name), 60)!r}, {fault}")
+
+
+def written(name: str) -> str:
+    """A class's name without spaces around it, with accents as one character: what people cannot tell apart is one."""
+    return unicodedata.normalize("NFC", name).strip(" ")
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Names that differ from another in case or in spaces alone, which a slip of the pen may have made two classes."""
+    of: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        of.setdefault("".join(spelled(name).split()), []).append(name)
+    return [name for same in of.values() if len(same) > 1 for name in same]
 
 
 def is_void(name: str) -> bool:

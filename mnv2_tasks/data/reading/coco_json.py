@@ -14,6 +14,7 @@ import numpy as np
 from mnv2_tasks.data.download.safe_names import path_within
 from mnv2_tasks.data.images.decode import upright_size
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.reading.class_names import written
 from mnv2_tasks.data.reading.marks import is_marked
 from mnv2_tasks.data.reading.outlines import compressed_outline, outline_box
 from mnv2_tasks.data.reading.problems import Problem
@@ -142,7 +143,7 @@ def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
             raise DataError(f"{path}: category {brief(row)} has an id that 64 bits do not hold")
         if not row["name"].strip():
             raise DataError(f"{path}: category {number} has an empty name. Give it one: {brief(row)}")
-        listed[number, row["name"]] = None
+        listed[number, written(row["name"])] = None
     ids, names = Counter(number for number, _ in listed), Counter(name for _, name in listed)
     if len(ids) == len(names) == len(listed):
         return dict(sorted(listed))
@@ -171,8 +172,10 @@ def _categories(path: Path, rows: list, annotations: list) -> dict[int, str]:
 
 
 def _number(said: Any) -> Any:
-    """An id that some tools write as text, as a number where it is one."""
-    return int(said) if isinstance(said, str) and WHOLE_NUMBER.fullmatch(said) else said
+    """A number that some tools write as text, or tables as 7.0, as the whole number where it is one."""
+    if isinstance(said, str) and WHOLE_NUMBER.fullmatch(said):
+        return int(said)
+    return int(said) if isinstance(said, float) and said.is_integer() and abs(said) < 2**53 else said
 
 
 def _check_size(image: str, size: tuple[Any, Any], row: Any) -> None:
@@ -193,7 +196,9 @@ def _images(
     known: set[tuple[int, int]] = set()  # sizes that are right
     for place, row in enumerate(rows):
         try:
-            file, number, size = row["file_name"], _number(row["id"]), (row.get("height") or 0, row.get("width") or 0)
+            file, number = row["file_name"], _number(row["id"])
+            size = _number(row.get("height") or 0), _number(row.get("width") or 0)
+            size = (0, 0) if 0 in size else size
         except (TypeError, KeyError, AttributeError):
             raise DataError(f"{path}: image number {place + 1} needs an id and a file_name: {brief(row)}") from None
         if not isinstance(file, str) or not isinstance(number, int) or not -(2**63) <= number < 2**63:
@@ -269,8 +274,12 @@ class _Boxes:
             bbox = outline_box(outline, self.sizes[place]) if outline is not None else annotation["bbox"]
             x, y, width, height = (float(value) for value in bbox)
             area, crowd = annotation.get("area"), is_marked(annotation.get("iscrowd"))
+            crowd = crowd or is_marked(annotation.get("ignore"))  # as mmdetection writes what is difficult
             area = width * height if area is None else float(area)
-            self.number.append(int(annotation.get("id", number)))  # at last: it refuses what 64 bits do not hold
+            said = _number(annotation.get("id"))  # LabelMe and others have texts
+            self.number.append(
+                said if isinstance(said, int) else number
+            )  # at last: it refuses what 64 bits do not hold
         except DataError as error:
             self._report(number, annotation, str(error), "Correct or delete it")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

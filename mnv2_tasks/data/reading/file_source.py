@@ -16,13 +16,23 @@ from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
-from mnv2_tasks.data.reading.problems import SLACK, Problem, apply_policy, box_problems, check_policy, clip_boxes
+from mnv2_tasks.data.reading.problems import (
+    SLACK,
+    Problem,
+    apply_policy,
+    box_problems,
+    check_policy,
+    clip_boxes,
+    first_alike,
+)
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.data.reading.verify import verify_files
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted, first_few, visible
 
 log = logging.getLogger(__name__)
+
+DARK, BLACK = 63, 15  # largest values of pictures of 8 bits that people are told of: where all have no more, and of one
 
 
 class Packed(NamedTuple):
@@ -73,6 +83,7 @@ class FileSource:
         self.notes: dict[str, list[str]] = {}  # what people should know of how the pictures of a split are read
         self.skipped: list[str] = []  # a line for each split that lost something
         self.cut: dict[str, int] = {}  # split -> boxes that reached out of their image by a pixel or two
+        self.again: dict[str, int] = {}  # split -> boxes that are given twice
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loader process needs, where processes are spawned: the records, not their readers."""
@@ -99,9 +110,13 @@ class FileSource:
 
     def _unlearned(self) -> list[str]:
         """Classes that a score counts, and nothing teaches; nothing where there are none."""
-        if self.kind != "classification" or not {"train", "val"} <= self._splits.keys():
+        if self.kind == "segmentation" or not {"train", "val"} <= self._splits.keys():
             return []
-        train, val = (set(self._splits[split].labels.tolist()) for split in ("train", "val"))
+        both = [self._splits[split] for split in ("train", "val")]
+        of = [
+            records.labels if self.kind == "classification" else records.box_labels[~records.crowd] for records in both
+        ]
+        train, val = (set(labels.tolist()) for labels in of)
         names = [self.class_names[label] for label in sorted(val - train)]
         return [f"val has images of {counted(len(names), 'class')} that train has none of: {first_few(names)}"] * bool(
             names
@@ -117,6 +132,8 @@ class FileSource:
                     f"{crowds:,} of {counted(len(records.boxes), 'box')} in {split} crowds or difficult, "
                     f"neither trained on nor scored"
                 )
+        if again := sum(self.again.values()):
+            told.append(f"{counted(again, 'box')} given again with the same class and corners, and taken once")
         if cut := sum(self.cut.values()):
             told.append(f"{counted(cut, 'box')} cut by up to {SLACK:g} pixels at the edge of the image")
         return f" ({'; '.join(told)})" if told else ""
@@ -245,14 +262,18 @@ class FileSource:
     def _read(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         records, found = self.read(split)
         if not len(records):
-            raise ConfigError(f"{self.found}: the {split} split has no images")
+            raise ConfigError(f"{self.found}: the {split} split has no images. Add some, or remove its folder or list")
         if self.packed is not None:
             sizes, self.peaks[split] = self.packed(split).sizes, self.packed(split).peak
             return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
-        in_files, sizes, as_stored, peaks = verify_files(
+        in_files, sizes, as_stored, peaks, brightest = verify_files(
             records, class_names=self.class_names, split=split, values=self.values
         )
-        self.notes[split] = [*_stored_note(split, records, as_stored), *_shallow_note(split, records, peaks)]
+        self.notes[split] = [
+            *_stored_note(split, records, as_stored),
+            *_shallow_note(split, records, peaks),
+            *_dark_note(split, records, brightest),
+        ]
         self.peaks[split] = int(peaks.max(initial=0))
         found = [*found, *in_files]
         if self.kind == "detection":
@@ -269,6 +290,9 @@ class FileSource:
                 self.skipped.append(line)
             sizes = sizes[np.isin(records.ids, kept.ids)]
             self._check_usable(split, kept, sizes)
+            if self.kind == "detection":
+                once = first_alike(kept) == np.arange(len(kept.boxes))
+                kept, self.again[split] = kept.keep(np.ones(len(kept), bool), once), int((~once).sum())
             self.cut[split] = clip_boxes(kept, sizes)
             self._splits[split], self._sizes[split] = kept, sizes
         return self._splits[split], self._sizes[split]
@@ -282,6 +306,11 @@ class FileSource:
     def _check_leakage(self) -> None:
         """Refuse, or under `skip` drop from train, training images that are also validated on."""
         train, val = self._splits["train"], self._splits["val"]
+        if len(train) == len(val) and set(train.files) == set(val.files):
+            raise ConfigError(
+                f"{self.found}: train and val are the same {counted(len(val), 'image')}: a score on images trained on "
+                f"means nothing. Name other images for val, or none, with data=folder: a fifth validates then"
+            )
         twins = shared_images(train, val)
         problems = [
             Problem(train.files[i], f"this training image is also in val, as {val.files[j]}",
@@ -309,6 +338,16 @@ def _shallow_note(split: str, records: Records, peaks: np.ndarray) -> list[str]:
     names = _names(records, shallow > 0)
     what = f"{counted(len(names), 'image')} of {split} with 16 bits and values up to {shallow.max(initial=0):,}"
     return [f"{what} of {FULL:,}: {first_few(names, 3)}"] if names else []
+
+
+def _dark_note(split: str, records: Records, brightest: np.ndarray) -> list[str]:
+    """That 8-bit pictures are black or nearly so, or all of them dark: values from 0 to 1, or of 4 or 6 bits."""
+    most = int(brightest.max(initial=0))
+    names = _names(records, brightest <= (DARK if most <= DARK else BLACK))
+    what = f"{counted(len(names), 'image')} of {split} all dark, with values up to {most} of 255"
+    if most > DARK:
+        what = f"{counted(len(names), 'image')} of {split} black or nearly so"
+    return [f"{what}: {first_few(names, 3)}"] if names else []
 
 
 def _names(records: Records, chosen: np.ndarray) -> list[str]:

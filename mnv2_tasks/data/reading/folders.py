@@ -33,6 +33,14 @@ def child(folder: Path, name: str) -> Path | None:
     return next((found for found in folders(folder) if found.name.lower() == name.lower()), None)
 
 
+def within_double(folder: Path) -> Path:
+    """The folder, or the one of its own name that is all it holds, as archives unpack on Kaggle: train/train."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not is_junk(entry.name)]
+    inside = folder / folder.name
+    return within_double(inside) if names == [folder.name] and inside.is_dir() else folder
+
+
 def files_below(folder: Path) -> Iterator[str]:
     """Files of data at any depth, unsorted: paths that begin with the folder's. Symbolic links are followed.
 

@@ -22,10 +22,22 @@ def nothing_to_learn(
         mask: index of an image -> its class indices; of segmentation only, and called until there are two classes.
     """
     if kind == "detection":
-        return None if (~records.crowd).any() else _no_object(records)
+        return _of_boxes(records, records.boxes[~records.crowd])
     if kind == "segmentation":
         return _of_masks(split, records, class_names, mask)
     return _of_labels(records, class_names) if split == "train" else None
+
+
+def _of_boxes(records: Records, boxes: np.ndarray) -> tuple[str, str] | None:
+    if not len(boxes):
+        return _no_object(records)
+    if (boxes <= 1).all():
+        return (
+            f"all {counted(len(boxes), 'box')} of its {counted(len(records), 'image')} lie within one pixel, as "
+            f"fractions of the image's sides would",
+            "Pixels belong here: export it again",
+        )
+    return None
 
 
 def _no_object(records: Records) -> tuple[str, str]:

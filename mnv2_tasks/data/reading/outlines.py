@@ -1,6 +1,7 @@
 """COCO's three ways to write an object's outline -> one: compressed run lengths."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import hotcoco
@@ -125,3 +126,21 @@ def _runs(counts: str) -> list[int]:
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = shift = 0
     return runs
+
+
+def crosses_itself(outline: Sequence[tuple[float, float]]) -> bool:
+    """Whether two sides of a polygon that are no neighbours meet."""
+    start = np.array([point for point, after in zip(outline, [*outline[1:], outline[0]]) if point != after])
+    if len(start) < 4:
+        return False
+    end = np.roll(start, -1, axis=0)
+    i, j = np.triu_indices(len(start), 2)
+    i, j = i[j - i < len(start) - 1], j[j - i < len(start) - 1]  # the last side is a neighbour of the first
+
+    def sides(line: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """-1, 0 or 1: on which side of a line each point lies."""
+        along, to = end[line] - start[line], points - start[line]
+        return np.sign((along[:, 0] * to[:, 1] - along[:, 1] * to[:, 0]).round(9))
+
+    of = sides(i, start[j]), sides(i, end[j]), sides(j, start[i]), sides(j, end[i])
+    return bool(((of[0] * of[1] <= 0) & (of[2] * of[3] <= 0) & np.any(of, axis=0)).any())

@@ -131,3 +131,10 @@ def clip_boxes(records: Records, sizes: np.ndarray) -> int:
     cut = int((reach(records, sizes) > ROUNDING).sum())
     np.clip(records.boxes, 0, _limits(records, sizes), out=records.boxes)
     return cut
+
+
+def first_alike(records: Records) -> np.ndarray:
+    """(N,) int64 index of the first box of the same image, class and corners: its own, unless it is given again."""
+    rows = np.column_stack([records.image_of_box(), records.box_labels, records.crowd, records.boxes])
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first[inverse.reshape(-1)]  # NumPy 2.0 shaped the inverse like the input

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mnv2_tasks.data.download.safe_names import name_fault
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.plain_data import decoded, read_bytes
 from mnv2_tasks.wording import brief, first_few
 
 MOST_BYTES = 64 << 20  # of a list: two million names
@@ -15,14 +15,12 @@ def read_text(path: Path, *, most_bytes: int) -> str:
     """Whole, with line ends as `\\n`.
 
     Raises:
-        DataError: it cannot be opened, is larger, or is no UTF-8.
+        DataError: it cannot be opened, is larger, or is no text.
     """
     try:
-        text = read_bytes(path, most_bytes=most_bytes).decode("utf-8-sig")  # some tools begin it with this mark
+        text = decoded(read_bytes(path, most_bytes=most_bytes), str(path))
     except ConfigError as error:
         raise DataError(str(error)) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not a text file in UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -38,10 +36,12 @@ def listed_names(path: Path) -> list[str]:
     """The lines of an image list, without empty ones.
 
     Raises:
-        DataError: it cannot be read, or a name leads out of the folder that it is looked for in.
+        DataError: it cannot be read, names nothing, or a name leads out of the folder that it is looked for in.
     """
     names = [line.strip() for line in read_text(path, most_bytes=MOST_BYTES).split("\n")]
     for number, name in enumerate(names, start=1):
         if fault := name_fault(name):
             raise DataError(f"{path}: line {number} names {brief(name)!r}, which {fault}")
+    if not any(names):
+        raise DataError(f"{path}: lists no image. Write the name of one a line, or remove the list")
     return [name for name in names if name]

@@ -29,7 +29,7 @@ from mnv2_tasks.wording import counted
 log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
-VERSION = 3  # of what is checked: another number forgets what was remembered
+VERSION = 4  # of what is checked: another number forgets what was remembered
 
 
 class Verified(NamedTuple):
@@ -39,6 +39,7 @@ class Verified(NamedTuple):
     sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels annotations are; 0 where a picture is unreadable
     as_stored: np.ndarray  # (n,) bool: annotated, and so read, in the stored pixels where EXIF asks for a turn
     peaks: np.ndarray  # (n,) int64: the largest value of a picture of 16 bits, 0 of others
+    brightest: np.ndarray  # (n,) int64: the same of a picture of 8 bits, 255 of others, see `Header`
 
 
 def verify_files(records: Records, *, class_names: list[str], split: str, values: MaskValues = INDICES) -> Verified:
@@ -57,9 +58,13 @@ def verify_files(records: Records, *, class_names: list[str], split: str, values
         for image, (_, faults, *_) in enumerate(found)
         for file, what, remedy in faults
     ]
-    sizes, _, as_stored, peaks = zip(*found) if found else ((),) * 4
+    sizes, _, as_stored, peaks, brightest = zip(*found) if found else ((),) * 5
     return Verified(
-        problems, np.array(sizes, np.int32).reshape(-1, 2), np.array(as_stored, bool), np.array(peaks, np.int64)
+        problems,
+        np.array(sizes, np.int32).reshape(-1, 2),
+        np.array(as_stored, bool),
+        np.array(peaks, np.int64),
+        np.array(brightest, np.int64),
     )
 
 
@@ -76,15 +81,16 @@ def _remembered(memory: Path, images: int) -> list | None:
 
 
 def _is_finding(row: Any) -> bool:
-    """((height, width), [(file, what, remedy)], as stored, peak), as JSON has it."""
-    if not isinstance(row, list) or len(row) != 4 or not all(isinstance(part, list) for part in row[:2]):
+    """((height, width), [(file, what, remedy)], as stored, peak, brightest), as JSON has it."""
+    if not isinstance(row, list) or len(row) != 5 or not all(isinstance(part, list) for part in row[:2]):
         return False
-    size, faults, as_stored, peak = row
+    size, faults, as_stored, peak, brightest = row
     return (
         len(size) == 2
         and type(as_stored) is bool
         and type(peak) is int
         and 0 <= peak <= FULL
+        and type(brightest) is int
         and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
         and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
     )
@@ -104,7 +110,7 @@ def _terminal() -> bool:
 
 
 def _checker(records: Records, class_names: list[str], values: MaskValues) -> Callable[[int], tuple]:
-    """index -> ((height, width), [(file, what, remedy)], as stored, peak)"""
+    """index -> ((height, width), [(file, what, remedy)], as stored, peak, brightest)"""
 
     def check(index: int) -> tuple:
         file = records.files[index]
@@ -113,17 +119,20 @@ def _checker(records: Records, class_names: list[str], values: MaskValues) -> Ca
             header = check_image(Path(file))
         except DataError as error:
             what = str(error).removeprefix(f"{file}: ")
-            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0
+            if file.endswith(".*"):  # of labels alone, see the layouts
+                what, remedy = "there are annotations of this name and no image", "Name both alike, or remove them"
+                return (0, 0), [(file, what, remedy)], False, 0, 255
+            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0, 255
         stored, upright = header.stored, header.upright
         if len(records.masks):
             size, faults = _check_mask(Path(records.masks[index]), (stored, upright), class_names, values)
-            return size, faults, tuple(size) != upright, header.peak
+            return size, faults, tuple(size) != upright, header.peak, header.brightest
         size = upright if (height, width) == (0, 0) else (height, width)
         if size not in (stored, upright):
             what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
             remedy = "It was resized after it was annotated: restore it, or annotate it anew"
-            return (0, 0), [(file, what, remedy)], False, 0
-        return size, [], size != upright, header.peak
+            return (0, 0), [(file, what, remedy)], False, 0, 255
+        return size, [], size != upright, header.peak, header.brightest
 
     return check
 

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from mnv2_tasks.data.images.limits import LONGEST_SIDE, MOST_PIXELS, too_many_pixels
+from mnv2_tasks.data.reading.class_names import written
 from mnv2_tasks.data.reading.marks import is_marked
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import read_bytes
@@ -87,7 +88,7 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _object(path: Path, number: int, element: Element) -> VocObject:
-    name = (element.findtext("name") or "").strip()
+    name = written((element.findtext("name") or "").strip())
     if not name:
         raise DataError(f"{path}: object {number} has no <name>")
     title = f"object {number} ({name})"

@@ -15,9 +15,10 @@ from mnv2_tasks.whole_files import remove_parts, write_json
 
 HARMLESS = (  # may differ without changing what a run is
     "workers", "debug", "trust", "runs", "resume", "repeat", "run", "out",
-    "trainer.save_every", "trainer.save_every_steps", "input.white",  # which a run takes from its data
+    "trainer.save_every", "trainer.save_every_steps",
 )  # fmt: skip
-RECORD = "study.json"  # overrides, seconds, attempts and the reason of a failure
+FROM_DATA = ("batch", "input.white")  # of which a run may take another value, as its data need it
+RECORD = "study.json"  # what was asked for, seconds, attempts and the reason of a failure
 LOG = "study.log"  # what the run's processes printed
 
 
@@ -51,7 +52,9 @@ def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
     remove_parts(folder)
     if step.kind == "train" and (folder / "checkpoints").is_dir():
         _moved(folder / "checkpoints", folder, "failed_checkpoints")
-    write_record(folder, overrides=list(run.overrides), last=step.kind)
+    asked = _flat(OmegaConf.to_container(run.config))
+    asked = {key: asked[key] for key in FROM_DATA if key in asked}
+    write_record(folder, overrides=list(run.overrides), asked=asked, last=step.kind)
 
 
 def epochs_done(folder: Path) -> int:
@@ -84,6 +87,9 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     if not path.is_file():
         return []  # nothing that could be reused
     old, new = _flat(read_yaml(path)), _flat(OmegaConf.to_container(run.config))
+    asked = read_record(folder).get("asked")
+    if isinstance(asked, dict):
+        old |= {key: asked[key] for key in FROM_DATA if key in asked}
     changed = [f"{key}: {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
     before = read_record(folder).get("overrides")
     if before is not None and not changed:
