@@ -45,7 +45,7 @@ CELLS = [  # kind, filters at width 1: 1056 channels at the end are 6 * 176
 TAPS = {"c1": 0, "c2": 1, "c3": 6, "c4": 11, "c4_expand": 11, "auxiliary": 11, "c5": 16, "final": 16}
 
 
-class Pool(Window):
+class SamePool(Window):
     """3x3, padded as TF's SAME, which here takes `ceil_mode`, too."""
 
     def __init__(self, *, stride: int):
@@ -56,7 +56,7 @@ class Pool(Window):
         return (1, 1) if self.stride == (1, 1) else (x.shape[2] % 2, x.shape[3] % 2)
 
 
-class MaxPool(Pool):
+class SameMaxPool(SamePool):
     def forward(self, x: Tensor) -> Tensor:
         rate = self.dilation[0]
         if rate > 1:  # more padding than max_pool2d takes
@@ -64,7 +64,7 @@ class MaxPool(Pool):
         return F.max_pool2d(x, 3, self.stride, self.padding_before(x), ceil_mode=True)
 
 
-class AveragePool(Pool):
+class SameAveragePool(SamePool):
     """What is padded does not count."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def operation(name: str, in_channels: int, out_channels: int, *, stride: int, no
     if name == "identity":
         return []
     if name in ("average", "max"):
-        return [AveragePool(stride=stride) if name == "average" else MaxPool(stride=stride)]
+        return [SameAveragePool(stride=stride) if name == "average" else SameMaxPool(stride=stride)]
     kernel, layers = int(name.removeprefix("separable ")), []
     for channels, step in ((in_channels, stride), (out_channels, 1)):
         padding = "same" if step > 1 else "torch"  # at stride 1 both pad alike
