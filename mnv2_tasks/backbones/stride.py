@@ -67,6 +67,8 @@ def check_output_stride(output_stride: int) -> None:
 def check_taps(taps: Sequence[str], offered: Sequence[str], network: str) -> None:
     """Raise ConfigError, listing the choices, if a tap is unknown or none is asked for."""
     unknown = sorted(set(taps) - set(offered))
+    if "auxiliary" in unknown:  # a setting of training asks for it
+        raise ConfigError(f"auxiliary: {network} has no auxiliary classifier; set auxiliary=0")
     if unknown or not taps:
         problem = f"unknown taps {unknown}" if unknown else "no taps asked for"
         raise ConfigError(f"{problem}; {network} offers {list(offered)}")
