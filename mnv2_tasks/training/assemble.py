@@ -17,7 +17,7 @@ from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
-from mnv2_tasks.training.auxiliary import Auxiliary
+from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.averaging import build_averaging
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
@@ -36,7 +36,7 @@ def build_module(
     network: Network,
     passport: dict[str, Any],
     distillation: Distillation | None = None,
-    auxiliary: Auxiliary | None = None,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> TasksModule:
     missing = set(network.tasks) - set(config.loss_weights)
     if missing:
@@ -100,10 +100,10 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
     )  # fmt: skip
 
 
-def build_auxiliary(config: DictConfig, network: Network) -> Auxiliary | None:
+def build_auxiliary(config: DictConfig, network: Network) -> AuxiliaryLoss | None:
     if not config.auxiliary:
         return None
-    return Auxiliary(network, weight=config.auxiliary, imgsz=config.train_imgsz or config.imgsz)
+    return AuxiliaryLoss(network, weight=config.auxiliary, imgsz=config.train_imgsz or config.imgsz)
 
 
 def build_logger(config: DictConfig, run: Path) -> Any:

@@ -14,7 +14,7 @@ from mnv2_tasks.evaluation.score import computed
 from mnv2_tasks.metrics.names import named
 from mnv2_tasks.network.finite import first_not_finite
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
-from mnv2_tasks.training.auxiliary import Auxiliary
+from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.not_finite import not_finite
@@ -48,7 +48,7 @@ class TasksModule(L.LightningModule):
         views: Views = ONE_VIEW,
         mixing: Mapping[str, Mixing] | None = None,
         distillation: Distillation | None = None,
-        auxiliary: Auxiliary | None = None,
+        auxiliary: AuxiliaryLoss | None = None,
     ):
         super().__init__()
         self.network = network

@@ -73,6 +73,7 @@ def test_every_part_that_it_names_can_be_built(recipe):
         ("classification_imagenet_torchvision_v2", 0.5, "SGD", 600, 1024),
         ("classification_imagenet_randaugment", 0.032, "TFRMSProp", 450, 512),
         ("classification_imagenet_distilled", 0.4, "SGD", 300, 1024),
+        ("classification_imagenet_nasnet", 0.04, "TFRMSProp", 312, 32),
         ("ssdlite_coco", 0.004, "TFRMSProp", 40, 24),
         ("ssdlite_coco_scratch", 0.015, "SGD", 600, 192),
         ("mobile_deeplabv3_voc_paper", 0.007, "SGD", 46, 16),
@@ -90,6 +91,17 @@ def test_decay_of_tfs_detector_is_a_twentieth_every_800720_steps():
     shape = partial_of(composed("ssdlite_coco").schedule.shape)
     epochs = 800_720 * 24 / 118_287
     assert shape(epochs / 40) == pytest.approx(0.95, abs=1e-4)
+
+
+def test_nasnets_recipe_is_slims():
+    config = composed("classification_imagenet_nasnet")
+    assert config.choices.backbone == "nasnet_mobile"
+    assert (config.auxiliary, config.backbone.drop_path, config.tasks.classification.head.dropout) == (0.4, 0.0, 0.5)
+    assert (config.optim.optimizer.decay, config.optim.optimizer.eps, config.trainer.gradient_clip) == (0.9, 1.0, 10.0)
+    assert (config.optim.weight_decay, config.optim.decay_depthwise) == (4e-5, True)
+    shape = partial_of(config.schedule.shape)
+    assert shape(2.4 / config.epochs) == pytest.approx(0.97, abs=1e-4)
+    assert composed("classification_imagenet_nasnet", "backbone=mobilenet_v2").choices.backbone == "mobilenet_v2"
 
 
 def test_a_recipe_named_by_hand_brings_its_groups_and_the_command_line_still_wins():

@@ -12,7 +12,7 @@ from mnv2_tasks.contracts import ClassificationBatch, FeatureSpec, Frames
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.heads.auxiliary import AuxiliaryHead
 from mnv2_tasks.network.cost import model_cost
-from mnv2_tasks.training.auxiliary import Auxiliary
+from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import load_weights
@@ -43,7 +43,7 @@ def test_head_has_the_size_of_slims():
 
 def test_loss_is_the_tasks_own_of_its_logits_and_reaches_the_cells_below_alone():
     network, batches = network_of("tasks.classification.label_smoothing=0.0"), batch_of()
-    auxiliary = Auxiliary(network, weight=0.4, imgsz=67)
+    auxiliary = AuxiliaryLoss(network, weight=0.4, imgsz=67)
     _, features = network.outputs_and_features(batches)
     loss = auxiliary(network, features, batches)["classification"]
     logits = auxiliary.heads["classification"](features["classification"])

@@ -11,7 +11,7 @@ from mnv2_tasks.heads.auxiliary import AuxiliaryHead
 from mnv2_tasks.network.network import Network
 
 
-class Auxiliary(nn.Module):
+class AuxiliaryLoss(nn.Module):
     """The loss of an `AuxiliaryHead` for each classification task, as a further term of that task.
 
     It is no part of the network: exports, weights and counts of parameters are without it. Checkpoints of the run hold
