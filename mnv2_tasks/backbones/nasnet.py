@@ -46,39 +46,37 @@ TAPS = {"c1": 0, "c2": 1, "c3": 6, "c4": 11, "c4_expand": 11, "auxiliary": 11, "
 
 
 class SamePool(Window):
-    """3x3, padded as TF's SAME, which here takes `ceil_mode`, too."""
+    """3x3, padded as TF's SAME."""
 
     def __init__(self, *, stride: int):
         super().__init__(3, stride=stride)
 
-    def padding_before(self, x: Tensor) -> tuple[int, int]:
-        """Above and on the left; at even sizes a stride of 2 pads below and on the right alone."""
-        return (1, 1) if self.stride == (1, 1) else (x.shape[2] % 2, x.shape[3] % 2)
+    def padded(self, x: Tensor, value: float) -> Tensor:
+        """At stride 2 and even sizes below and on the right alone. Tensors tell the sizes: exports take others, too."""
+        if self.stride == (2, 2):
+            return F.pad(x, (x.shape[3] % 2, 1, x.shape[2] % 2, 1), value=value)
+        return F.pad(x, (self.dilation[0],) * 4, value=value)
 
 
 class SameMaxPool(SamePool):
     def forward(self, x: Tensor) -> Tensor:
-        rate = self.dilation[0]
-        if rate > 1:  # more padding than max_pool2d takes
-            return F.max_pool2d(F.pad(x, (rate, rate, rate, rate), value=-torch.inf), 3, 1, dilation=rate)
-        return F.max_pool2d(x, 3, self.stride, self.padding_before(x), ceil_mode=True)
+        return F.max_pool2d(self.padded(x, -torch.inf), 3, self.stride, dilation=self.dilation)
 
 
 class SameAveragePool(SamePool):
     """What is padded does not count."""
 
     def forward(self, x: Tensor) -> Tensor:
-        rate = self.dilation[0]
-        if rate > 1:  # avg_pool2d knows no dilation
-            return _sum_of_nine(x, rate) / _sum_of_nine(torch.ones_like(x[:1, :1]), rate)
-        return F.avg_pool2d(x, 3, self.stride, self.padding_before(x), ceil_mode=True, count_include_pad=False)
+        if self.stride == self.dilation == (1, 1):
+            return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        counted = torch.ones_like(x[:1, :1])
+        return self._mean(self.padded(x, 0.0)) / self._mean(self.padded(counted, 0.0))
 
-
-def _sum_of_nine(x: Tensor, rate: int) -> Tensor:
-    """Of each cell and those that lie `rate` away."""
-    x = F.pad(x, (rate, rate, rate, rate))
-    x = x[:, :, : -2 * rate] + x[:, :, rate:-rate] + x[:, :, 2 * rate :]
-    return x[..., : -2 * rate] + x[..., rate:-rate] + x[..., 2 * rate :]
+    def _mean(self, x: Tensor) -> Tensor:
+        if (rate := self.dilation[0]) == 1:
+            return F.avg_pool2d(x, 3, self.stride)
+        x = (x[:, :, : -2 * rate] + x[:, :, rate:-rate] + x[:, :, 2 * rate :]) / 3  # avg_pool2d knows no dilation
+        return (x[..., : -2 * rate] + x[..., rate:-rate] + x[..., 2 * rate :]) / 3
 
 
 class FactorizedReduction(Window):
