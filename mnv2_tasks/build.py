@@ -1,7 +1,7 @@
 """Config -> data sources, tasks, network: where the concrete parts meet."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def build_network(
     config: DictConfig,
     class_names: dict[str, list[str]],
     ground_truths: dict[str, dict[str, Any]] | None = None,
+    further_taps: Sequence[str] = (),
 ) -> Network:
     """The backbone with the taps that the heads read, and the tasks, freshly initialised.
 
@@ -141,9 +142,10 @@ def build_network(
         config: needs the keys of `passport.NETWORK_KEYS`, as a passport has them.
         class_names: {task name: names}; their number sizes the head.
         ground_truths: {task name: validation boxes in COCO's format}, for the detection tasks' metric.
+        further_taps: of the backbone, that no head of these reads.
     """
     heads = {name: target_of(task.head) for name, task in config.tasks.items()}
-    taps = sorted({tap for head in heads.values() for tap in head.taps})
+    taps = sorted({tap for head in heads.values() for tap in head.taps} | {*further_taps})
     backbone = partial_of(config.backbone)(taps=taps)
     mend_convolutions(backbone)
     tasks = {}

@@ -1,4 +1,4 @@
-"""TensorFlow's MobileNetV2 networks written with tf.nn alone, under the names that its checkpoints use.
+"""TensorFlow's MobileNetV2 networks and NASNet-A written with tf.nn alone, under the names that its checkpoints use.
 
 An independent statement of what the importers must reproduce: nothing here comes from mnv2_tasks.
 """
@@ -36,9 +36,9 @@ class TFNetwork:
             self.variables[name] = (mean + spread * self.rng.uniform(-1, 1, shape)).astype(np.float32)
         return self.tf.constant(self.variables[name], self.dtype)
 
-    def norm(self, scope, x, eps):
+    def norm(self, scope, x, eps, under="/BatchNorm"):
         stats = [
-            self.variable(f"{scope}/BatchNorm/{name}", x.shape[-1], mean, spread)
+            self.variable(f"{scope}{under}/{name}", x.shape[-1], mean, spread)
             for name, mean, spread in [
                 ("gamma", 1.0, 0.3), ("beta", 0.0, 0.3), ("moving_mean", 0.0, 0.2), ("moving_variance", 1.0, 0.3)
             ]
@@ -121,3 +121,103 @@ class TFNetwork:
             branches.append(self.conv(f"aspp{i + 1}", x, 256, 3, rate=rate, **head))
         x = self.conv("concat_projection", self.tf.concat(branches, -1), 256, 1, **head)
         return self.conv("logits/semantic", x, classes, 1, biased=True)
+
+
+class TFNasnet(TFNetwork):
+    """TF slim's nasnet_mobile: nasnet.py and nasnet_utils.py, operation by operation, with its auxiliary classifier."""
+
+    NORMAL = (
+        "separable_5x5_2", "separable_3x3_2", "separable_5x5_2", "separable_3x3_2", "avg_pool_3x3", "none",
+        "avg_pool_3x3", "avg_pool_3x3", "separable_3x3_2", "none",
+    ), (0, 1, 1, 1, 0, 1, 1, 1, 0, 0), (1, 0, 0, 0, 0, 0, 0)  # fmt: skip
+    REDUCTION = (
+        "separable_5x5_2", "separable_7x7_2", "max_pool_3x3", "separable_7x7_2", "avg_pool_3x3", "separable_5x5_2",
+        "none", "avg_pool_3x3", "separable_3x3_2", "max_pool_3x3",
+    ), (0, 1, 0, 1, 0, 1, 3, 2, 2, 0), (1, 1, 1, 0, 0, 0, 0)  # fmt: skip
+
+    def __init__(self, tf):
+        super().__init__(tf, width=1.0)
+
+    def bn(self, scope, x):
+        return self.norm(scope, x, 1e-3, under="")
+
+    def kernel(self, scope, x, out, size=1, stride=1, padding="SAME", name="weights"):
+        fan_in = size * size * x.shape[-1]
+        weights = self.variable(f"{scope}/{name}", (size, size, x.shape[-1], out), 0.0, (6 / fan_in) ** 0.5)
+        return self.tf.nn.conv2d(x, weights, stride, padding)
+
+    def separable(self, scope, kind, x, out, stride):
+        _, size, layers = kind.split("_")
+        side = int(size[0])
+        for layer in range(1, int(layers) + 1):
+            x = self.tf.nn.relu(x)
+            name = f"{scope}/separable_{size}_{layer}"
+            weights = self.variable(f"{name}/depthwise_weights", (side, side, x.shape[-1], 1), 0.0, 2.4 / side)
+            x = self.tf.nn.depthwise_conv2d(x, weights, (1, stride, stride, 1), "SAME")
+            x = self.bn(f"{scope}/bn_sep_{size}_{layer}", self.kernel(name, x, out, name="pointwise_weights"))
+            stride = 1
+        return x
+
+    def factorized_reduction(self, scope, x, out):
+        path1 = self.tf.nn.avg_pool2d(x, 1, 2, "VALID")
+        path2 = self.tf.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
+        path2 = self.tf.nn.avg_pool2d(path2, 1, 2, "VALID")
+        paths = (self.kernel(f"{scope}/path{n}_conv", y, out // 2) for n, y in ((1, path1), (2, path2)))
+        return self.bn(f"{scope}/final_path_bn", self.tf.concat(list(paths), -1))
+
+    def cell(self, scope, net, previous, filters, stride):
+        operations, states_of, used = self.NORMAL if stride == 1 else self.REDUCTION
+        if previous is None:
+            previous = net
+        elif previous.shape[1] != net.shape[1]:
+            previous = self.factorized_reduction(scope, self.tf.nn.relu(previous), filters)
+        elif previous.shape[-1] != filters:
+            fitted = self.kernel(f"{scope}/prev_1x1", self.tf.nn.relu(previous), filters)
+            previous = self.bn(f"{scope}/prev_bn", fitted)
+        net = self.bn(f"{scope}/beginning_bn", self.kernel(f"{scope}/1x1", self.tf.nn.relu(net), filters))
+        states = [net, previous]
+        for pair in range(5):
+            results = []
+            for side, index in (("left", 2 * pair), ("right", 2 * pair + 1)):
+                kind, x = operations[index], states[states_of[index]]
+                step = stride if states_of[index] < 2 else 1
+                if kind.startswith("separable"):
+                    x = self.separable(f"{scope}/comb_iter_{pair}/{side}", kind, x, filters, step)
+                elif kind != "none":
+                    pool = self.tf.nn.avg_pool2d if kind.startswith("avg") else self.tf.nn.max_pool2d
+                    x = pool(x, 3, step, "SAME")
+                results.append(x)
+            states.append(results[0] + results[1])
+        return self.tf.concat([x for x, is_used in zip(states, used) if not is_used], -1)
+
+    def classifier(self, images, classes=1001):
+        """((B, classes) logits, those of the auxiliary classifier)."""
+        images = self.tf.cast(images, self.dtype) / 127.5 - 1
+        net = self.bn("conv0_bn", self.kernel("conv0", images, 32, size=3, stride=2, padding="VALID"))
+        outputs = [None, net]
+        for number in range(2):
+            outputs.append(self.cell(f"cell_stem_{number}", outputs[-1], outputs[-2], 44 // 4 * 2**number, 2))
+        filters = 44
+        for number in range(12):
+            if number in (4, 8):
+                filters *= 2
+                name = f"reduction_cell_{number // 4 - 1}"
+                outputs.append(self.cell(name, outputs[-1], outputs[-2], filters, 2))
+            outputs.append(self.cell(f"cell_{number}", outputs[-1], outputs[-2], filters, 1))
+            if number == 7:
+                auxiliary = self.auxiliary(self.tf.nn.relu(outputs[-1]), classes)
+        return self.linear(
+            "final_layer/FC", self.tf.reduce_mean(self.tf.nn.relu(outputs[-1]), (1, 2)), classes
+        ), auxiliary
+
+    def auxiliary(self, net, classes):
+        scope = "aux_7/aux_logits"
+        net = self.tf.nn.avg_pool2d(net, 5, 3, "VALID")
+        net = self.tf.nn.relu(self.bn(f"{scope}/aux_bn0", self.kernel(f"{scope}/proj", net, 128)))
+        net = self.kernel(f"{scope}/Conv", net, 768, size=net.shape[1], padding="VALID")
+        net = self.tf.nn.relu(self.bn(f"{scope}/aux_bn1", net))
+        return self.linear(f"{scope}/FC", net[:, 0, 0], classes)
+
+    def linear(self, scope, x, out):
+        weights = self.variable(f"{scope}/weights", (x.shape[-1], out), 0.0, (3 / x.shape[-1]) ** 0.5)
+        return x @ weights + self.variable(f"{scope}/biases", out, 0.0, 0.5)

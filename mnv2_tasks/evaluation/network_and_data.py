@@ -1,5 +1,7 @@
 """Config -> the network for its data sets, and their loaders: what training and evaluation begin with."""
 
+from collections.abc import Sequence
+
 from lightning import seed_everything
 from omegaconf import DictConfig
 
@@ -22,10 +24,12 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.rounding import train_rounded
 
 
-def build_tasks_network(config: DictConfig, sources: dict[str, DataSource]) -> Network:
+def build_tasks_network(
+    config: DictConfig, sources: dict[str, DataSource], further_taps: Sequence[str] = ()
+) -> Network:
     """The network for these data, with the truths that its metrics need; the same weights for the same seed."""
     seed_everything(config.seed, verbose=False)
-    network = build_network(config, class_names_of(sources), ground_truths_of(sources))
+    network = build_network(config, class_names_of(sources), ground_truths_of(sources), further_taps)
     if config.qat:
         train_rounded(network)
     return network

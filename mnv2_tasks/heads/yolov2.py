@@ -9,7 +9,7 @@ from mnv2_tasks.boxes.anchors import grid_anchors
 from mnv2_tasks.boxes.cells import reorg
 from mnv2_tasks.contracts import FeatureSpec, YOLOv2Output
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.layers import batch_norm, conv_norm_act, make_divisible
+from mnv2_tasks.layers import batch_norm, conv_norm_act, init_convs, make_divisible
 
 CELL = 32  # pixels; the unit of anchors, whatever the stride and the size of the input
 
@@ -77,10 +77,7 @@ class YOLOv2Head(nn.Module):
         self.conv3 = block(channels + passed * self.side**2, channels, 3)
         self.columns = 5 + num_classes
         self.predictor = nn.Conv2d(channels, len(anchors) * self.columns, 1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # darknet's sqrt(2 / inputs)
-        nn.init.zeros_(self.predictor.bias)
+        init_convs(self, mode="fan_in")  # darknet's sqrt(2 / inputs)
 
     def forward(self, features: dict[str, Tensor]) -> YOLOv2Output:
         fine, x = (features[tap] for tap in self.taps)

@@ -107,7 +107,15 @@ class Network(nn.Module):
 
     def outputs(self, batches: dict[str, Batch]) -> dict[str, Any]:
         """What each head returns for its task's own batch, by task name."""
-        return {name: self.output(name, batch.images) for name, batch in batches.items()}
+        return self.outputs_and_features(batches)[0]
+
+    def outputs_and_features(self, batches: dict[str, Batch]) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+        """`outputs`, and the features that the head of each task read."""
+        outputs, features = {}, {}
+        for name, batch in batches.items():
+            features[name] = self.features(batch.images)
+            outputs[name] = self.tasks[name].head(features[name])
+        return outputs, features
 
     def loss(self, outputs: dict[str, Any], batches: dict[str, Batch]) -> dict[str, dict[str, Tensor]]:
         """{task name: {term: scalar}} of these batches' `outputs`."""

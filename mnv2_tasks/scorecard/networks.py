@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnv2_tasks.backbones.darknet import Darknet19
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
 from mnv2_tasks.heads.linear import LinearHead
 from mnv2_tasks.heads.ssd import SSDHead
+from mnv2_tasks.heads.yolov2 import YOLOv2Head
 
 
 def classifier(*, width: float = 1.0, num_classes: int = 1000, backbone: Any = MobileNetV2) -> nn.Sequential:
@@ -26,6 +28,17 @@ def detector(
         head = SSDHead(
             features=base.features, num_classes=num_classes, extra_channels=[512, 256, 256, 128], width=width, lite=lite
         )
+        return nn.Sequential(base, head)
+
+
+def yolov2(*, num_classes: int, passthrough_channels: int | None) -> nn.Sequential:
+    """Darknet's: of 2016 without `passthrough_channels`, since March 2017 with 64."""
+    with torch.device("meta"):
+        base = Darknet19(output_stride=32, taps=YOLOv2Head.taps)
+        head = YOLOv2Head(
+            features=base.features, num_classes=num_classes, anchors=[[1.0, 1.0]] * 5,
+            passthrough_channels=passthrough_channels, channels=1024, width=1.0,
+        )  # fmt: skip
         return nn.Sequential(base, head)
 
 

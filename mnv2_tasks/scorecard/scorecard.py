@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from mnv2_tasks.scorecard.figure_5 import plot_figure_5
 from mnv2_tasks.scorecard.paper_number import PaperNumber
 from mnv2_tasks.scorecard.table_3 import table_3
 from mnv2_tasks.scorecard.table_4 import figure_5, slim_readme, table_4
@@ -20,14 +21,16 @@ COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
 
 def scorecard(config: DictConfig) -> None:
-    """Print every comparison, and write scorecard.md and scorecard.json into the folder `config.out`."""
+    """Print every comparison, and write scorecard.md, scorecard.json and figure_5.png into the folder `config.out`."""
     console, card, out = Console(), paper_numbers(), Path(os.path.expanduser(config.out))
     for title, group in groupby(card, key=lambda row: row.table):
         _print_table(title, list(group), console)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "scorecard.json", to_json(card))
     write_text(out / "scorecard.md", to_markdown(card))
-    console.print(f"{tally(card)} Written to {out}/scorecard.md and scorecard.json", highlight=False)
+    plot_figure_5(card, out / "figure_5.png")
+    written = f"{out}/scorecard.md, scorecard.json and figure_5.png"
+    console.print(f"{tally(card)} Written to {written}", highlight=False)
 
 
 def paper_numbers() -> list[PaperNumber]:

@@ -45,7 +45,7 @@ def summary(card: list[PaperNumber]) -> str:
     table = Table("", columns, text_columns=2)
     for (title, name), group in groupby(card, key=lambda row: (row.table, row.row)):
         members = list(group)
-        params, madds = _best(members, "params"), _best(members, "MAdds")
+        params, madds = best(members, "params"), best(members, "MAdds")
         if title != "TF slim" and params and madds:
             table.rows.append([name, title, *_pair(params), *_pair(madds), _mebibytes(params)])
     slim = [row for row in card if row.table == "TF slim" and row.agrees is not None]
@@ -69,7 +69,7 @@ def format_ours(row: PaperNumber) -> str:
     return "" if row.ours is None else f"{row.ours:,.0f}"
 
 
-def _best(rows: list[PaperNumber], kind: str) -> PaperNumber | None:
+def best(rows: list[PaperNumber], kind: str) -> PaperNumber | None:
     """Of several counts of one quantity the first that agrees, else the nearest; of table 7 at stride 16."""
     counts = [row for row in rows if row.quantity.startswith(kind) and not row.quantity.endswith("in slim")]
     counts = [row for row in counts if "OS 8" not in row.quantity]

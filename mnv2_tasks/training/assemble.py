@@ -17,6 +17,7 @@ from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
+from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.averaging import build_averaging
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
@@ -32,7 +33,11 @@ log = logging.getLogger(__name__)
 
 
 def build_module(
-    config: DictConfig, network: Network, passport: dict[str, Any], distillation: Distillation | None = None
+    config: DictConfig,
+    network: Network,
+    passport: dict[str, Any],
+    distillation: Distillation | None = None,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> TasksModule:
     missing = set(network.tasks) - set(config.loss_weights)
     if missing:
@@ -48,6 +53,7 @@ def build_module(
         multi_scale=build_multi_scale(config),
         mixing=build_mixing(config, network),
         distillation=distillation,
+        auxiliary=auxiliary,
     )
 
 
@@ -106,6 +112,12 @@ def build_distillation(config: DictConfig, student: Network) -> Distillation | N
         teacher=teacher, student=student, alpha=wanted.alpha, temperature=wanted.temperature,
         imgsz=config.train_imgsz or config.imgsz,
     )  # fmt: skip
+
+
+def build_auxiliary(config: DictConfig, network: Network) -> AuxiliaryLoss | None:
+    if not config.auxiliary:
+        return None
+    return AuxiliaryLoss(network, weight=config.auxiliary, imgsz=config.train_imgsz or config.imgsz)
 
 
 def build_logger(config: DictConfig, run: Path) -> Any:

@@ -14,6 +14,7 @@ from mnv2_tasks.evaluation.score import computed
 from mnv2_tasks.metrics.names import named
 from mnv2_tasks.network.finite import first_not_finite
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
+from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.distillation import Distillation
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.multi_scale import MultiScale
@@ -35,6 +36,7 @@ class TasksModule(L.LightningModule):
         multi_scale: makes training pictures smaller, in steps that it chooses.
         mixing: {classification task: what mixes the images of its training batches}.
         distillation: adds the terms of a teacher to the loss.
+        auxiliary: adds those of classifiers that only training has.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TasksModule(L.LightningModule):
         multi_scale: MultiScale | None = None,
         mixing: Mapping[str, Mixing] | None = None,
         distillation: Distillation | None = None,
+        auxiliary: AuxiliaryLoss | None = None,
     ):
         super().__init__()
         self.network = network
@@ -58,14 +61,18 @@ class TasksModule(L.LightningModule):
         self.views = views
         self.multi_scale = multi_scale
         self.mixing, self.distillation = mixing or {}, distillation
+        self.auxiliary = auxiliary
 
     def training_step(self, batches: dict[str, Batch], batch_index: int) -> dict[str, Any]:
         if self.multi_scale:
             step, steps = self.trainer.global_step, self.trainer.estimated_stepping_batches
             batches = {name: self.multi_scale(batch, step, steps) for name, batch in batches.items()}
         batches = {name: self.mixing[name](b) if name in self.mixing else b for name, b in batches.items()}
-        outputs = self.network.outputs(batches)
+        outputs, features = self.network.outputs_and_features(batches)
         terms = self.network.loss(outputs, batches)
+        if self.auxiliary:
+            for name, loss in self.auxiliary(self.network, features, batches).items():
+                terms[name]["auxiliary"] = loss
         if self.distillation:
             terms = self.distillation(terms, outputs, batches)
         total = self.task_weights({task: sum(of_task.values()) for task, of_task in terms.items()})
@@ -102,7 +109,8 @@ class TasksModule(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimisation.build_optimizer(
-            self.network.backbone, self.network.get_submodule("tasks"), self.task_weights
+            *(self.network.backbone, self.network.get_submodule("tasks"), self.task_weights),
+            *([self.auxiliary] if self.auxiliary else []),
         )
         self._check_clipping(optimizer)
         images = self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches

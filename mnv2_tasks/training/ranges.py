@@ -26,7 +26,7 @@ RULES: tuple[Rule, ...] = (
         lambda number: 0 <= number < math.inf,
         (
             "workers", "backbone_lr", "optim.weight_decay", "trainer.gradient_clip", "trainer.save_every",
-            "mixing.mixup", "mixing.cutmix", "loss_weights.*",
+            "mixing.mixup", "mixing.cutmix", "loss_weights.*", "auxiliary",
         ),
     ),
     ("0 to 2^32 - 1", lambda number: 0 <= number < 2**32, ("seed", "data.split_seed")),

@@ -19,6 +19,7 @@ from mnv2_tasks.errors import DataError
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
 from mnv2_tasks.evaluation.score import score_network
 from mnv2_tasks.evaluation.summary import print_metrics
+from mnv2_tasks.heads.auxiliary import AuxiliaryHead
 from mnv2_tasks.loading.loaders import TasksData, training_images
 from mnv2_tasks.metrics.names import named, prefix_of
 from mnv2_tasks.metrics.outcomes import save_outcomes
@@ -53,6 +54,7 @@ from mnv2_tasks.runs.run_results import written
 from mnv2_tasks.runs.stopping import end_together
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.training.assemble import (
+    build_auxiliary,
     build_distillation,
     build_logger,
     build_module,
@@ -128,7 +130,7 @@ def prepare(config: DictConfig) -> Prepared:
     settle_white(config, sources)
     fit_batch(config, sources)
     class_names = class_names_of(sources)
-    network = build_tasks_network(config, sources)
+    network = build_tasks_network(config, sources, AuxiliaryHead.taps if config.auxiliary else ())
     network.freeze(config.freeze, norms=config.freeze_norms)
     resumed = resume_point(config)
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
@@ -138,7 +140,9 @@ def prepare(config: DictConfig) -> Prepared:
     data.train_dataloader()  # refuses a batch larger than the data
     started_from = resumed.started_from or start_from_weights(network, config)
     passport = make_passport(config, class_names, command_line(), started_from)
-    module = build_module(config, network, passport, build_distillation(config, network))
+    module = build_module(
+        config, network, passport, build_distillation(config, network), build_auxiliary(config, network)
+    )
     precision = choose_precision(config.trainer.precision)
     description = describe_run(
         config=config,

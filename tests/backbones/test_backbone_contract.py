@@ -13,6 +13,7 @@ from mnv2_tasks.backbones.mnasnet import MnasNet
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.backbones.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
+from mnv2_tasks.backbones.nasnet import NASNetMobile
 from mnv2_tasks.backbones.resnet import ResNet
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
 from mnv2_tasks.backbones.shufflenet_v2 import ShuffleNetV2
@@ -38,6 +39,7 @@ NETWORKS = {  # name -> (constructor, channels of the taps in depth order)
     "resnet18": (partial(ResNet, depth=18), (64, 64, 128, 256, 256, 512, 512)),
     "resnet50": (partial(ResNet, depth=50), (64, 256, 512, 1024, 1024, 2048, 2048)),
     "darknet19": (Darknet19, (64, 128, 256, 512, 512, 1024, 1024)),
+    "nasnet_mobile": (partial(NASNetMobile, width=1.0, stem_padding="same"), (32, 44, 264, 528, 528, 1056, 1056)),
     "vgg16": (VGG16, (128, 256, 512, 512, 512, 1024, 1024)),
 }
 SIZES = [(65, 65), (50, 77)]  # a multiple plus one, and neither square nor a multiple of anything
@@ -121,7 +123,7 @@ def test_output_strides_share_every_parameter_name_and_shape(network):
 
 WITHOUT_EXCITATION = [
     "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mnasnet", "resnet18", "resnet50", "darknet19",
-    "vgg16",
+    "vgg16", "nasnet_mobile",
 ]  # fmt: skip
 
 
@@ -142,7 +144,9 @@ def test_a_finer_output_stride_computes_the_coarse_features_and_those_between(ne
         assert (every_other - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("network", ["mobilenet_v1", "resnet18", "resnet50", "shufflenet_v1", "darknet19"])
+@pytest.mark.parametrize(
+    "network", ["mobilenet_v1", "resnet18", "resnet50", "shufflenet_v1", "darknet19", "nasnet_mobile"]
+)
 def test_a_network_without_expansions_returns_c4_as_c4_expand(network):
     features = on_meta(network)(torch.empty(2, 3, 64, 64, device="meta"))
     assert features["c4_expand"] is features["c4"]
@@ -202,7 +206,7 @@ def test_output_stride_error_lists_the_choices(network):
         build(network, output_stride=12, taps=["c1"])
 
 
-@pytest.mark.parametrize("network", [MobileNetV1, MobileNetV2])
+@pytest.mark.parametrize("network", [MobileNetV1, MobileNetV2, NASNetMobile])
 @pytest.mark.parametrize("width", [0.0, 5])
 def test_width_error_gives_the_range(network, width):
     with pytest.raises(ConfigError, match=f"width={width}: expected a multiplier between 0.1 and 4"):

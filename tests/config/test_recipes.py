@@ -74,6 +74,7 @@ def test_every_part_that_it_names_can_be_built(recipe):
         ("classification_imagenet_randaugment", 0.032, "TFRMSProp", 450, 512),
         ("classification_imagenet_distilled", 0.4, "SGD", 300, 1024),
         ("classification_imagenet_darknet19", 0.1, "SGD", 160, 128),
+        ("classification_imagenet_nasnet", 0.04, "TFRMSProp", 312, 32),
         ("ssdlite_coco", 0.004, "TFRMSProp", 40, 24),
         ("ssdlite_coco_scratch", 0.015, "SGD", 600, 192),
         ("mobile_deeplabv3_voc_paper", 0.007, "SGD", 46, 16),
@@ -100,6 +101,17 @@ def test_rate_of_darknet19_falls_with_the_fourth_power():
     assert config.optim.weight_decay == 5e-4 and config.schedule.warmup * 160 * 1_281_167 / 128 == pytest.approx(
         1000, 0.05
     )
+
+
+def test_nasnets_recipe_is_slims():
+    config = composed("classification_imagenet_nasnet")
+    assert config.choices.backbone == "nasnet_mobile"
+    assert (config.auxiliary, config.backbone.drop_path, config.tasks.classification.head.dropout) == (0.4, 0.0, 0.5)
+    assert (config.optim.optimizer.decay, config.optim.optimizer.eps, config.trainer.gradient_clip) == (0.9, 1.0, 10.0)
+    assert (config.optim.weight_decay, config.optim.decay_depthwise) == (4e-5, True)
+    shape = partial_of(config.schedule.shape)
+    assert shape(2.4 / config.epochs) == pytest.approx(0.97, abs=1e-4)
+    assert composed("classification_imagenet_nasnet", "backbone=mobilenet_v2").choices.backbone == "mobilenet_v2"
 
 
 def test_a_recipe_named_by_hand_brings_its_groups_and_the_command_line_still_wins():

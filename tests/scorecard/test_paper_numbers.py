@@ -177,7 +177,7 @@ def card(folder):
 
 
 def test_scorecard_file_holds_rows_with_the_documented_keys(card):
-    assert len(card) == 226
+    assert len(card) == 227
     for row in card:
         assert list(row) == KEYS
         assert isinstance(row["paper"], float)
@@ -186,7 +186,7 @@ def test_scorecard_file_holds_rows_with_the_documented_keys(card):
 
 def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
     agreeing = [row for row in card if row["agrees"]]
-    assert len(agreeing) == 120
+    assert len(agreeing) == 123
     for row in agreeing:
         assert row["status"] == "agrees"
         assert prints_as(row["printed"], row["ours"])
@@ -195,8 +195,7 @@ def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
 def test_quoted_rows_have_no_figure_of_ours(card):
     quoted = [row for row in card if row["status"] == "quoted"]
     assert all(row["ours"] is None and row["agrees"] is None for row in quoted)
-    assert {"NasNet-A", "YOLOv2"} <= {row["row"] for row in quoted}
-    assert {row["status"] for row in card if row["row"] in ("NasNet-A", "YOLOv2")} == {"quoted"}
+    assert {row["status"] for row in card if row["row"] == "YOLOv2"} == {"quoted"}
     assert all(row["ours"] is not None for row in card if row["status"] != "quoted")
 
 
@@ -212,7 +211,7 @@ def test_the_markdown_file_has_a_line_for_every_row_and_every_reason(card, folde
     ]
     assert len(lines) == len(card)
     assert all(row["note"] in text for row in card)
-    assert "120 of 169 counted figures agree" in text
+    assert "123 of 172 counted figures agree" in text
     assert "| 22 classifiers | TF slim |  | 22 agree |  | 22 agree |  |" in text
 
 

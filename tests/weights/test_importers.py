@@ -203,6 +203,19 @@ def test_mobilenet_v3_gives_torchvisions_features_and_leaves_its_classifier(name
         load_strictly(network, imported.state, "file")
 
 
+@pytest.mark.parametrize("num_classes", [1000, 1001])
+def test_pretrainedmodels_nasnet_gives_its_logits(num_classes):
+    nasnet_mobile = pytest.importorskip("pretrainedmodels.models.nasnet_mobile")
+    theirs = trained(nasnet_mobile.nasnetamobile(num_classes, pretrained=None))
+    imported = recognise(theirs.state_dict(), "file")
+    assert len(imported.state) == len(theirs.state_dict())
+    assert value(imported, "backbone") == "nasnet_mobile" and value(imported, "input.resize") == "256"
+    images = pictures(224)  # of any other size their pooling sees a part
+    with torch.no_grad():
+        expected = theirs((images.double() - 127.5) / 127.5)[:, num_classes - 1000 :]
+        assert_equal(network_of(imported)(images)["classification"], expected, 1e-5)
+
+
 @pytest.mark.parametrize("width", [0.1, 0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, 0.6, 1.1])
 def test_every_width_is_known_by_the_shapes(width):
     with torch.device("meta"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tf_networks import TFNetwork
+from tf_networks import TFNasnet, TFNetwork
 
 from mnv2_tasks.boxes.coding import decode_boxes
 from mnv2_tasks.build import build_network, load_strictly
@@ -108,6 +108,40 @@ def test_deeplab_gives_tensorflow_logits(tf, images, task, rates):
     assert {f"task={task}", "data=voc", "imgsz=513", "input.fit=pad"} <= set(imported.overrides)
     assert (expected[0] - expected[1]).std() > 0.1
     np.testing.assert_allclose(outputs(imported, images).permute(0, 2, 3, 1), expected, atol=1e-9, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def nasnet(tf, images):
+    """(variables, logits) of slim's NASNet-A (mobile)."""
+    network = TFNasnet(tf)
+    logits, _ = network.classifier(images)
+    return network.variables, logits.numpy()
+
+
+def test_slim_nasnet_gives_tensorflow_logits(tf, nasnet, images, tmp_path):
+    variables, expected = nasnet
+    imported = read_tensorflow(save(tf, tmp_path / "model.ckpt", as_trained(variables)))
+    assert (expected[0] - expected[1]).std() > 0.1
+    np.testing.assert_allclose(outputs(imported, images).numpy(), expected[:, 1:], atol=1e-9, rtol=0)
+    assert imported.family == "TF slim NASNet-A"
+    assert {
+        "task=classification", "data=imagenet", "backbone=nasnet_mobile", "width=1.0", "imgsz=224",
+        "backbone.norm_momentum=0.0003", "input.mean=[127.5,127.5,127.5]", "input.resize=256",
+    } <= set(imported.overrides)  # fmt: skip
+    assert "background" in imported.left_out["final_layer/FC/weights/ExponentialMovingAverage[0]"]
+    auxiliary = {name for name, why in imported.left_out.items() if "auxiliary" in why}
+    assert auxiliary == {f"{name}{end}" for name in variables if name.startswith("aux_7/") for end in
+                         ([""] if "moving_" in name else ["", "/ExponentialMovingAverage"])}  # fmt: skip
+
+
+def test_another_nasnet_is_an_error(nasnet):
+    variables = dict(nasnet[0])
+    with pytest.raises(ConfigError, match="a NASNet-A of more cells than the mobile one"):
+        converted(variables | {"cell_12/1x1/weights": np.zeros((1, 1, 2, 2))})
+    with pytest.raises(ConfigError, match="TF slim NASNet-A, but 1 tensors.*such as backbone.stem.0.weight"):
+        converted(variables | {"conv0/weights": np.zeros((3, 3, 3, 96))})
+    with pytest.raises(ConfigError, match="1 variables belong to no layer.*, such as cell_3/third_bn/gamma"):
+        converted(variables | {"cell_3/third_bn/gamma": np.zeros(44)})
 
 
 # ---------------------------------------------------------------- reading checkpoints

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers import d_li14_tonylins as flat
-from mnv2_tasks.weights.importers import huggingface, timm, torchvision
+from mnv2_tasks.weights.importers import huggingface, nasnet_names, timm, torchvision
 from mnv2_tasks.weights.importers.complete import complete_family
 from mnv2_tasks.weights.importers.family import Family, Imported
 
@@ -23,6 +23,7 @@ def families() -> Iterator[Family]:
         torchvision.MOBILENET_V2, timm.MOBILENET_V2, flat.D_LI14, flat.TONYLINS, flat.TONYLINS_WITH_DROPOUT,
         huggingface.CLASSIFICATION, huggingface.SEGMENTATION,
     )  # fmt: skip
+    yield nasnet_names.pretrainedmodels()
     yield from torchvision.adapters()
 
 

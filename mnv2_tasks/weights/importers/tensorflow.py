@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints of MobileNetV2: TF slim's classifiers, the Object Detection API's SSDLite, DeepLab."""
+"""TensorFlow checkpoints: TF slim's MobileNetV2 and NASNet-A, the Object Detection API's SSDLite, DeepLab."""
 
 import os
 import re
@@ -20,6 +20,7 @@ from mnv2_tasks.weights.importers.tensorflow_names import (
     num_classes,
     place,
     recognise_layout,
+    unused,
 )
 
 _SUFFIX = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
@@ -78,8 +79,8 @@ def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source:
         target = place(variable, layout)
         if not is_weight(variable):
             left_out[name] = _bookkeeping(variable)
-        elif target is None and layout.task.endswith("deeplabv3") and re.match("MobilenetV2/(Conv_1|Logits)/", name):
-            left_out[name] = "past the map that the segmenter reads"
+        elif target is None and (why := unused(variable, layout)):
+            left_out[name] = why
         elif target is None:
             unknown.append(name)
         elif name + SHADOW in names:
@@ -105,6 +106,8 @@ def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source:
         source=source,
         overrides=layout.overrides,
         left_out=left_out,
+        backbone=layout.backbone,
+        shapes=layout.shapes and layout.shapes(),
     )
 
 

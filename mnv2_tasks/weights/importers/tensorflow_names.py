@@ -1,16 +1,19 @@
-"""Where each variable of a TensorFlow MobileNetV2 checkpoint goes. Pure names and layouts: needs no TensorFlow."""
+"""Where each variable of a TensorFlow checkpoint goes. Pure names and layouts: needs no TensorFlow."""
 
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.weights.importers.family import TF_INPUT, TF_LAYERS
+from mnv2_tasks.weights.importers import nasnet_names
+from mnv2_tasks.weights.importers.family import CLASSIFIER, TF_INPUT, TF_LAYERS
 
 SHADOW = "/ExponentialMovingAverage"  # slim evaluates with these; batch-norm statistics have none
+IMAGENET_LOGITS = ("MobilenetV2/Logits/Conv2d_1c_1x1", "final_layer/FC")
 COCO_COLUMNS = 91  # background, then COCO's ids 1 to 90, gaps included
 
 NORMALISED = {  # what a convolution without a bias consists of: TF's name -> ours, within conv_norm_act
@@ -22,7 +25,8 @@ NORMALISED = {  # what a convolution without a bias consists of: TF's name -> ou
     "BatchNorm/moving_variance": "1.running_var",
 }
 BIASED = {"weights": "weight", "biases": "bias"}
-_VARIABLE = re.compile(rf"(?P<layer>.+?)/(?P<part>{'|'.join(NORMALISED)}|biases)")
+_PARTS = "|".join((*NORMALISED, *BIASED, "pointwise_weights", *nasnet_names.NORM))
+_VARIABLE = re.compile(rf"(?P<layer>.+?)/(?P<part>{_PARTS})")
 
 
 class Place(NamedTuple):
@@ -40,6 +44,10 @@ class TensorFlowLayout(NamedTuple):
     overrides: list[str]  # the settings that travel with such weights
     normalised: dict[str, str]  # convolutions with a batch norm
     biased: dict[str, tuple[str, Callable[[Tensor], Tensor]]]  # output convolutions, and the order of their channels
+    whole: dict[str, str] = {}  # {variable: our tensor}, of networks without such pairs
+    unused: dict[str, str] = {}  # {pattern of variables: why nothing of ours takes them}
+    backbone: str = "mobilenet_v2"
+    shapes: Callable[[], dict[str, torch.Size]] | None = None  # as in `complete`
 
 
 def _as_they_are(rows: Tensor) -> Tensor:
@@ -86,6 +94,17 @@ SLIM = TensorFlowLayout(
     overrides=TF_LAYERS + TF_INPUT,
     normalised=_backbone("MobilenetV2"),
     biased={"MobilenetV2/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
+)
+NASNET = TensorFlowLayout(
+    family="TF slim NASNet-A",
+    task="classification",
+    overrides=["width=1.0", "backbone.norm_momentum=0.0003", *TF_INPUT],
+    normalised={},
+    biased={"final_layer/FC": (CLASSIFIER, _imagenet_rows)},
+    whole=nasnet_names.slim_variables(),
+    unused={r"aux_\d+/.*": "the auxiliary classifier, which helps in training alone"},
+    backbone=nasnet_names.BACKBONE,
+    shapes=nasnet_names.shapes,
 )
 # the extra maps are numbered from 2, after the backbone's two
 _EXTRAS = {
@@ -134,6 +153,7 @@ def _deeplab(task: str) -> TensorFlowLayout:
             "concat_projection": f"{head}.project",
         },
         biased={"logits/semantic": (f"{head}.logits", _as_they_are)},
+        unused={"MobilenetV2/(Conv_1|Logits)/.*": "past the map that the segmenter reads"},
     )
 
 
@@ -170,9 +190,13 @@ def recognise_layout(variables: Iterable[str], source: str) -> TensorFlowLayout:
         return DEEPLAB if "aspp1" in layers else MOBILE_DEEPLAB
     if "MobilenetV2/Logits/Conv2d_1c_1x1" in layers:
         return SLIM
+    if {"cell_stem_1/1x1", "final_layer/FC"} <= layers:
+        if "cell_12/1x1" in layers:
+            raise ConfigError(f"{source}: a NASNet-A of more cells than the mobile one, (4 @ 1056), which ours is")
+        return NASNET
     raise ConfigError(
-        f"{source}: no TF-slim MobileNetV2 classifier, Object Detection API SSDLite or DeepLab checkpoint: its layers "
-        f"lie under {scopes or 'no scope known here'}"
+        f"{source}: no checkpoint of TF slim's MobileNetV2 or NASNet-A (mobile), of the Object Detection API's SSDLite "
+        f"or of DeepLab: its layers lie under {scopes or 'no scope known here'}"
     )
 
 
@@ -186,6 +210,8 @@ def place(variable: str, layout: TensorFlowLayout) -> Place | None:
     if match is None:
         return None
     layer, part = match["layer"], match["part"]
+    if variable in layout.whole:
+        return Place(layout.whole[variable], _KERNELS.get(part, _as_they_are))
     for pattern, ours in layout.normalised.items():
         if part in NORMALISED and re.fullmatch(pattern, layer):
             return Place(f"{re.sub(pattern, ours, layer)}.{NORMALISED[part]}", _KERNELS.get(part, _as_they_are))
@@ -196,10 +222,17 @@ def place(variable: str, layout: TensorFlowLayout) -> Place | None:
     return None
 
 
+def unused(variable: str, layout: TensorFlowLayout) -> str | None:
+    """Why nothing of ours takes a variable; None: it is not known."""
+    return next((why for pattern, why in layout.unused.items() if re.fullmatch(pattern, variable)), None)
+
+
 def num_classes(variable: str, values: Tensor) -> int | None:
     """How many classes our head has, from the variable that tells it (None: not this one)."""
-    if variable in ("MobilenetV2/Logits/Conv2d_1c_1x1/biases", "logits/semantic/biases"):
-        return len(_imagenet_rows(values)) if "Logits" in variable else len(values)
+    if variable in (f"{layer}/biases" for layer in IMAGENET_LOGITS):
+        return len(_imagenet_rows(values))
+    if variable == "logits/semantic/biases":
+        return len(values)
     if variable == "BoxPredictor_0/ClassPredictor/biases":
         return len(_class_order(len(values) // 3)) - 1
     return None
@@ -218,7 +251,7 @@ def check_anchors(variable: str, values: Tensor, source: str) -> None:
 def dropped_columns(variable: str, values: Tensor) -> dict[str, str]:
     """{columns of the last dimension: why our head has none for them}."""
     columns = values.shape[-1]
-    if variable.startswith("MobilenetV2/Logits/") and columns == 1001:
+    if variable.startswith(IMAGENET_LOGITS) and columns == 1001:
         return {"0": "the background class, which no image of ImageNet has"}
     if re.match(r"BoxPredictor_\d/ClassPredictor/", variable) and columns in (3 * COCO_COLUMNS, 6 * COCO_COLUMNS):
         return {"unused ids": "ids below 91 that COCO gave to no class"}
@@ -231,6 +264,8 @@ def is_weight(variable: str) -> bool:
 
 
 def _regular(kernel: Tensor) -> Tensor:
+    if kernel.ndim == 2:  # a linear layer
+        return kernel.T
     return kernel.permute(3, 2, 0, 1)  # (kh, kw, in, out) -> (out, in, kh, kw)
 
 
@@ -238,7 +273,7 @@ def _depthwise(kernel: Tensor) -> Tensor:
     return kernel.permute(2, 3, 0, 1)  # (kh, kw, channels, 1) -> (channels, 1, kh, kw)
 
 
-_KERNELS = {"weights": _regular, "depthwise_weights": _depthwise}
+_KERNELS = {"weights": _regular, "pointwise_weights": _regular, "depthwise_weights": _depthwise}
 
 
 def _output(part: str, order: Callable[[Tensor], Tensor], linear: bool) -> Callable[[Tensor], Tensor]:
