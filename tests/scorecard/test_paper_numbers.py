@@ -16,6 +16,7 @@ from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.scorecard.comparison_networks import ResNet101Beta
 from mnv2_tasks.scorecard.counting import head_cost, multi_scale_sides, padded_madds, plain_madds
+from mnv2_tasks.scorecard.figure_5 import points_of
 from mnv2_tasks.scorecard.networks import classifier, detector, segmenter
 from mnv2_tasks.scorecard.paper_number import PaperNumber, prints_as
 from mnv2_tasks.scorecard.table_7 import BETA, OS_8, OS_16, PADS
@@ -45,6 +46,8 @@ DIFFERENT = {  # (row, quantity) where the print is not reproduced; each line of
     ("SSDLite", "MAdds"),
     ("MobileNetV2 + SSDLite", "params without batch norm"),
     *((f"SSD{side}", what) for side in (300, 512) for what in ("params", "MAdds", "MAdds, as TensorFlow pads")),
+    ("YOLOv2", "params, 2016, 80 classes"),
+    *(("YOLOv2", f"{what}, 2017, 80 classes") for what in ("params", "MAdds")),
     *((f"{name}, ASPP", what) for name in ("MobileNetV1", "MobileNetV2", "ResNet-101") for what in (OS_16, OS_8)),
     ("MobileNetV2, no ASPP", OS_16),
     ("MobileNetV2, no ASPP", OS_8),
@@ -177,7 +180,7 @@ def card(folder):
 
 
 def test_scorecard_file_holds_rows_with_the_documented_keys(card):
-    assert len(card) == 227
+    assert len(card) == 230
     for row in card:
         assert list(row) == KEYS
         assert isinstance(row["paper"], float)
@@ -186,7 +189,7 @@ def test_scorecard_file_holds_rows_with_the_documented_keys(card):
 
 def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
     agreeing = [row for row in card if row["agrees"]]
-    assert len(agreeing) == 123
+    assert len(agreeing) == 125
     for row in agreeing:
         assert row["status"] == "agrees"
         assert prints_as(row["printed"], row["ours"])
@@ -195,8 +198,16 @@ def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
 def test_quoted_rows_have_no_figure_of_ours(card):
     quoted = [row for row in card if row["status"] == "quoted"]
     assert all(row["ours"] is None and row["agrees"] is None for row in quoted)
-    assert {row["status"] for row in card if row["row"] == "YOLOv2"} == {"quoted"}
     assert all(row["ours"] is not None for row in card if row["status"] != "quoted")
+
+
+def test_figure_5_has_both_systems_with_the_multiply_adds_that_agree(card, folder):
+    rows = [PaperNumber(**{field: row[field] for field in PaperNumber._fields}) for row in card]
+    classifiers = {point.name: point for point in points_of(rows, "top-1")}
+    detectors = {point.name: point for point in points_of(rows, "AP, test-dev")}
+    assert (classifiers["NasNet-A"].score, detectors["YOLOv2"].score) == (74.0, 21.6)
+    assert detectors["YOLOv2"].madds == 17_500_980_224 and len(classifiers) == 6 + 22
+    assert (folder / "figure_5.png").stat().st_size > 20_000
 
 
 def test_every_counted_row_knows_the_peak_memory_of_its_network(card):
@@ -211,7 +222,7 @@ def test_the_markdown_file_has_a_line_for_every_row_and_every_reason(card, folde
     ]
     assert len(lines) == len(card)
     assert all(row["note"] in text for row in card)
-    assert "123 of 172 counted figures agree" in text
+    assert "125 of 177 counted figures agree" in text
     assert "| 22 classifiers | TF slim |  | 22 agree |  | 22 agree |  |" in text
 
 
@@ -266,7 +277,11 @@ def test_all_22_cells_of_tf_slims_table_agree(card):
         ("ResNet-101, ASPP", f"params, {BETA}", 58.16e6, 58_164_437),
         ("ResNet-101, ASPP", f"{OS_16}, {BETA}, {PADS}", 81.0e9, 80_840_290_261),
         ("ResNet-101, ASPP", f"{OS_8}, {BETA}, {PADS}", 4870.6e9, 4_869_006_835_196),
-        ("YOLOv2", "MAdds", 17.5e9, None),
+        ("YOLOv2", "params", 50.7e6, 50_655_389),
+        ("YOLOv2", "params, 2017, 80 classes", 50.7e6, 50_962_889),
+        ("YOLOv2", "params, 2016, 80 classes", 50.7e6, 67_445_065),
+        ("YOLOv2", "MAdds", 17.5e9, 17_500_980_224),
+        ("YOLOv2", "MAdds, 2017, 80 classes", 17.5e9, 14_732_084_224),
     ],
 )
 def test_scorecard_shows_the_papers_figure_beside_ours(card, row, quantity, paper, ours):
