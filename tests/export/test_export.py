@@ -163,6 +163,32 @@ def test_folding_batch_norms_leaves_none_and_changes_no_result(backbone):
         torch.testing.assert_close(folded(images)["classification"], network(images)["classification"])
 
 
+@pytest.mark.slow
+def test_nasnets_paddings_are_pytorchs_in_the_file():
+    """Below and on the right alone at even sizes; averages do not count them."""
+    import onnxruntime
+
+    from mnv2_tasks.build import build_network
+
+    torch.manual_seed(0)
+    config = compose("train", ["task=classification", "backbone=nasnet_mobile", "width=0.1", "imgsz=96"])
+    network = build_network(config, {"classification": ["a", "b", "c"]})
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of the next batch: signals reach the end
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8)
+    network.train()(images_tensor(pixels))
+    file = onnx.to_onnx(Graph(network.eval()), torch.zeros(2, 96, 96, 3, dtype=torch.uint8))
+    session = onnxruntime.InferenceSession(file.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    with torch.no_grad():
+        expected = network(images_tensor(pixels))["classification"].softmax(1).numpy()
+    assert expected.std(axis=0).max() > 0.05
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_detections_without_a_partner_are_counted():
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 5, 5]])
     ours = Detections(boxes, torch.tensor([0.9, 0.8, 0.3]), torch.tensor([0, 1, 2]))
