@@ -75,6 +75,22 @@ def mend_convolutions(module: nn.Module) -> None:
                 setattr(parent, name, mended.train(layer.training))
 
 
+def same_padding(x: Tensor, window: Any) -> list[int]:
+    """TF's "SAME" padding of x, for F.pad.
+
+    Args:
+        window: with `kernel_size`, `stride` and `dilation`, two of each, such as a convolution.
+    """
+    pads = []
+    for axis in (1, 0):  # F.pad takes the last dimension first
+        reach = (window.kernel_size[axis] - 1) * window.dilation[axis] + 1
+        # a remainder, and none at stride 1, keeps what an exporter has to know about sizes short
+        covered = (x.shape[2 + axis] - 1) % window.stride[axis] + 1 if window.stride[axis] > 1 else 1
+        total = reach - covered if reach >= window.stride[axis] else max(0, reach - covered)
+        pads += [total // 2, total - total // 2]
+    return pads
+
+
 class SameConv2d(Conv2d):
     """TF's "SAME" padding: the odd pixel of a strided convolution goes to the bottom and right.
 
@@ -83,14 +99,7 @@ class SameConv2d(Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        pads = []
-        for axis in (1, 0):  # F.pad takes the last dimension first
-            reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            # a remainder, and none at stride 1, keeps what an exporter has to know about sizes short
-            covered = (input.shape[2 + axis] - 1) % self.stride[axis] + 1 if self.stride[axis] > 1 else 1
-            total = reach - covered if reach >= self.stride[axis] else max(0, reach - covered)
-            pads += [total // 2, total - total // 2]
-        return self._convolve(F.pad(input, pads), 0)
+        return self._convolve(F.pad(input, same_padding(input, self)), 0)
 
 
 def conv2d(in_channels: int, out_channels: int, kernel: int, *, padding: str = "torch", **conv) -> nn.Conv2d:

@@ -10,7 +10,7 @@ from torchvision.ops import StochasticDepth
 from mnv2_tasks.backbones.stride import Window, check_taps, limit_stride
 from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.layers import Norm, batch_norm, conv2d, init_convs
+from mnv2_tasks.layers import Norm, batch_norm, conv2d, init_convs, same_padding
 
 # A cell adds up five pairs of operations, each on a state (paper figure 4): 0 is the output of the last cell, 1 that of
 # the one before it, both fitted to the cell's filters; 2 to 6 are the sums
@@ -45,32 +45,22 @@ CELLS = [  # kind, filters at width 1: 1056 channels at the end are 6 * 176
 TAPS = {"c1": 0, "c2": 1, "c3": 6, "c4": 11, "c4_expand": 11, "auxiliary": 11, "c5": 16, "final": 16}
 
 
-class SamePool(Window):
+class SameMaxPool(Window):
     """3x3, padded as TF's SAME."""
 
-    def __init__(self, *, stride: int):
-        super().__init__(3, stride=stride)
-
-    def padded(self, x: Tensor, value: float) -> Tensor:
-        """At stride 2 and even sizes below and on the right alone. Tensors tell the sizes: exports take others, too."""
-        if self.stride == (2, 2):
-            return F.pad(x, (x.shape[3] % 2, 1, x.shape[2] % 2, 1), value=value)
-        return F.pad(x, (self.dilation[0],) * 4, value=value)
-
-
-class SameMaxPool(SamePool):
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(self.padded(x, -torch.inf), 3, self.stride, dilation=self.dilation)
+        padded = F.pad(x, same_padding(x, self), value=-torch.inf)
+        return F.max_pool2d(padded, 3, self.stride, dilation=self.dilation)
 
 
-class SameAveragePool(SamePool):
-    """What is padded does not count."""
+class SameAveragePool(Window):
+    """3x3, padded as TF's SAME; what is padded does not count."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride == self.dilation == (1, 1):
             return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-        counted = torch.ones_like(x[:1, :1])
-        return self._mean(self.padded(x, 0.0)) / self._mean(self.padded(counted, 0.0))
+        pads = same_padding(x, self)
+        return self._mean(F.pad(x, pads)) / self._mean(F.pad(torch.ones_like(x[:1, :1]), pads))
 
     def _mean(self, x: Tensor) -> Tensor:
         if (rate := self.dilation[0]) == 1:
@@ -92,9 +82,11 @@ class FactorizedReduction(Window):
         self.norm = norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, stride, rate = F.relu(x), self.stride[0], self.dilation[0]
-        neighbours = F.pad(x, (-rate, rate, -rate, rate))
-        halves = [self.path_1(x[:, :, ::stride, ::stride]), self.path_2(neighbours[:, :, ::stride, ::stride])]
+        left, right, above, below = same_padding(x, self)
+        x, rate = F.pad(F.relu(x), (0, left + right, 0, above + below)), self.dilation[0]
+        # the source's pooling of one cell; a slice of every other one has a size that exporters take longer to know
+        cells = [F.avg_pool2d(part, 1, self.stride) for part in (x[:, :, :-rate, :-rate], x[:, :, rate:, rate:])]
+        halves = [self.path_1(cells[0]), self.path_2(cells[1])]
         return self.norm(torch.cat(halves, dim=1))
 
 
@@ -107,7 +99,7 @@ def operation(name: str, in_channels: int, out_channels: int, *, stride: int, no
     if name == "identity":
         return []
     if name in ("average", "max"):
-        return [SameAveragePool(stride=stride) if name == "average" else SameMaxPool(stride=stride)]
+        return [SameAveragePool(3, stride=stride) if name == "average" else SameMaxPool(3, stride=stride)]
     kernel, layers = int(name.removeprefix("separable ")), []
     for channels, step in ((in_channels, stride), (out_channels, 1)):
         padding = "same" if step > 1 else "torch"  # at stride 1 both pad alike

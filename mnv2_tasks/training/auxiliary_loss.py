@@ -1,7 +1,6 @@
 """Auxiliary classifiers: in training they learn beside the tasks' own, to help the layers below them."""
 
-from typing import Any
-
+import torch
 from torch import Tensor, nn
 
 from mnv2_tasks.backbones.output_shapes import output_shapes
@@ -34,11 +33,11 @@ class AuxiliaryLoss(nn.Module):
             raise ConfigError(f"auxiliary={weight}: is for classification; {', '.join(network.tasks)} cannot use it")
         if "backbone" in network.frozen:
             raise ConfigError(f"auxiliary={weight}: helps the backbone alone, which is frozen; set auxiliary=0")
-        _, *map_size = output_shapes(network.backbone, (imgsz, imgsz))["auxiliary"]
+        _, height, width = output_shapes(network.backbone, (imgsz, imgsz))["auxiliary"]
         self.heads = nn.ModuleDict(
             {
                 name: AuxiliaryHead(
-                    features=network.backbone.features, map_size=tuple(map_size), num_classes=len(task.class_names)
+                    features=network.backbone.features, map_size=(height, width), num_classes=len(task.class_names)
                 )
                 for name, task in tasks.items()
             }
@@ -54,6 +53,6 @@ class AuxiliaryLoss(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         for name, head in self.heads.items():
-            terms: dict[str, Any] = network.tasks[name].loss(head(features[name]), batches[name])
-            losses[name] = self.weight * sum(terms.values())
+            terms = network.tasks[name].loss(head(features[name]), batches[name])
+            losses[name] = self.weight * torch.stack(list(terms.values())).sum()
         return losses

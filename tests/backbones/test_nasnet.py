@@ -59,7 +59,7 @@ def test_at_even_sizes_both_stems_see_the_same_pixels():
 @pytest.mark.parametrize("side", [8, 9])
 def test_average_leaves_out_what_is_padded(side):
     """As TensorFlow has it: below and on the right alone at even sizes."""
-    pool, x = SameAveragePool(stride=2), torch.randn(1, 1, side, side)
+    pool, x = SameAveragePool(3, stride=2), torch.randn(1, 1, side, side)
     before = side % 2
     for row in range(4):
         for column in range(4):
@@ -69,7 +69,7 @@ def test_average_leaves_out_what_is_padded(side):
 
 
 def test_dilated_average_leaves_out_what_is_padded():
-    pool, x = SameAveragePool(stride=1), torch.randn(1, 2, 8, 9)
+    pool, x = SameAveragePool(3, stride=1), torch.randn(1, 2, 8, 9)
     pool.dilation = (2, 2)
     averaged = pool(x)
     for rows, columns in ((0, 0), (0, 1), (1, 0), (1, 1)):  # every other cell is a map of its own

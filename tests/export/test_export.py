@@ -23,6 +23,7 @@ from mnv2_tasks.network.fold import fold_batch_norms
 from mnv2_tasks.prediction.predictor import load_model, predict_images
 from mnv2_tasks.runtimes import formats, onnx
 from mnv2_tasks.runtimes.exported import Exported
+from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import find_weights, load_weights, save_weights
 
 pytest.importorskip("onnxscript")
@@ -163,6 +164,54 @@ def test_folding_batch_norms_leaves_none_and_changes_no_result(backbone):
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     with torch.no_grad():
         torch.testing.assert_close(folded(images)["classification"], network(images)["classification"])
+
+
+@pytest.mark.slow
+def test_nasnets_paddings_are_pytorchs_in_the_file():
+    """Below and on the right alone at even sizes; averages do not count them."""
+    import onnxruntime
+
+    from mnv2_tasks.build import build_network
+
+    torch.manual_seed(0)
+    config = compose("train", ["task=classification", "backbone=nasnet_mobile", "width=0.1", "imgsz=96"])
+    network = build_network(config, {"classification": ["a", "b", "c"]})
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of the next batch: signals reach the end
+        elif isinstance(module, torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8)
+    network.train()(images_tensor(pixels))
+    file = onnx.to_onnx(Graph(network.eval()), torch.zeros(2, 96, 96, 3, dtype=torch.uint8))
+    session = onnxruntime.InferenceSession(file.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    with torch.no_grad():
+        expected = network(images_tensor(pixels))["classification"].softmax(1).numpy()
+    assert expected.std(axis=0).max() > 0.05
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_yolov2_gives_its_detections_in_the_file(format, precision, tmp_path):
+    """`export` itself refuses a file whose results, or whose AP, are not PyTorch's."""
+    pytest.importorskip(format)
+    run = train_four_scenes(tmp_path)
+    out = tmp_path / f"m{formats.FORMATS[format].suffix}"
+    file = export(
+        compose("export", [f"weights={run}", f"format={format}", f"precision={precision}", f"out={out}", *FEW])
+    )
+    found = Exported(file).run(np.zeros((2, 96, 96, 3), np.uint8))
+    assert found["yolov2_boxes"].shape == (2, 100, 4)
+
+
+def train_four_scenes(folder):
+    """Weights of a YOLOv2 that knows a few scenes."""
+    few = ["data.source.train_size=64", "data.source.val_size=8", "batch=8", "epochs=12", "imgsz=96"]
+    small = ["tasks.yolov2.head.channels=128", "weights=none", "trainer.accelerator=cpu", f"runs={folder}"]
+    return train(compose("train", ["task=yolov2", *few, *small])) / "weights.safetensors"
 
 
 def test_detections_without_a_partner_are_counted():
