@@ -15,14 +15,14 @@ from mnv2_tasks.whole_files import written_whole
 CURVES = "TF slim"  # the table of MobileNetV2's widths and sizes, whose rows are called <width>_<side>
 
 
-class Point(NamedTuple):
+class PublishedScore(NamedTuple):
     table: str
     name: str
     madds: float
     score: float  # percent
 
 
-def points_of(card: Iterable[PaperNumber], score: str) -> list[Point]:
+def points_of(card: Iterable[PaperNumber], score: str) -> list[PublishedScore]:
     """Of the networks whose multiply-adds are counted and whose `score`, such as "top-1", is in print."""
     points = []
     for (table, name), group in groupby(card, key=lambda row: (row.table, row.row)):
@@ -30,7 +30,7 @@ def points_of(card: Iterable[PaperNumber], score: str) -> list[Point]:
         madds = best(rows, "MAdds")
         scores = [row.paper for row in rows if row.quantity.startswith(score)]
         if scores and madds and madds.ours:
-            points.append(Point(table, name, madds.ours, scores[0]))
+            points.append(PublishedScore(table, name, madds.ours, scores[0]))
     return points
 
 
@@ -64,7 +64,7 @@ def plot_figure_5(card: Sequence[PaperNumber], path: Path) -> None:
         figure.savefig(file, format="png")
 
 
-def _mark(axes: Axes, points: Sequence[Point], unit: float) -> None:
+def _mark(axes: Axes, points: Sequence[PublishedScore], unit: float) -> None:
     """One mark for each name: the paper of MobileNetV3 prints a network of this one again."""
     for index, point in enumerate({point.name: point for point in reversed(points)}.values()):
         mark = "sDv^P*X"[index % 7]

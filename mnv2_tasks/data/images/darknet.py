@@ -6,10 +6,10 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from mnv2_tasks.data.images.window import Box, Window
+from mnv2_tasks.data.images.window import Box, RandomWindow
 
 
-class DarknetPlace(Window):
+class DarknetPlace(RandomWindow):
     """Since March 2017: the picture with another aspect ratio, as large as fits into a square, at a random place.
 
     Args:
@@ -33,7 +33,7 @@ class DarknetPlace(Window):
         return {"window": _rounded(-left, -top, square_width - left, square_height - top)}
 
 
-class DarknetCrop(Window):
+class DarknetCrop(RandomWindow):
     """In 2016: each edge moved inwards or outwards, where the picture's own edge is repeated.
 
     Args:

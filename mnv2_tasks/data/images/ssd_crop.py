@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from mnv2_tasks.data.images.window import Window
+from mnv2_tasks.data.images.window import RandomWindow
 
 COVERED = (0.1, 0.3, 0.5, 0.7, 0.9)  # overlap that at least one object must keep, chosen at random
 TRIES = 50
 
 
-class SSDCrop(Window):
+class SSDCrop(RandomWindow):
     """A random window onto the image: larger than it (zoom out), a part of it, or the whole.
 
     A part keeps the objects whose centres lie in it, cut at its edge, and is drawn until the overlap (IoU) of at least

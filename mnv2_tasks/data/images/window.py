@@ -11,7 +11,7 @@ from mnv2_tasks.contracts import IGNORE
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the picture; may lie outside of it
 
 
-class Window(A.DualTransform):
+class RandomWindow(A.DualTransform):
     """What subclasses choose as `window`, a `Box`; objects whose centres lie in it are kept, cut at its edge.
 
     Args:

@@ -13,7 +13,7 @@ BACKBONE = "nasnet_mobile"
 NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-class Layer(NamedTuple):
+class LayerNames(NamedTuple):
     """A convolution or a batch norm by three names."""
 
     ours: str  # module
@@ -21,12 +21,12 @@ class Layer(NamedTuple):
     slim: str  # the variable of a convolution, which ends in "weights"; the scope of a norm
 
 
-def layers() -> Iterator[Layer]:
-    yield Layer("backbone.stem.0", "conv0.conv", "conv0/weights")
-    yield Layer("backbone.stem.1", "conv0.bn", "conv0_bn")
+def layers() -> Iterator[LayerNames]:
+    yield LayerNames("backbone.stem.0", "conv0.conv", "conv0/weights")
+    yield LayerNames("backbone.stem.1", "conv0.bn", "conv0_bn")
     for index, (their_cell, slim_cell) in enumerate(_cells()):
         for ours, theirs, slim in _layers_of_cell(index):
-            yield Layer(f"backbone.{ours}", f"{their_cell}.{theirs}", f"{slim_cell}/{slim}")
+            yield LayerNames(f"backbone.{ours}", f"{their_cell}.{theirs}", f"{slim_cell}/{slim}")
 
 
 def _cells() -> Iterator[tuple[str, str]]:
@@ -43,16 +43,16 @@ def _cells() -> Iterator[tuple[str, str]]:
             normal += 1
 
 
-def _layers_of_cell(index: int) -> Iterator[Layer]:
-    yield Layer(f"cells.{index}.fit.1", "conv_1x1.conv", "1x1/weights")
-    yield Layer(f"cells.{index}.fit.2", "conv_1x1.bn", "beginning_bn")
+def _layers_of_cell(index: int) -> Iterator[LayerNames]:
+    yield LayerNames(f"cells.{index}.fit.1", "conv_1x1.conv", "1x1/weights")
+    yield LayerNames(f"cells.{index}.fit.2", "conv_1x1.bn", "beginning_bn")
     if index > 0 and CELLS[index - 1][0] == "reduction":
-        yield Layer(f"fits.{index}.path_1", "path_1.conv", "path1_conv/weights")
-        yield Layer(f"fits.{index}.path_2", "path_2.conv", "path2_conv/weights")
-        yield Layer(f"fits.{index}.norm", "final_path_bn", "final_path_bn")
+        yield LayerNames(f"fits.{index}.path_1", "path_1.conv", "path1_conv/weights")
+        yield LayerNames(f"fits.{index}.path_2", "path_2.conv", "path2_conv/weights")
+        yield LayerNames(f"fits.{index}.norm", "final_path_bn", "final_path_bn")
     elif index > 0:
-        yield Layer(f"fits.{index}.1", "conv_prev_1x1.conv", "prev_1x1/weights")
-        yield Layer(f"fits.{index}.2", "conv_prev_1x1.bn", "prev_bn")
+        yield LayerNames(f"fits.{index}.1", "conv_prev_1x1.conv", "prev_1x1/weights")
+        yield LayerNames(f"fits.{index}.2", "conv_prev_1x1.bn", "prev_bn")
     names = [name for pair in PAIRS[CELLS[index][0]] for _, name in pair]
     for number, name in enumerate(names):
         if name.startswith("separable"):
@@ -64,15 +64,15 @@ def _layers_of_cell(index: int) -> Iterator[Layer]:
             )
             for half, first in ((1, 1), (2, 5)):  # of our layers
                 separable = f"{slim}/separable_{size}_{half}"
-                yield Layer(
+                yield LayerNames(
                     f"{ours}.{first}", f"{theirs}.separable_{half}.depthwise_conv2d", f"{separable}/depthwise_weights"
                 )
-                yield Layer(
+                yield LayerNames(
                     f"{ours}.{first + 1}",
                     f"{theirs}.separable_{half}.pointwise_conv2d",
                     f"{separable}/pointwise_weights",
                 )
-                yield Layer(f"{ours}.{first + 2}", f"{theirs}.bn_sep_{half}", f"{slim}/bn_sep_{size}_{half}")
+                yield LayerNames(f"{ours}.{first + 2}", f"{theirs}.bn_sep_{half}", f"{slim}/bn_sep_{size}_{half}")
 
 
 def slim_variables() -> dict[str, str]:
