@@ -39,9 +39,12 @@ def training_boxes(source: DataSource) -> tuple[np.ndarray, np.ndarray]:
         boxes, pictures = records.boxes[usable], sizes[records.image_of_box()[usable]]
     else:
         source.prepare(["train"])
-        samples = [source.sample("train", 0, index) for index in range(source.length("train"))]
-        boxes = np.concatenate([sample.boxes for sample in samples])
-        pictures = np.concatenate([np.tile(sample.image.shape[:2], (len(sample.boxes), 1)) for sample in samples])
+        found, sizes = [], []
+        for index in range(source.length("train")):
+            sample = source.sample("train", 0, index)
+            found.append(np.asarray(sample.boxes))
+            sizes += [sample.image.shape[:2]] * len(found[-1])
+        boxes, pictures = np.concatenate(found), np.array(sizes).reshape(-1, 2)
     if not len(boxes):
         raise DataError("train has no boxes to take shapes from")
     return np.minimum(boxes, np.tile(pictures[:, ::-1], 2)).clip(0), pictures

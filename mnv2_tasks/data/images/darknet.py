@@ -72,7 +72,7 @@ class HSVScale(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, turn: float, factors: list[float], **params: Any) -> np.ndarray:
         hsv = cv2.cvtColor(img.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)  # hue in [0, 360), others in [0, 1]
         hsv[..., 0] = (hsv[..., 0] + 360 * turn) % 360
-        hsv[..., 1:] = np.minimum(hsv[..., 1:] * np.float32(factors), 1)
+        hsv[..., 1:] = np.minimum(hsv[..., 1:] * np.array(factors, np.float32), 1)
         return (255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).round().astype(np.uint8)
 
 

@@ -59,7 +59,7 @@ class SSDCrop(RandomWindow):
         return whole
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
-        return "zoom_out", "fill"
+        return "zoom_out", "outside"
 
 
 def _iou(boxes: np.ndarray, window: np.ndarray) -> np.ndarray:

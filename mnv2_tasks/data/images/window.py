@@ -20,10 +20,10 @@ class RandomWindow(A.DualTransform):
 
     def __init__(self, *, fill: tuple[int, int, int] | None):
         super().__init__(p=1.0)
-        self.fill = fill
+        self.outside = fill
 
     def apply(self, img: np.ndarray, window: Box, **params: Any) -> np.ndarray:
-        return _cut(img, window, self.fill)
+        return _cut(img, window, self.outside)
 
     def apply_to_mask(self, mask: np.ndarray, window: Box, **params: Any) -> np.ndarray:
         return _cut(mask, window, IGNORE)
