@@ -94,7 +94,8 @@ def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -
 
 def _fixed(config: Any, tasks: Iterable[str]) -> dict[str, Any]:
     """What an exported file holds of a config; it knows no losses."""
-    of_tasks = {f"tasks.{name}": dict(config["tasks"][name]) for name in tasks}
+    former = {"max_per_class": None}  # before 0.2 no file said it
+    of_tasks = {f"tasks.{name}": former | dict(config["tasks"][name]) for name in tasks}
     for task in of_tasks.values():
         task.pop("loss", None)
         task["head"] = head_settings(task["head"])
