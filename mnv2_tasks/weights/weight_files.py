@@ -143,6 +143,10 @@ def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
         from mnv2_tasks.weights.importers.tflite import read_tflite
 
         return read_tflite(path)
+    if path.suffix == ".pb":
+        from mnv2_tasks.weights.importers.tensorflow import read_frozen_graph
+
+        return read_frozen_graph(path)
     if path.is_dir() or path.suffix == ".index" or not path.exists():
         from mnv2_tasks.weights.importers.tensorflow import read_tensorflow
 

@@ -12,7 +12,7 @@ from mnv2_tasks.weights.importers.family import CLASSIFIER, Family, Imported
 from mnv2_tasks.weights.importers.width import width_overrides
 
 SIZE = {"classification": 224, "ssdlite": 300, "mobile_deeplabv3": 513, "deeplabv3": 513}  # as published
-SIZE_IN_NAME = re.compile(r"mobilenet_v2_[\d.]+_(\d{2,3})(?!\d)")  # Google's, such as mobilenet_v2_0.75_160
+SIZE_IN_NAME = re.compile(r"mobilenet_v[12]_[\d.]+_(\d{2,3})(?!\d)")  # Google's, such as mobilenet_v2_0.75_160
 EVALUATION_CROP = 0.875  # of the shorter side, in all of these projects
 
 
@@ -99,7 +99,12 @@ def classes_of(task: str, number: int) -> tuple[str, list[str]]:
         "ssdlite": ("coco", list(coco_categories().values())),
         "yolov2": ("voc", VOC_OBJECTS) if number == len(VOC_OBJECTS) else ("coco", list(coco_categories().values())),
     }.get(task, ("voc", VOC_SEGMENTATION))
-    return (data, names) if number == len(names) else ("folder", [f"class {index}" for index in range(number)])
+    return (data, names) if number == len(names) else ("folder", numbered_classes(number))
+
+
+def numbered_classes(number: int) -> list[str]:
+    """Of weights that do not say the names."""
+    return [f"class {index}" for index in range(number)]
 
 
 def _fit(task: str, size: int) -> list[str]:

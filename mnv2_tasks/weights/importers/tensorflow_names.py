@@ -1,4 +1,4 @@
-"""Where each variable of a TensorFlow MobileNetV2 checkpoint goes. Pure names and layouts: needs no TensorFlow."""
+"""Where each variable of a TensorFlow MobileNet goes. Pure names and layouts: needs no TensorFlow."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -22,6 +22,7 @@ NORMALISED = {  # what a convolution without a bias consists of: TF's name -> ou
     "BatchNorm/moving_variance": "1.running_var",
 }
 BIASED = {"weights": "weight", "biases": "bias"}
+_CLASSIFIER = "MobilenetV[12]/Logits/Conv2d_1c_1x1"
 _VARIABLE = re.compile(rf"(?P<layer>.+?)/(?P<part>{'|'.join(NORMALISED)}|biases)")
 
 
@@ -40,6 +41,7 @@ class TensorFlowLayout(NamedTuple):
     overrides: list[str]  # the settings that travel with such weights
     normalised: dict[str, str]  # convolutions with a batch norm
     biased: dict[str, tuple[str, Callable[[Tensor], Tensor]]]  # output convolutions, and the order of their channels
+    backbone: str = "mobilenet_v2"
 
 
 def _as_they_are(rows: Tensor) -> Tensor:
@@ -87,6 +89,18 @@ SLIM = TensorFlowLayout(
     normalised=_backbone("MobilenetV2"),
     biased={"MobilenetV2/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
 )
+SLIM_V1 = TensorFlowLayout(
+    family="TF slim",
+    task="classification",
+    overrides=TF_LAYERS + TF_INPUT,
+    normalised={
+        "MobilenetV1/Conv2d_0": "backbone.layers.0",
+        r"MobilenetV1/Conv2d_(\d+)_depthwise": r"backbone.layers.\1.0",
+        r"MobilenetV1/Conv2d_(\d+)_pointwise": r"backbone.layers.\1.1",
+    },
+    biased={"MobilenetV1/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
+    backbone="mobilenet_v1",
+)
 # the extra maps are numbered from 2, after the backbone's two
 _EXTRAS = {
     rf"FeatureExtractor/MobilenetV2/layer_19_{step}_Conv2d_{2 + i}_{kind}": f"tasks.ssdlite.head.extras.{i}.{part}"
@@ -102,6 +116,11 @@ SSDLITE = TensorFlowLayout(
         "backbone.norm_momentum=0.0003",  # it trains the whole network at 0.9997, the others the backbone at 0.997
         "tasks.ssdlite.head.padding=same",
         "tasks.ssdlite.scores=sigmoid",
+        "tasks.ssdlite.score_threshold=1e-8",
+        "tasks.ssdlite.iou_threshold=0.6",
+        "tasks.ssdlite.candidates=2000",  # TF has no such limit: the best of them fill 100 detections
+        "tasks.ssdlite.max_per_class=100",
+        "tasks.ssdlite.max_detections=100",
         *TF_INPUT,
     ],
     normalised={
@@ -170,9 +189,11 @@ def recognise_layout(variables: Iterable[str], source: str) -> TensorFlowLayout:
         return DEEPLAB if "aspp1" in layers else MOBILE_DEEPLAB
     if "MobilenetV2/Logits/Conv2d_1c_1x1" in layers:
         return SLIM
+    if "MobilenetV1/Logits/Conv2d_1c_1x1" in layers:
+        return SLIM_V1
     raise ConfigError(
-        f"{source}: no TF-slim MobileNetV2 classifier, Object Detection API SSDLite or DeepLab checkpoint: its layers "
-        f"lie under {scopes or 'no scope known here'}"
+        f"{source}: no TF-slim MobileNetV1 or V2 classifier, Object Detection API SSDLite or DeepLab: its layers lie "
+        f"under {scopes or 'no scope known here'}"
     )
 
 
@@ -198,7 +219,7 @@ def place(variable: str, layout: TensorFlowLayout) -> Place | None:
 
 def num_classes(variable: str, values: Tensor) -> int | None:
     """How many classes our head has, from the variable that tells it (None: not this one)."""
-    if variable in ("MobilenetV2/Logits/Conv2d_1c_1x1/biases", "logits/semantic/biases"):
+    if re.fullmatch(rf"{_CLASSIFIER}/biases|logits/semantic/biases", variable):
         return len(_imagenet_rows(values)) if "Logits" in variable else len(values)
     if variable == "BoxPredictor_0/ClassPredictor/biases":
         return len(_class_order(len(values) // 3)) - 1
@@ -218,7 +239,7 @@ def check_anchors(variable: str, values: Tensor, source: str) -> None:
 def dropped_columns(variable: str, values: Tensor) -> dict[str, str]:
     """{columns of the last dimension: why our head has none for them}."""
     columns = values.shape[-1]
-    if variable.startswith("MobilenetV2/Logits/") and columns == 1001:
+    if re.match(f"{_CLASSIFIER}/", variable) and columns == 1001:
         return {"0": "the background class, which no image of ImageNet has"}
     if re.match(r"BoxPredictor_\d/ClassPredictor/", variable) and columns in (3 * COCO_COLUMNS, 6 * COCO_COLUMNS):
         return {"unused ids": "ids below 91 that COCO gave to no class"}
