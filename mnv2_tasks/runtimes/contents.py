@@ -20,6 +20,7 @@ STARTS = {  # at an offset: what stands there
     "git lfs": (0, b"version https://git-lfs"),
     "tar": (257, b"ustar"),
 }
+ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")  # behind its version: who wrote it, or the graph
 LOOKED_AT = 1024  # bytes of the start
 LONGEST_HEADER = 100_000_000  # safetensors' own limit
 
@@ -34,9 +35,7 @@ class Members(NamedTuple):
 ARCHIVES = (  # the first that fits
     Members("keras", lambda names: "model.weights.h5" in names),
     Members("torch program", lambda names: _any_ends(names, "/archive_format", "serialized_exported_program.json")),
-    Members(
-        "torchscript", lambda names: any("/code/" in name for name in names) and _any_ends(names, "/constants.pkl")
-    ),
+    Members("torchscript", lambda names: any("/code/" in n for n in names) and _any_ends(names, "/constants.pkl")),
     Members("torch", lambda names: _any_ends(names, "/data.pkl")),
     Members("npz", lambda names: bool(names) and all(name.endswith(".npy") for name in names)),
 )
@@ -62,12 +61,8 @@ def kind_of(path: Path) -> str:
         return "safetensors"
     if start[0] == 0x0A and _behind_varint(start[1:])[:1] == b"\x0a":  # nodes, the first thing of which is a name
         return "frozen graph"
-    if (
-        start[:1] == b"\x08"
-        and b"\x02" <= start[1:2] <= b"\x64"
-        and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
-    ):
-        return "onnx"  # the version of its format, then who wrote it, or the graph
+    if start[:1] == b"\x08" and b"\x02" <= start[1:2] <= b"\x64" and start[2:3] in ONNX_FIELDS:
+        return "onnx"
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "web page"

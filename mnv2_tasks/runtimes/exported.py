@@ -27,9 +27,11 @@ def is_exported(path: Path) -> bool:
 
 
 def _format_held(path: Path) -> str | None:
-    """The format of what a file holds; of what cannot be told, as of a damaged file, the one that its name says."""
-    kind = kind_of(path)
-    return FORMATS_HELD.get(kind) if kind not in ("", "empty") else format_of(path)
+    """The format of what a file holds; what is damaged, or of a format of a user's own, has the one of its name."""
+    kind, named = kind_of(path), format_of(path)
+    if kind in ("", "empty") or named not in (None, *FORMATS_HELD.values()):
+        return named
+    return FORMATS_HELD.get(kind)
 
 
 class Exported:
