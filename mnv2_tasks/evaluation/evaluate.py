@@ -95,7 +95,7 @@ def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -
 
 def _fixed(config: Any, tasks: Iterable[str]) -> dict[str, Any]:
     """What an exported file holds of a config; it knows no losses."""
-    former = {"max_per_class": None}  # before 0.2 no file said it
+    former: dict[str, Any] = {"max_per_class": None}  # before 0.2 no file said it
     of_tasks = {f"tasks.{name}": former | dict(config["tasks"][name]) for name in tasks}
     for task in of_tasks.values():
         task.pop("loss", None)

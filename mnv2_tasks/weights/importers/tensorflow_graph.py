@@ -28,7 +28,7 @@ class FrozenGraph:
 
     def __init__(self, path: Path):
         from google.protobuf.message import DecodeError
-        from tensorboard.compat.proto.graph_pb2 import GraphDef
+        from tensorboard.compat.proto import graph_pb2
 
         self.source, self.left = str(path), MOST_VALUES
         content = read_bytes(path, most_bytes=MOST_BYTES)
@@ -38,7 +38,7 @@ class FrozenGraph:
                 f"frozen_inference_graph.pb or the checkpoint of the same archive"
             )
         try:
-            nodes = GraphDef.FromString(content).node
+            nodes = graph_pb2.GraphDef.FromString(content).node  # pyright: ignore[reportAttributeAccessIssue]
         except DecodeError:
             raise ConfigError(f"{path}: is no graph of TensorFlow, or was cut short") from None
         self.nodes: dict[str, Any] = {node.name: node for node in nodes}
