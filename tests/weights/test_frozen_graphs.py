@@ -145,7 +145,7 @@ def refused(path, message):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "no operation in it"),
+        (b"", "is empty"),
         (b"\x0a\xff\xff\xff\x7fcut", "is no graph of TensorFlow, or was cut short"),
         (b"\x08\x01\x12\x04\x0a\x02\x08\x01", "a SavedModel"),
     ],
