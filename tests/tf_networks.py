@@ -88,6 +88,17 @@ class TFNetwork:
         x = self.tf.reduce_mean(x, (1, 2), keepdims=True)
         return self.conv("MobilenetV2/Logits/Conv2d_1c_1x1", x, classes, 1, biased=True)[:, 0, 0]
 
+    def classifier_v1(self, images, classes=1001):
+        """(B, classes) logits, slim's mobilenet_v1."""
+        x = self.tf.cast(images, self.dtype) / 127.5 - 1
+        x = self.conv("MobilenetV1/Conv2d_0", x, divisible(32 * self.width), 3, stride=2)
+        channels = [64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024]
+        for i, out in enumerate(channels, start=1):
+            x = self.depthwise(f"MobilenetV1/Conv2d_{i}_depthwise", x, 2 if i in (2, 4, 6, 12) else 1)
+            x = self.conv(f"MobilenetV1/Conv2d_{i}_pointwise", x, divisible(out * self.width), 1)
+        x = self.tf.reduce_mean(x, (1, 2), keepdims=True)
+        return self.conv("MobilenetV1/Logits/Conv2d_1c_1x1", x, classes, 1, biased=True)[:, 0, 0]
+
     def ssdlite(self, images, columns=91):
         """(B, A, 4) codes and (B, A, columns) logits, the Object Detection API's ssdlite_mobilenet_v2."""
         scope = "FeatureExtractor/MobilenetV2"

@@ -20,6 +20,7 @@ def detect(
     iou_threshold: float,
     candidates: int,
     max_detections: int,
+    max_per_class: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Class-wise non-maximum suppression of each image's best candidates over all anchors and classes.
 
@@ -30,6 +31,7 @@ def detect(
         confidence: (B, A, K) scores in [0, 1] of each anchor and class.
         boxes_of: (B, k) indices of anchors -> (B, k, 4) their boxes, xyxy pixels from 0 on.
         candidates: how many (anchor, class) pairs of an image enter the NMS.
+        max_per_class: boxes of one class that are kept, before `max_detections` of all; None: as many as there are.
 
     Returns:
         boxes (B, M, 4) float32 xyxy pixels, M = max_detections or all candidates; beyond the counts all is 0
@@ -42,10 +44,23 @@ def detect(
     confidence, order = confidence.flatten(1).topk(min(candidates, pairs), dim=1)  # (B, k)
     anchor, labels = order // num_classes, order % num_classes
     boxes = boxes_of(anchor)
-    count = min(max_detections, boxes.shape[1])
-    picks, valid = suppress(boxes, labels, confidence > score_threshold, iou_threshold, count)
+    alive, count = confidence > score_threshold, min(max_detections, boxes.shape[1])
+    if max_per_class is None or max_per_class >= max_detections:
+        picks, valid = suppress(boxes, labels, alive, iou_threshold, count)
+    else:
+        picks, valid = suppress(boxes, labels, alive, iou_threshold, boxes.shape[1])
+        picks, valid = _fewer_of_each(picks, valid, labels.gather(1, picks), max_per_class, count)
     chosen = boxes.gather(1, picks[..., None].expand(-1, -1, 4)) * valid[..., None]
     return chosen, confidence.gather(1, picks) * valid, labels.gather(1, picks) * valid, valid.sum(dim=1)
+
+
+def _fewer_of_each(picks: Tensor, valid: Tensor, labels: Tensor, most: int, count: int) -> tuple[Tensor, Tensor]:
+    """Of survivors, best first, the first `most` of each class, and of these the first `count`."""
+    same = (labels[:, :, None] == labels[:, None, :]) & valid[:, None, :]  # (B, survivors, survivors)
+    kept = valid & (same.float().tril(-1).sum(dim=2) < most)  # how many better ones of its class there are
+    rank = torch.arange(kept.shape[1], 0, -1, dtype=torch.float32, device=kept.device) * kept
+    best, first = rank.topk(count, dim=1)
+    return picks.gather(1, first), best > 0
 
 
 def within_input(boxes: Tensor, size: tuple[int, int]) -> Tensor:

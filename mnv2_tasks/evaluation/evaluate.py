@@ -24,6 +24,7 @@ from mnv2_tasks.network.network import ONE_VIEW, Views
 from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.weights.importers.complete import numbered_classes
 from mnv2_tasks.weights.passport import head_settings, input_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights
 from mnv2_tasks.whole_files import write_json
@@ -94,7 +95,8 @@ def _check_unchanged(config: DictConfig, passport: dict[str, Any], path: Path) -
 
 def _fixed(config: Any, tasks: Iterable[str]) -> dict[str, Any]:
     """What an exported file holds of a config; it knows no losses."""
-    of_tasks = {f"tasks.{name}": dict(config["tasks"][name]) for name in tasks}
+    former: dict[str, Any] = {"max_per_class": None}  # before 0.2 no file said it
+    of_tasks = {f"tasks.{name}": former | dict(config["tasks"][name]) for name in tasks}
     for task in of_tasks.values():
         task.pop("loss", None)
         task["head"] = head_settings(task["head"])
@@ -123,6 +125,9 @@ def _check_tasks(path: Path, passport: dict[str, Any], names: dict[str, list[str
         if task not in offered:
             raise ConfigError(f"{path}: holds {', '.join(offered)}; you asked for task {task}")
         if offered[task] == wanted:
+            continue
+        if offered[task] == numbered_classes(len(wanted)):
+            log.info("%s: does not name the classes of %s: they are taken for the data's, in this order", path, task)
             continue
         only_there = [n for n in offered[task] if n not in wanted]
         only_here = [n for n in wanted if n not in offered[task]]

@@ -130,9 +130,10 @@ def remark(scores: Mapping[str, Any]) -> str:
 
 def conditions(task: Any, views: str) -> str:
     scores = task.get("scores", "objectness times softmax")
+    of_class = f", {task.max_per_class} of a class" if task.get("max_per_class") else ""
     return (
         f"{scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
-        f"{task.iou_threshold}, {task.max_detections} detections per image; COCO counts 100"
+        f"{task.iou_threshold}, {task.max_detections} detections per image{of_class}; COCO counts 100"
     )
 
 

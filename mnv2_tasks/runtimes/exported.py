@@ -1,6 +1,5 @@
 """A file that was exported, run in the runtime that it was written for."""
 
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +12,26 @@ from mnv2_tasks.contracts import Frames
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.plain_data import parse_json
+from mnv2_tasks.runtimes.contents import FORMATS_HELD, kind_of, members
 from mnv2_tasks.runtimes.formats import FORMATS, format_module, format_of, output_names
 from mnv2_tasks.stored.argument_types import fits
 from mnv2_tasks.stored.checked_passport import check_passport
 
+PASSPORT = "passport.txt"  # of a .tflite that we wrote, see litert.py
+
 
 def is_exported(path: Path) -> bool:
-    """Whether the file's name says that tools/export.py wrote it: a .tflite may also be others' weights."""
-    name = format_of(path)
-    return name is not None and (name != "litert" or zipfile.is_zipfile(path))
+    """Whether a file is for one of the runtimes: a .tflite may also be others' weights, with metadata of their own."""
+    name = _format_held(path)
+    return name is not None and (name != "litert" or PASSPORT in members(path))
+
+
+def _format_held(path: Path) -> str | None:
+    """The format of what a file holds; what is damaged, or of a format of a user's own, has the one of its name."""
+    kind, named = kind_of(path), format_of(path)
+    if kind in ("", "empty") or named not in (None, *FORMATS_HELD.values()):
+        return named
+    return FORMATS_HELD.get(kind)
 
 
 class Exported:
@@ -39,9 +49,9 @@ class Exported:
     device = torch.device("cpu")
 
     def __init__(self, path: Path, threads: int | None = None, *, trust: bool = False):
-        name = format_of(path)
+        name = _format_held(path)
         if name is None:
-            raise ConfigError(f"{path}: no exported network has the suffix {path.suffix!r}")
+            raise ConfigError(f"{path}: is no exported network, by what it holds and by its suffix {path.suffix!r}")
         if not path.is_file():
             raise ConfigError(f"{path}: no such file")
         if FORMATS[name].runs_code and not trust:

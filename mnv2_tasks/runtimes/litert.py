@@ -15,6 +15,8 @@ import torch
 
 from mnv2_tasks.errors import ConfigError
 
+MOST_METADATA = 16 << 20  # bytes: a passport has at most a quarter of it
+
 
 def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file for the example's height and width, since the converter knows no others; images go one by one.
@@ -76,6 +78,8 @@ class Session:
         self.metadata: dict[str, str] = {}
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > MOST_METADATA:
+                    raise ConfigError(f"its metadata has more than {MOST_METADATA:,} bytes")
                 self.metadata = {Path(name).stem: archive.read(name).decode() for name in archive.namelist()}
         self.interpreter = Interpreter(str(path), num_threads=threads)
         self.interpreter.allocate_tensors()

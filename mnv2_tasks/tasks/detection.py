@@ -22,7 +22,7 @@ class DetectionTask(nn.Module):
         loss: maps what the head returns and BoxTargets to named terms.
         ground_truth: the validation split in COCO's format; None where nothing is evaluated, as in predict.py.
         scores: "softmax" over K + 1 classes, or "sigmoid" of each, as TF's SSDLite weights were trained.
-        score_threshold, iou_threshold, candidates, max_detections: see `detect`; all of them move AP.
+        score_threshold, iou_threshold, candidates, max_detections, max_per_class: see `detect`; all of them move AP.
         backend: what computes COCO's numbers, see `CocoMAP`.
     """
 
@@ -41,6 +41,7 @@ class DetectionTask(nn.Module):
         candidates: int,
         max_detections: int,
         backend: str,
+        max_per_class: int | None = None,
     ):
         super().__init__()
         self.head = head
@@ -54,6 +55,7 @@ class DetectionTask(nn.Module):
             "iou_threshold": iou_threshold,
             "candidates": candidates,
             "max_detections": max_detections,
+            "max_per_class": max_per_class,
         }
         nothing = {"images": [], "annotations": [], "categories": []}
         self.metric = CocoMAP(ground_truth or nothing, backend=backend)

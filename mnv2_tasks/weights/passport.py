@@ -18,6 +18,11 @@ from mnv2_tasks.weights.importers.family import Imported
 # what rebuilds a network
 NETWORK_KEYS = ("choices", "backbone", "tasks", "output_stride", "imgsz", "width", "input")
 FOLLOW = ("output_stride", "width")  # of backbones and heads: interpolations of the keys at the top
+SSD_TASK = "mnv2_tasks.tasks.detection.DetectionTask"
+# of its detections. Weights of before 0.2 were scored with these, whatever recipes say since
+FORMER_LIMITS = {
+    "score_threshold": 0.01, "iou_threshold": 0.6, "candidates": 400, "max_detections": 100, "max_per_class": None,
+}  # fmt: skip
 TRAINED_WITH = ("backbone.padding", "backbone.norm_eps", "input.mean", "input.std")  # holds for fine-tuning too
 
 
@@ -77,8 +82,8 @@ def implied_for_evaluation(passport: dict[str, Any], given: Mapping[str, str]) -
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
             values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))
-            fixed = _plain(task) if passport.get("exported") else ("scores",)  # what is fixed in the file
-            values |= {f"tasks.{name}.{key}": task[key] for key in fixed if key in task}
+            own = _plain(task) if passport.get("exported") else _travelling(task, given)  # what is fixed in the file
+            values |= {f"tasks.{name}.{key}": value for key, value in own.items()}
     return Implied(groups, values)
 
 
@@ -109,8 +114,16 @@ def _key(override: str) -> str:
     return override.partition("=")[0]
 
 
-def _plain(task: dict[str, Any]) -> list[str]:
-    return [key for key, value in task.items() if key != "_target_" and not isinstance(value, dict)]
+def _plain(task: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in task.items() if key != "_target_" and not isinstance(value, dict)}
+
+
+def _travelling(task: dict[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Of a task's own keys, what belongs to its weights: how scores were trained, and which boxes count."""
+    scores = {"scores": task["scores"]} if "scores" in task else {}
+    if "max_per_class" in task:
+        return scores | {key: task[key] for key in FORMER_LIMITS if key in task}
+    return scores | (FORMER_LIMITS if task["_target_"] == SSD_TASK and "recipe" not in given else {})
 
 
 def _flat(prefix: str, config: dict[str, Any]) -> dict[str, Any]:

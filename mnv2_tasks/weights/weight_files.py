@@ -23,6 +23,7 @@ from torch import Tensor
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runtimes.contents import kind_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.stored.checked_passport import check_passport
@@ -36,6 +37,24 @@ NO_WEIGHTS = (  # what is named by mistake, of which torch would say that it cou
     ".md", ".txt", ".py", ".yaml", ".yml", ".json", ".csv", ".log", ".jpg", ".jpeg", ".png", ".html", ".xml", ".tar",
     ".cfg", ".names",
 )  # fmt: skip
+
+RUNS = "is a network for {}, which predict and eval run if tools/export.py wrote it; take the weights it was made from"
+NOT_READ = {  # what a file may be, by what it holds, and how to mend it
+    "empty": "is empty: its download did not finish, or the disk was full",
+    "onnx": RUNS.format("ONNX Runtime"),
+    "openvino": RUNS.format("OpenVINO"),
+    "executorch": RUNS.format("ExecuTorch"),
+    "torch program": RUNS.format("torch.export"),
+    "torchscript": "is a TorchScript program, which is code. Save its state_dict: "
+    "torch.save(torch.jit.load(path).state_dict(), 'weights.pth')",
+    "hdf5": "is an HDF5 file, as Keras writes: convert its model to .tflite",
+    "keras": "is a model of Keras: convert it to .tflite",
+    "web page": "is a web page, which was downloaded in place of the file: take the link of the file itself",
+    "git lfs": "is a note of Git LFS in place of the file: git lfs pull fetches it",
+    "tar": "is an archive: unpack it, and name the file of weights in it",
+    "zip": "is an archive without weights of torch or NumPy: unpack it, and name the file of weights in it",
+    "gzip": "is packed: unpack it (gunzip, tar -xzf), and name the file of weights in it",
+}
 
 
 class Weights(NamedTuple):
@@ -126,8 +145,8 @@ def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any])
 def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
     """Weights of this project (.safetensors, .ckpt), or of another one with the overrides that build their network.
 
-    Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints, .tflite, folded .npz, and
-    Darknet's .weights with their .cfg.
+    Known are the PyTorch layouts of `importers/recognise.py`, TensorFlow checkpoints and frozen graphs, .tflite, folded
+    .npz, and Darknet's .weights with their .cfg. What a file holds counts, and its ending where that cannot be told.
 
     Args:
         trust: see `check_passport`.
@@ -135,19 +154,26 @@ def load_weights(path: Path, *, trust: bool = False) -> Weights | Imported:
     Raises:
         ConfigError: the file is corrupt, holds more than weights, is of an unknown kind, or needs what is gone.
     """
-    if path.suffix == ".npz":
+    kind = kind_of(path)
+    if kind in NOT_READ:
+        raise ConfigError(f"{path}: {NOT_READ[kind]}")
+    if kind == "npz" or (not kind and path.suffix == ".npz"):
         from mnv2_tasks.weights.importers.npz import read_npz
 
         return read_npz(path)
-    if path.suffix == ".tflite":
+    if kind == "tflite" or (not kind and path.suffix == ".tflite"):
         from mnv2_tasks.weights.importers.tflite import read_tflite
 
         return read_tflite(path)
+    if kind in ("frozen graph", "saved model") or (not kind and path.suffix == ".pb"):
+        from mnv2_tasks.weights.importers.tensorflow import read_frozen_graph
+
+        return read_frozen_graph(path)
     if path.is_dir() or path.suffix == ".index" or not path.exists():
         from mnv2_tasks.weights.importers.tensorflow import read_tensorflow
 
         return read_tensorflow(path)
-    if is_darknet(path):
+    if not kind and is_darknet(path):
         return read_darknet(path)
     content, metadata = _read(path)
     check_digest(path, content)
@@ -177,7 +203,7 @@ def read_passport(path: Path, *, trust: bool = False) -> dict[str, Any] | Import
     """
     if is_exported(path):
         return Exported(path, trust=trust).passport
-    if path.suffix == ".safetensors" and "passport" in (metadata := _read_metadata(path)):
+    if kind_of(path) == "safetensors" and "passport" in (metadata := _read_metadata(path)):
         return check_passport(metadata["passport"], path, trust=trust)
     weights = load_weights(path, trust=trust)
     return weights.passport if isinstance(weights, Weights) else weights
@@ -188,12 +214,20 @@ def _read_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def _is_safetensors(path: Path) -> bool:
+    kind = kind_of(path)
+    return kind == "safetensors" or (not kind and path.suffix == ".safetensors")
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The content, whose tensors are read when they are used, and the metadata of a .safetensors."""
     with _refusing_others(path):
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        if path.suffix == ".safetensors":  # torch would take it for one, by its name
+            with open(path, "rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True), {}
         mapped = zipfile.is_zipfile(path)  # which files of torch before 1.6 are not
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped), {}
 
@@ -201,9 +235,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 @contextmanager
 def _refusing_others(path: Path) -> Iterator[None]:
     """What goes wrong as a file is read -> a ConfigError."""
-    if path.suffix.lower() in NO_WEIGHTS:
+    if path.suffix.lower() in NO_WEIGHTS and not kind_of(path):
         raise ConfigError(
-            f"{path}: is no file of weights, by its name. Weights are .safetensors, .ckpt, .pth, .npz, .tflite, "
+            f"{path}: is no file of weights, by its name. Weights are .safetensors, .ckpt, .pth, .npz, .tflite, .pb, "
             f".weights or a run folder, or a name in {MANIFEST.name}"
         )
     try:

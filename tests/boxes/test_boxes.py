@@ -232,6 +232,21 @@ def test_scores_descend_and_detections_are_capped():
     assert (found.scores.diff() <= 0).all()
 
 
+@pytest.mark.parametrize("most", [1, 5, 40])
+def test_of_each_class_the_best_are_kept_before_the_best_of_all(most):
+    anchors, generator = ssd_anchors(GRIDS_320), torch.Generator().manual_seed(0)
+    logits, deltas = torch.randn(2034, 4, generator=generator), torch.randn(2034, 4, generator=generator)
+    logits[:, 0] += 2  # the class that fills the hundred
+    shared = {"candidates": 10_000, "score_threshold": 1e-8}
+    every = detect_one(logits, deltas, anchors, [320, 320], max_detections=10_000, **shared)
+    of_class = [(every.labels == label).nonzero()[:most, 0] for label in range(3)]
+    kept = torch.cat(of_class).sort().values[:100]
+    found = detect_one(logits, deltas, anchors, [320, 320], max_per_class=most, **shared)
+    assert len(kept) == min(100, 3 * most)
+    for ours, theirs in zip(found, every):
+        torch.testing.assert_close(ours, theirs[kept], rtol=0, atol=0)
+
+
 def test_nothing_above_the_score_threshold_gives_empty_detections():
     anchors = ssd_anchors(GRIDS_320)
     logits = torch.zeros(2034, 4)

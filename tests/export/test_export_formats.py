@@ -227,3 +227,17 @@ def test_suppression_without_an_operator_equals_that_with_one(choose, size):
     (ours, ours_count), (theirs, theirs_count) = (f(boxes, labels, alive, 0.45, 100) for f in (choose, suppress))
     assert torch.equal(ours_count, theirs_count)
     assert torch.equal(ours * ours_count, theirs * theirs_count)
+
+
+def test_file_keeps_as_many_of_each_class_as_pytorch(tmp_path):
+    network = tiny_network("ssdlite")
+    network.tasks["ssdlite"].postprocess.update(
+        candidates=200, max_detections=8, score_threshold=0.0, iou_threshold=0.9, max_per_class=2
+    )
+    images = pixels(4)
+    expected = reference(network, images)
+    file = Exported(written(tmp_path, "torch", network), trust=True)
+    for (name, theirs), ours in zip(file.run(images).items(), expected, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4, err_msg=name)
+    for row, count in zip(*expected[2:]):
+        assert np.bincount(row[:count]).max() == 2

@@ -362,7 +362,7 @@ def test_a_cut_file_is_answered_with_the_layer_where_it_ends(tmp_path, narrow):
         (content[:99], r"ends within layer 0 \[convolutional\]"),
         (content[:20], r"ends before the first layer"),
         (content[:10], r"a.weights: is no file of Darknet's weights"),
-        (b"", r"a.weights: is no file of Darknet's weights"),
+        (b"", r"a.weights: is empty"),
         (content + b"\0" * 8, r"has 8 bytes behind the last layer of .*a.cfg, which is of another network"),
         (struct.pack("<iiiQ", 0, 2, 0, 2**64 - 1) + content[20:], r"trained on 18,446,.* images: it is damaged"),
     ]:

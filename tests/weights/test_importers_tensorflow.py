@@ -212,7 +212,7 @@ def test_missing_part_of_a_checkpoint_is_an_error(tf, classifier, tmp_path):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("nothing.ckpt", "nothing.ckpt.index does not exist"), ("graph.pb", "a frozen graph"), (".", "no checkpoint")],
+    [("nothing.ckpt", "nothing.ckpt.index does not exist"), (".", "no checkpoint")],
 )
 def test_path_without_a_checkpoint_is_an_error(tmp_path, name, message):
     with pytest.raises(ConfigError, match=message):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from mnv2_tasks.build import build_network, load_strictly
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, imagenet_names
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runtimes.exported import is_exported
 from mnv2_tasks.weights.importers.tflite import read_tflite
+from mnv2_tasks.weights.weight_files import load_weights
 
 SSD_V1 = Path(__file__).parents[3] / "shared/assets/ssd_oracle/ssd_mobilenet_v1_quant_detect.tflite"
 
@@ -254,6 +257,48 @@ def test_classes_of_somebody_else_are_numbered(keras_file, tmp_path):
     imported = read_tflite(edited(keras_file, tmp_path, keep_five))
     assert imported.class_names == {"classification": [f"class {i}" for i in range(5)]}
     assert "data=folder" in imported.overrides and not imported.left_out
+
+
+def with_metadata(file, folder, **labels):
+    """As TFLite writes it: a zip archive of files of labels, behind the network."""
+    path = folder / "with_metadata.tflite"
+    path.write_bytes(file.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, lines in labels.items():
+            archive.writestr(f"{name}.txt", "\n".join(lines) + "\n")
+    return path
+
+
+def test_metadata_of_tflite_changes_nothing_but_the_names_of_classes(keras_file, tmp_path):
+    labels = [f"bird {i}" for i in range(1000)]
+    path = with_metadata(keras_file, tmp_path, notes=["made by us"], labels=labels, labels_de=["Vogel"] * 1000)
+    plain, imported = read_tflite(keras_file), load_weights(path)
+    assert not is_exported(path)
+    assert imported.class_names == {"classification": labels} and "data=folder" in imported.overrides
+    assert all(torch.equal(imported.state[name], plain.state[name]) for name in plain.state)
+    assert set(plain.overrides) - set(imported.overrides) == {"data=imagenet"}
+
+
+def test_labels_that_are_imagenets_keep_the_names_that_our_data_have(keras_file, tmp_path):
+    labels = [name.upper() for name in imagenet_names()]
+    labels[7] = "rooster"
+    imported = load_weights(with_metadata(keras_file, tmp_path, labels=labels))
+    assert imported.class_names == {"classification": imagenet_names()} and "data=imagenet" in imported.overrides
+
+
+def test_the_background_of_labels_goes_with_its_logit(tf, tmp_path):
+    network = TFNetwork(tf, 0.35, dtype="float32", normalised=True)
+    file = written(tmp_path / "slim.tflite", converter_of(tf, network.classifier, 96))
+    labels = ["background", *(f"bird {i}" for i in range(1000))]
+    imported = load_weights(with_metadata(file, tmp_path, labels=labels))
+    assert imported.class_names == {"classification": labels[1:]}
+
+
+def test_labels_that_do_not_fit_or_cannot_be_shown_are_not_taken_as_they_are(keras_file, tmp_path):
+    imported = load_weights(with_metadata(keras_file, tmp_path, labels=["a", "b"]))
+    assert imported.class_names == {"classification": imagenet_names()}
+    acting = load_weights(with_metadata(keras_file, tmp_path, labels=["\x1b[2J red"] * 1000))
+    assert acting.class_names["classification"][0] == "\\x1b[2J red"
 
 
 @pytest.mark.skipif(not SSD_V1.is_file(), reason="needs the assets that are not part of the project")

@@ -35,6 +35,20 @@ def test_evaluation_takes_network_and_input_from_the_weights(tf_like):
     assert list(config.input.mean) == [127.5] * 3 and config.choices.task == "classification"
 
 
+def test_limits_of_detections_travel_with_weights_that_say_them(tmp_path):
+    config = compose("train", ["task=ssdlite", "data=coco", "width=0.35", "imgsz=96", "recipe=ssdlite_coco"])
+    passport, path = make_passport(config, {"ssdlite": ["a"]}, "test"), tmp_path / "detector.safetensors"
+    save_weights(path, {}, passport)
+    task = compose("eval", [f"weights={path}"]).tasks.ssdlite
+    assert (task.score_threshold, task.candidates, task.max_per_class, task.max_detections) == (1e-8, 2000, 100, 100)
+    asked = compose("eval", [f"weights={path}", "tasks.ssdlite.score_threshold=0.3"]).tasks.ssdlite
+    assert (asked.score_threshold, asked.candidates) == (0.3, 2000)
+    del passport["config"]["tasks"]["ssdlite"]["max_per_class"]  # as before 0.2
+    save_weights(tmp_path / "former.safetensors", {}, passport)
+    task = compose("eval", [f"weights={tmp_path / 'former.safetensors'}"]).tasks.ssdlite
+    assert (task.score_threshold, task.candidates, task.max_per_class) == (0.01, 400, None)
+
+
 def test_the_command_line_still_wins_over_the_weights(tf_like):
     config = compose("eval", [f"weights={tf_like}", "backbone.padding=torch", "output_stride=16", "imgsz=96"])
     assert (config.backbone.padding, config.imgsz) == ("torch", 96)

@@ -12,7 +12,7 @@ from mnv2_tasks.weights.importers.family import CLASSIFIER, Family, Imported
 from mnv2_tasks.weights.importers.width import width_overrides
 
 SIZE = {"classification": 224, "ssdlite": 300, "mobile_deeplabv3": 513, "deeplabv3": 513}  # as published
-SIZE_IN_NAME = re.compile(r"mobilenet_v2_[\d.]+_(\d{2,3})(?!\d)")  # Google's, such as mobilenet_v2_0.75_160
+SIZE_IN_NAME = re.compile(r"mobilenet_v[12]_[\d.]+_(\d{2,3})(?!\d)")  # Google's, such as mobilenet_v2_0.75_160
 EVALUATION_CROP = 0.875  # of the shorter side, in all of these projects
 
 
@@ -29,6 +29,7 @@ def complete(
     shapes: dict[str, torch.Size] | None = None,
     size: int | None = None,
     note: str = "",
+    labels: list[str] | None = None,
 ) -> Imported:
     """Add the counters of batches, the settings and the class names.
 
@@ -40,6 +41,7 @@ def complete(
         shapes: {our name: shape} of a backbone of one width; None: MobileNetV2's, whose channels tell the width.
         size: side of the input in pixels, where the file says it; else that of the name or of the publication.
         note: the end of the message when the shapes fit no network of ours.
+        labels: names of the classes, where the file says them.
 
     Raises:
         ConfigError: the backbone is not one of ours in every shape.
@@ -49,6 +51,8 @@ def complete(
         in_name = SIZE_IN_NAME.search(source)
         size = int(in_name[1]) if in_name else SIZE[task]
     data, names = classes_of(task, num_classes)
+    if labels is not None and not _nearly_equal(labels, names):
+        data, names = "folder", labels
     if shapes is None:
         width = width_overrides(state, source, note)
     else:
@@ -99,7 +103,18 @@ def classes_of(task: str, number: int) -> tuple[str, list[str]]:
         "ssdlite": ("coco", list(coco_categories().values())),
         "yolov2": ("voc", VOC_OBJECTS) if number == len(VOC_OBJECTS) else ("coco", list(coco_categories().values())),
     }.get(task, ("voc", VOC_SEGMENTATION))
-    return (data, names) if number == len(names) else ("folder", [f"class {index}" for index in range(number)])
+    return (data, names) if number == len(names) else ("folder", numbered_classes(number))
+
+
+def numbered_classes(number: int) -> list[str]:
+    """Of weights that do not say the names."""
+    return [f"class {index}" for index in range(number)]
+
+
+def _nearly_equal(labels: list[str], names: list[str]) -> bool:
+    """Whether they are the known classes, of which lists spell a few otherwise: our data know them by our names."""
+    equal = sum(label.casefold() == name.casefold() for label, name in zip(labels, names))
+    return equal >= 0.9 * len(names)
 
 
 def _fit(task: str, size: int) -> list[str]:

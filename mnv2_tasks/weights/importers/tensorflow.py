@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: TF slim's MobileNetV2 and NASNet-A, the Object Detection API's SSDLite, DeepLab."""
+"""TensorFlow's networks, as checkpoints or frozen graphs: TF slim's classifiers, NASNet-A too, SSDLite, DeepLab."""
 
 import os
 import re
@@ -12,6 +12,8 @@ from torch import Tensor
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.complete import complete
 from mnv2_tasks.weights.importers.family import Imported
+from mnv2_tasks.weights.importers.tensorflow_detector import detector_settings
+from mnv2_tasks.weights.importers.tensorflow_graph import FrozenGraph
 from mnv2_tasks.weights.importers.tensorflow_names import (
     SHADOW,
     check_anchors,
@@ -22,6 +24,8 @@ from mnv2_tasks.weights.importers.tensorflow_names import (
     recognise_layout,
     unused,
 )
+from mnv2_tasks.weights.importers.width import mobilenet_v1_shapes
+from mnv2_tasks.wording import brief
 
 _SUFFIX = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 
@@ -55,7 +59,30 @@ def read_tensorflow(path: Path) -> Imported:
         raise ConfigError(f"{path}: TensorFlow cannot read it, is the download complete? {error}") from error
 
 
-def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source: str) -> Imported:
+def read_frozen_graph(path: Path) -> Imported:
+    """Convert a graph whose variables have become constants (.pb), without TensorFlow.
+
+    Of a graph, unlike a checkpoint, the size of the input is known, and of a detector its anchors and what it does with
+    scores and boxes.
+
+    Raises:
+        ConfigError: it is no graph, too large, damaged, or not of a network of ours.
+    """
+    graph = FrozenGraph(path)
+    graph.check_layers()
+    try:
+        return convert(graph.variables, graph.values, str(path), graph.size(), detector_settings(graph))
+    except (RuntimeError, IndexError) as error:  # torch's, of shapes that cannot be those of these layers
+        raise ConfigError(f"{path}: its tensors are not of the shapes of these layers ({brief(str(error))})") from None
+
+
+def convert(
+    variables: Iterable[str],
+    read: Callable[[str], np.ndarray],
+    source: str,
+    size: int | None = None,
+    settings: Iterable[str] = (),
+) -> Imported:
     """Give each variable its place in our network.
 
     Moving averages are preferred to the raw values, as TF slim's evaluation does.
@@ -64,6 +91,8 @@ def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source:
         variables: every name in the checkpoint.
         read: the values of one of them, in TF's layout.
         source: the file, for messages and for the size of the input in its name.
+        size: side of the input in pixels, where the file says it.
+        settings: overrides that the file says itself, before those of its layout.
 
     Raises:
         ConfigError: not one of our networks, a variable without a place, or one that is missing.
@@ -73,7 +102,7 @@ def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source:
     state: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
     unknown = []
-    classes = 0
+    settings, classes = list(settings), 0
     for name in sorted(names):
         variable = name.removesuffix(SHADOW)
         target = place(variable, layout)
@@ -98,16 +127,22 @@ def convert(variables: Iterable[str], read: Callable[[str], np.ndarray], source:
         )
     if not classes:
         raise ConfigError(f"{source}: the biases of the last layer are missing, which tell the number of classes")
+    said = [setting.partition("=")[0] + "=" for setting in settings]
+    kept = [override for override in layout.overrides if not override.startswith(tuple(said))]
+    width, shapes = None, layout.shapes and layout.shapes()
+    if layout.backbone == "mobilenet_v1":
+        width, shapes = mobilenet_v1_shapes(state, source)
     return complete(
         state,
         family=layout.family,
         task=layout.task,
         num_classes=classes,
         source=source,
-        overrides=layout.overrides,
+        overrides=[*kept, *settings] if width is None else [f"width={width}", *kept, *settings],
         left_out=left_out,
         backbone=layout.backbone,
-        shapes=layout.shapes and layout.shapes(),
+        shapes=shapes,
+        size=size,
     )
 
 
@@ -120,8 +155,6 @@ def _prefix(path: Path) -> Path:
                 f"{path}: {f'several checkpoints, name one: {listed}' if found else 'no checkpoint in it (*.index)'}"
             )
         path = found[0]
-    if path.suffix == ".pb":
-        raise ConfigError(f"{path}: a frozen graph; name the checkpoint (model.ckpt) that its archive also holds")
     prefix = path.with_name(_SUFFIX.sub("", path.name))
     if not prefix.with_name(prefix.name + ".index").is_file():
         raise ConfigError(f"{path}: no TensorFlow checkpoint, {prefix.name}.index does not exist beside it")

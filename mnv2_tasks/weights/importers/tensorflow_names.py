@@ -1,4 +1,4 @@
-"""Where each variable of a TensorFlow checkpoint goes. Pure names and layouts: needs no TensorFlow."""
+"""Where each variable of TensorFlow's networks goes. Pure names and layouts: needs no TensorFlow."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from mnv2_tasks.weights.importers import nasnet_names
 from mnv2_tasks.weights.importers.family import CLASSIFIER, TF_INPUT, TF_LAYERS
 
 SHADOW = "/ExponentialMovingAverage"  # slim evaluates with these; batch-norm statistics have none
-IMAGENET_LOGITS = ("MobilenetV2/Logits/Conv2d_1c_1x1", "final_layer/FC")
+IMAGENET_LOGITS = (*(f"MobilenetV{version}/Logits/Conv2d_1c_1x1" for version in (1, 2)), "final_layer/FC")
 COCO_COLUMNS = 91  # background, then COCO's ids 1 to 90, gaps included
 
 NORMALISED = {  # what a convolution without a bias consists of: TF's name -> ours, within conv_norm_act
@@ -106,6 +106,18 @@ NASNET = TensorFlowLayout(
     backbone=nasnet_names.BACKBONE,
     shapes=nasnet_names.shapes,
 )
+SLIM_V1 = TensorFlowLayout(
+    family="TF slim",
+    task="classification",
+    overrides=TF_LAYERS + TF_INPUT,
+    normalised={
+        "MobilenetV1/Conv2d_0": "backbone.layers.0",
+        r"MobilenetV1/Conv2d_(\d+)_depthwise": r"backbone.layers.\1.0",
+        r"MobilenetV1/Conv2d_(\d+)_pointwise": r"backbone.layers.\1.1",
+    },
+    biased={"MobilenetV1/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
+    backbone="mobilenet_v1",
+)
 # the extra maps are numbered from 2, after the backbone's two
 _EXTRAS = {
     rf"FeatureExtractor/MobilenetV2/layer_19_{step}_Conv2d_{2 + i}_{kind}": f"tasks.ssdlite.head.extras.{i}.{part}"
@@ -121,6 +133,11 @@ SSDLITE = TensorFlowLayout(
         "backbone.norm_momentum=0.0003",  # it trains the whole network at 0.9997, the others the backbone at 0.997
         "tasks.ssdlite.head.padding=same",
         "tasks.ssdlite.scores=sigmoid",
+        "tasks.ssdlite.score_threshold=1e-8",
+        "tasks.ssdlite.iou_threshold=0.6",
+        "tasks.ssdlite.candidates=2000",  # TF has no such limit: the best of them fill 100 detections
+        "tasks.ssdlite.max_per_class=100",
+        "tasks.ssdlite.max_detections=100",
         *TF_INPUT,
     ],
     normalised={
@@ -190,13 +207,15 @@ def recognise_layout(variables: Iterable[str], source: str) -> TensorFlowLayout:
         return DEEPLAB if "aspp1" in layers else MOBILE_DEEPLAB
     if "MobilenetV2/Logits/Conv2d_1c_1x1" in layers:
         return SLIM
+    if "MobilenetV1/Logits/Conv2d_1c_1x1" in layers:
+        return SLIM_V1
     if {"cell_stem_1/1x1", "final_layer/FC"} <= layers:
         if "cell_12/1x1" in layers:
             raise ConfigError(f"{source}: a NASNet-A of more cells than the mobile one, (4 @ 1056), which ours is")
         return NASNET
     raise ConfigError(
-        f"{source}: no checkpoint of TF slim's MobileNetV2 or NASNet-A (mobile), of the Object Detection API's SSDLite "
-        f"or of DeepLab: its layers lie under {scopes or 'no scope known here'}"
+        f"{source}: no TF-slim MobileNetV1, V2 or NASNet-A (mobile) classifier, Object Detection API SSDLite or DeepLab: "
+        f"its layers lie under {scopes or 'no scope known here'}"
     )
 
 

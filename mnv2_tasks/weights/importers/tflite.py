@@ -1,6 +1,9 @@
 """MobileNetV2 classifiers and Mobile-DeepLabv3 in .tflite files: constants in the order of the operations."""
 
+import contextlib
 import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +12,12 @@ import torch
 from torch import Tensor
 
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.runtimes.contents import members
+from mnv2_tasks.stored.checked_passport import LONGEST_NAME
 from mnv2_tasks.weights.importers.complete import complete
 from mnv2_tasks.weights.importers.family import TF_INPUT, TF_LAYERS, Imported, in_network_order
 from mnv2_tasks.weights.importers.npz import BACKBONE_EPS, HEAD_EPS
+from mnv2_tasks.wording import visible
 
 BACKBONE = [name.removesuffix(".0") for name in in_network_order(final=False)[::2]]  # convolution and norm
 # what MobileNetV2 does besides convolving. Anything else, such as a MUL that rescales the input, is not in our network
@@ -21,6 +27,7 @@ HARMLESS = {
     "STRIDED_SLICE",
 }  # fmt: skip
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+MOST_LABELS = 4 << 20  # bytes
 DTYPES = {"FLOAT32": "<f4", "FLOAT16": "<f2", "INT32": "<i4", "UINT8": "u1", "INT8": "i1"}
 
 
@@ -185,7 +192,25 @@ def _convert(graph: _Graph) -> Imported:
         size=size,
         overrides=TF_LAYERS + pixels,
         left_out={"logit 0": "the background class, which no image of ImageNet has"} if background else {},
+        labels=_labels(Path(graph.source), len(rows), background),
     )
+
+
+def _labels(path: Path, rows: int, background: int) -> list[str] | None:
+    """The names of the classes in TFLite's metadata, which are files in a zip archive behind the network.
+
+    Of several lists, such as those of other languages, the first counts; one of another length is none.
+    """
+    for name in members(path):
+        with contextlib.suppress(zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError, zlib.error):
+            with zipfile.ZipFile(path) as archive:
+                if not name.endswith(".txt") or archive.getinfo(name).file_size > MOST_LABELS:
+                    continue
+                lines = [visible(line.strip()) for line in archive.read(name).decode("utf-8-sig").splitlines()]
+            labels = lines[background:] if len(lines) == rows else lines
+            if len(labels) == rows - background and all(0 < len(label) <= LONGEST_NAME for label in labels):
+                return labels
+    return None
 
 
 def _task(graph: _Graph) -> str:

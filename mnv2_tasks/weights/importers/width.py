@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import make_divisible
@@ -38,6 +39,21 @@ def width_overrides(state: Mapping[str, Tensor], source: str, note: str) -> list
         f"{source}: MobileNetV2's layers, but no width multiplier gives their shapes: the stem and the blocks have "
         f"{', '.join(map(str, channels))} channels{note}"
     )
+
+
+def mobilenet_v1_shapes(state: Mapping[str, Tensor], source: str) -> tuple[float, dict[str, torch.Size]]:
+    """MobileNetV1's width, by the last convolution's channels, and {our name: shape} of its whole backbone.
+
+    Raises:
+        ConfigError: they are those of no width.
+    """
+    last = state.get("backbone.layers.13.1.0.weight")
+    if last is None or not 128 <= len(last) <= 4096:
+        raise ConfigError(f"{source}: MobileNetV1's last convolution is missing, or not of 128 to 4096 channels")
+    width = len(last) / 1024
+    with torch.device("meta"):
+        backbone = MobileNetV1(width=width, output_stride=32, taps=["final"])
+    return width, {f"backbone.{name}": tensor.shape for name, tensor in backbone.state_dict().items()}
 
 
 def _shapes(tap: str, width: float, scale_final: bool) -> dict[str, torch.Size]:
