@@ -25,7 +25,8 @@ from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
 from mnv2_tasks.prediction.predict import predict
-from mnv2_tasks.prediction.predictor import Predictor, find_inputs, predict_images
+from mnv2_tasks.prediction.predictor import predict_images
+from mnv2_tasks.prediction.sources import find_inputs
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask
@@ -265,9 +266,9 @@ def test_the_embedded_scenes_are_inputs():
     assert (inputs[3].read() == draw_scene(0, "val", 3, 320).image).all()
 
 
-def test_min_score_is_checked_before_a_folder_is_made(network, tmp_path):
+def test_min_score_is_checked_before_a_folder_is_made(tool, tmp_path):
     with pytest.raises(ConfigError, match="min_score=2"):
-        Predictor(network=network, fit=FIT, min_score=2, out=str(tmp_path / "out"))
+        tool("min_score=2", f"out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
 
 
