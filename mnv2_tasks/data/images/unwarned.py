@@ -26,4 +26,4 @@ def unwarned() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _before.__exit__()
+                _before.__exit__(None, None, None)
