@@ -1,11 +1,14 @@
 """Results as files of one folder: a picture, and the masks, of each, and results.json."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
+from mnv2_tasks.data.images.file_bytes import WEB
 from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.prediction.results import Result
@@ -25,7 +28,7 @@ class ResultFiles:
 
     def write(self, result: Result) -> np.ndarray:
         """Returns the picture that was drawn."""
-        stem = self._free_stem(Path(result.name).stem)
+        stem = self._free_stem(_stem(result.name))
         picture = result.drawn()
         write_picture(self.folder / f"{stem}.jpg", picture)
         content = result.to_dict()
@@ -45,6 +48,13 @@ class ResultFiles:
         free = next(s for s in stems if s.lower() not in self.taken)
         self.taken.add(free.lower())
         return free
+
+
+def _stem(name: str) -> str:
+    """Of a file; of a URL what of its path every file system takes."""
+    if not name.startswith(WEB):
+        return Path(name).stem
+    return re.sub(r"[^\w.-]+", "_", Path(urlsplit(name).path).stem)[:100] or "picture"
 
 
 def write_entries(folder: Path, entries: list[dict[str, Any]]) -> None:

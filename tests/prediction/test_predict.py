@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from loopback import serving
 from PIL import Image
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
@@ -179,6 +180,17 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(tool, tmp_path):
     written = [entry["picture"] for entry in entries] + [entry["mobile_deeplabv3"]["mask"] for entry in entries]
     assert len({name.lower() for name in written}) == 8
     assert all((tmp_path / "out" / name).is_file() for name in written)
+
+
+def test_the_tool_takes_a_picture_at_a_url(tool, tmp_path, monkeypatch):
+    write_scene(tmp_path / "bus.png")
+    with serving({f"bus.png?size={'9' * 300}": (tmp_path / "bus.png").read_bytes()}, monkeypatch) as server:
+        url = server.url(f"bus.png?size={'9' * 300}")
+        tool(f"source={url}", f"out={tmp_path}/out")
+        with pytest.raises(DataError, match="1 of 1 images could not be read: http://"):
+            tool(f"source={server.url('none.png')}", f"out={tmp_path}/none")
+    (entry,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert entry["file"] == url and entry["picture"] == "bus.jpg" and (tmp_path / "out" / "bus.jpg").is_file()
 
 
 def test_a_bad_image_is_reported_and_the_others_are_done(tool, tmp_path, capsys):
