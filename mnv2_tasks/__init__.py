@@ -10,7 +10,6 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # what it cannot decode is P
 __version__ = "0.2.0"
 # Of api.py, which is imported with the first of them, because its torch takes seconds. __init__.pyi has their types
 PUBLIC = ("backbone", "list_backbones", "list_weights", "load", "train")
-__all__ = [*PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
