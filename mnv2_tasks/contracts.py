@@ -139,6 +139,14 @@ class Detections(NamedTuple):
     labels: Tensor  # (M,) int64 in [0, K)
 
 
+class FoundBoxes(NamedTuple):
+    """`Detections` of one image for whoever reads them, without torch."""
+
+    boxes: np.ndarray  # (M, 4) float32 xyxy pixels of the original image
+    scores: np.ndarray  # (M,) float32 in [0, 1], descending
+    labels: np.ndarray  # (M,) int64 in [0, K)
+
+
 class Metric(Protocol):
     """Collects predictions of a whole split, keyed by image id, so that no image can count twice."""
 

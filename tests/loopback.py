@@ -48,7 +48,9 @@ def serving(files, monkeypatch):
     server.files = files
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:  # a test that fails ends, too
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from mnv2_tasks.contracts import Detections
+from mnv2_tasks.contracts import Detections, FoundBoxes
 from mnv2_tasks.drawing.canvas import (
     DARK,
     LIGHT,
@@ -31,7 +31,7 @@ Row = tuple[Sequence[int], float, int]  # box in pixels of the picture, score, l
 
 
 def draw_detections(
-    image: np.ndarray, found: Detections, class_names: Sequence[str], *, min_score: float
+    image: np.ndarray, found: Detections | FoundBoxes, class_names: Sequence[str], *, min_score: float
 ) -> np.ndarray:
     """Boxes with their class and score, and below the image how many of each class.
 

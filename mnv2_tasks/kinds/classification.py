@@ -18,6 +18,7 @@ CLASS_SCORES: str = "top1_per_class"
 CLASS_SCORE_TITLE: str = "top-1"
 COUNTED: str = "images"
 OUTPUTS: tuple[str, ...] = ("probabilities",)
+FIELDS: tuple[str, ...] = ("probabilities",)
 ANY_SIZE: bool = False
 
 
@@ -42,22 +43,27 @@ def resized(result: Tensor, size: Sequence[int], original: Sequence[int]) -> Ten
     return result.cpu()
 
 
-def as_json(result: Tensor, class_names: Sequence[str], min_score: float) -> list[dict[str, Any]]:
+def as_arrays(result: Tensor, min_score: float) -> np.ndarray:
+    """(K,) float32."""
+    return result.float().numpy()
+
+
+def as_json(result: Tensor | np.ndarray, class_names: Sequence[str], min_score: float) -> list[dict[str, Any]]:
     """The best five classes."""
-    scores, labels = result.sort(descending=True, stable=True)
-    best = list(zip(labels.tolist(), scores.tolist()))[:TOP]
-    return [{"class": class_names[label], "score": round(score, 4)} for label, score in best]
+    scores = np.asarray(result)
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return [{"class": class_names[label], "score": round(float(scores[label]), 4)} for label in best]
 
 
 def in_words(content: list[dict[str, Any]]) -> str:
     return f"{content[0]['class']} {content[0]['score']:.0%}"
 
 
-def write_files(result: Tensor, folder: Path, stem: str) -> dict[str, str]:
+def write_files(result: Any, folder: Path, stem: str) -> dict[str, str]:
     return {}
 
 
-def draw(image: np.ndarray, result: Tensor, class_names: Sequence[str], min_score: float) -> np.ndarray:
+def draw(image: np.ndarray, result: Tensor | np.ndarray, class_names: Sequence[str], min_score: float) -> np.ndarray:
     return draw_scores(image, result, class_names)
 
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
 from mnv2_tasks.boxes.postprocess import Suppress, corners, unpadded, within_input
-from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, Frames, Sample
+from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, FoundBoxes, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_boxes
 from mnv2_tasks.drawing.predictions import draw_detections
 
@@ -23,6 +23,7 @@ CLASS_SCORES: str = "AP_per_class"
 CLASS_SCORE_TITLE: str = "AP"
 COUNTED: str = "boxes"
 OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "counts")
+FIELDS: tuple[str, ...] = FoundBoxes._fields
 ANY_SIZE: bool = False  # the anchors and their number belong to one size
 
 
@@ -91,7 +92,12 @@ def resized(result: Detections, size: Sequence[int], original: Sequence[int]) ->
     return Detections(result.boxes.cpu() * torch.tensor(factors), result.scores.cpu(), result.labels.cpu())
 
 
-def as_json(result: Detections, class_names: Sequence[str], min_score: float) -> list[dict[str, Any]]:
+def as_arrays(result: Detections, min_score: float) -> FoundBoxes:
+    kept = result.scores >= min_score
+    return FoundBoxes(*(values[kept].numpy() for values in result))
+
+
+def as_json(result: Detections | FoundBoxes, class_names: Sequence[str], min_score: float) -> list[dict[str, Any]]:
     """Boxes are xyxy pixels of the image."""
     rows = zip(result.labels.tolist(), result.scores.tolist(), result.boxes.tolist())
     return [
@@ -106,11 +112,13 @@ def in_words(content: list[dict[str, Any]]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no object"
 
 
-def write_files(result: Detections, folder: Path, stem: str) -> dict[str, str]:
+def write_files(result: Any, folder: Path, stem: str) -> dict[str, str]:
     return {}
 
 
-def draw(image: np.ndarray, result: Detections, class_names: Sequence[str], min_score: float) -> np.ndarray:
+def draw(
+    image: np.ndarray, result: Detections | FoundBoxes, class_names: Sequence[str], min_score: float
+) -> np.ndarray:
     return draw_detections(image, result, class_names, min_score=min_score)
 
 

@@ -26,6 +26,7 @@ class Kind(Protocol):
     CLASS_SCORE_TITLE: str
     COUNTED: str  # what annotations are counted in
     OUTPUTS: tuple[str, ...]  # names of what an exported file returns
+    FIELDS: tuple[str, ...]  # names of what a `Result` offers
     ANY_SIZE: bool  # whether an exported file takes images of any height and width
 
     def collate(self, samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> Batch: ...
@@ -48,6 +49,13 @@ class Kind(Protocol):
 
     def resized(self, result: Any, size: Sequence[int], original: Sequence[int]) -> Any:
         """On the CPU, from the (height, width) that it was computed in to the image's own."""
+        ...
+
+    def as_arrays(self, result: Any, min_score: float) -> Any:
+        """What `resized` returned, as numpy: one array, or a tuple that names `FIELDS`.
+
+        The functions below take the one and the other.
+        """
         ...
 
     def as_json(self, result: Any, class_names: Sequence[str], min_score: float) -> Any:

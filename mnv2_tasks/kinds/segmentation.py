@@ -20,6 +20,7 @@ CLASS_SCORES: str = "IoU"
 CLASS_SCORE_TITLE: str = "IoU"
 COUNTED: str = "pixels"
 OUTPUTS: tuple[str, ...] = ("class_map",)
+FIELDS: tuple[str, ...] = ("mask",)
 ANY_SIZE: bool = True
 
 
@@ -59,6 +60,10 @@ def resized(result: Tensor, size: Sequence[int], original: Sequence[int]) -> np.
     """(H, W) uint8."""
     class_map = result.to(torch.uint8).cpu().numpy()
     return cv2.resize(class_map, (original[1], original[0]), interpolation=cv2.INTER_NEAREST)
+
+
+def as_arrays(result: np.ndarray, min_score: float) -> np.ndarray:
+    return result
 
 
 def as_json(result: np.ndarray, class_names: Sequence[str], min_score: float) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from mnv2_tasks.data.shards import shards
 from mnv2_tasks.data_tool.pages import write_samples
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation.evaluate import evaluate
-from mnv2_tasks.prediction.predictor import find_inputs, load_model
+from mnv2_tasks.prediction.predictor import load_model
+from mnv2_tasks.prediction.sources import find_inputs
 from mnv2_tasks.training.train import train
 
 

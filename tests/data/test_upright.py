@@ -10,7 +10,7 @@ from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data.images.decode import check_image, read_image, read_mask, upright_size
 from mnv2_tasks.data.packing import pack
 from mnv2_tasks.data.shards import shards
-from mnv2_tasks.prediction.predictor import find_inputs
+from mnv2_tasks.prediction.sources import find_inputs
 
 FORMATS = {"jpg": {"quality": 100, "subsampling": 0}, "png": {}, "webp": {"lossless": True}, "tif": {}}
 SIDEWAYS, SQUARE = (32, 48), (40, 40)  # height, width as stored

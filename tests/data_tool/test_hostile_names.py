@@ -22,7 +22,7 @@ from mnv2_tasks.data_tool.tables import print_examination, write_bad_files, writ
 from mnv2_tasks.drawing.predictions import draw_detections
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.prediction.results import write_entries
+from mnv2_tasks.prediction.result_files import write_entries
 from mnv2_tasks.studies.compare import plots
 from mnv2_tasks.studies.compare.page import page_environment
 from mnv2_tasks.studies.compare.subjects import ClassDifference

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from loopback import serving
 from PIL import Image
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
@@ -25,7 +26,8 @@ from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
 from mnv2_tasks.prediction.predict import predict
-from mnv2_tasks.prediction.predictor import Predictor, find_inputs, predict_images
+from mnv2_tasks.prediction.predictor import predict_images
+from mnv2_tasks.prediction.sources import find_inputs
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask
@@ -180,6 +182,17 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(tool, tmp_path):
     assert all((tmp_path / "out" / name).is_file() for name in written)
 
 
+def test_the_tool_takes_a_picture_at_a_url(tool, tmp_path, monkeypatch):
+    write_scene(tmp_path / "bus.png")
+    with serving({f"bus.png?size={'9' * 300}": (tmp_path / "bus.png").read_bytes()}, monkeypatch) as server:
+        url = server.url(f"bus.png?size={'9' * 300}")
+        tool(f"source={url}", f"out={tmp_path}/out")
+        with pytest.raises(DataError, match="1 of 1 images could not be read: http://"):
+            tool(f"source={server.url('none.png')}", f"out={tmp_path}/none")
+    (entry,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert entry["file"] == url and entry["picture"] == "bus.jpg" and (tmp_path / "out" / "bus.jpg").is_file()
+
+
 def test_a_bad_image_is_reported_and_the_others_are_done(tool, tmp_path, capsys):
     write_scene(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "bad.jpg").write_text("not an image")
@@ -265,9 +278,9 @@ def test_the_embedded_scenes_are_inputs():
     assert (inputs[3].read() == draw_scene(0, "val", 3, 320).image).all()
 
 
-def test_min_score_is_checked_before_a_folder_is_made(network, tmp_path):
+def test_min_score_is_checked_before_a_folder_is_made(tool, tmp_path):
     with pytest.raises(ConfigError, match="min_score=2"):
-        Predictor(network=network, fit=FIT, min_score=2, out=str(tmp_path / "out"))
+        tool("min_score=2", f"out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
 
 

@@ -31,7 +31,14 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP answers that another attempt 
 
 
 def fetch(
-    url: str, path: Path, *, size: int | None, checksum: str | None, console: Console, patient: bool = True
+    url: str,
+    path: Path,
+    *,
+    size: int | None,
+    checksum: str | None,
+    console: Console,
+    patient: bool = True,
+    most_bytes: int | None = None,
 ) -> Path:
     """Download to `<path>.part`, which another call goes on with, and rename it to `path` when it proves right.
 
@@ -43,12 +50,13 @@ def fetch(
         checksum: "md5:<hexadecimal>" or "sha256:<...>", whose first digits are enough, of the file as it was
             published; None where that is not known.
         patient: try again for a minute when there is no connection, not only when one breaks.
+        most_bytes: what is larger is refused; None: it may be of any size.
 
     Returns:
         path
 
     Raises:
-        ConfigError: the file cannot be had, stored, or is not the published one.
+        NotFetched: the file cannot be had, stored, or is not the published one.
     """
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"{url}: only http and https addresses can be fetched")
@@ -57,7 +65,7 @@ def fetch(
             _require_published(path, "Delete it and run this again", size, checksum, bar)
             console.out(f"{path.name}: already there")
             return path
-        transfer = _Transfer(url, path, size, console, bar)
+        transfer = _Transfer(url, path, size, console, bar, most_bytes)
         transfer.finish(len(PAUSES) if patient else 1)
         if checksum and (difference := _difference(transfer.part, checksum, bar)):
             transfer.part.unlink()
@@ -125,21 +133,30 @@ def _difference(path: Path, checksum: str, bar: Progress) -> str:
     return "" if actual.startswith(published) else f"{algorithm} {actual}, published is {published}"
 
 
+class NotFetched(ConfigError):
+    """A file cannot be had, for this reason."""
+
+    def __init__(self, url: str, path: Path, reason: str):
+        command = f"curl -L -C - -o {shlex.quote(str(path))} {shlex.quote(url)}"
+        super().__init__(
+            f"{url} -> {path}: {reason}. It can be fetched by hand too, {command}, before running this again"
+        )
+        self.reason = reason
+
+
 class _Dropped(Exception):
     """The connection failed in a way that another attempt may mend."""
 
 
 class _Transfer:
-    def __init__(self, url: str, path: Path, size: int | None, console: Console, bar: Progress):
+    def __init__(self, url: str, path: Path, size: int | None, console: Console, bar: Progress, most_bytes: int | None):
         self.url, self.path, self.size, self.console, self.bar = url, path, size, console, bar
+        self.most_bytes = most_bytes
         self.part = part_of(path)
         self.task: TaskID = bar.add_task(path.name, total=size)
 
-    def refused(self, reason: str) -> ConfigError:
-        command = f"curl -L -C - -o {shlex.quote(str(self.path))} {shlex.quote(self.url)}"
-        return ConfigError(
-            f"{self.url} -> {self.path}: {reason}. It can be fetched by hand too, {command}, before running this again"
-        )
+    def refused(self, reason: str) -> NotFetched:
+        return NotFetched(self.url, self.path, reason)
 
     def finish(self, attempts: int) -> None:
         """Attempts until `part` is complete, or until so many in a row got no further."""
@@ -177,6 +194,7 @@ class _Transfer:
             total = self.size if length is None else there + int(length)
             if self.size is not None and total != self.size:
                 raise self.refused(f"the server offers {total:,} bytes, published are {self.size:,}: another file")
+            self._check_most(total or 0)
             if total is not None:
                 require_space(self.path.parent, total - there, f"the rest of {self.path.name}")
             self.bar.update(self.task, total=total, completed=there)
@@ -208,6 +226,10 @@ class _Transfer:
             self._start_over(f"asked for bytes {there}- the server sends {offered or 'others'}")
             raise _Dropped("the server confuses ranges")
 
+    def _check_most(self, there: int) -> None:
+        if self.most_bytes is not None and there > self.most_bytes:
+            raise self.refused(f"is larger than {decimal(self.most_bytes)}, the most that is fetched here")
+
     def _start_over(self, reason: str) -> None:
         self.console.out(f"{self.path.name}: {reason}; starting over")
         self.part.unlink(missing_ok=True)
@@ -220,6 +242,7 @@ class _Transfer:
                     there += len(chunk)
                     if self.size is not None and there > self.size:
                         raise self.refused(f"the server sends more than the {self.size:,} bytes that were published")
+                    self._check_most(there)
                     file.write(chunk)
                     self.bar.advance(self.task, len(chunk))
         except OSError as error:  # the disk's: _read turned the network's into _Dropped

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from mnv2_tasks.data.images.deep import FULL, eight_bits
 from mnv2_tasks.data.images.file_bytes import content_of
 from mnv2_tasks.data.images.limits import MOST_PIXELS, beyond, too_many_pixels
 from mnv2_tasks.data.images.mat_files import read_mat
+from mnv2_tasks.data.images.unwarned import unwarned
 from mnv2_tasks.errors import DataError
 
 JPEG = b"\xff\xd8"
@@ -70,7 +70,22 @@ def read_image(
         DataError: the file cannot be opened or decoded. One that is cut short is half a picture here, in silence:
             `check_image` finds it.
     """
-    content = content_of(path)
+    return decode_image(content_of(path), path, annotated, least=least, white=white)
+
+
+def decode_image(
+    content: bytes,
+    path: str | Path,
+    annotated: tuple[int, int] | None = None,
+    *,
+    least: int | None = None,
+    white: int = FULL,
+) -> np.ndarray:
+    """As `read_image`, of a file's bytes.
+
+    Args:
+        path: what errors call it.
+    """
     jpeg = content.startswith(JPEG)
     # a second look at each file is a tenth of its decoding: an upright JPEG needs none
     header = None if jpeg and orientation.in_jpeg(content) == 1 else _header_of(content, path)
@@ -95,7 +110,11 @@ def check_image(path: str | Path) -> Header:
     Raises:
         DataError: it cannot be opened, is empty, no image, damaged or cut short.
     """
-    content = content_of(path)
+    return check_content(content_of(path), path)
+
+
+def check_content(content: bytes, path: str | Path) -> Header:
+    """As `check_image`, of a file's bytes."""
     with _opened(io.BytesIO(content), path) as image:
         header = _header(image, path)
         image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
@@ -138,6 +157,24 @@ def _by_pillow(content: bytes, path: str | Path) -> np.ndarray:
         return 257 * pixels.astype(np.uint16) if deep else pixels
 
 
+def from_pillow(image: Image.Image, name: str, *, white: int = FULL) -> np.ndarray:
+    """As `read_image`, of a picture that a program has opened with Pillow.
+
+    Raises:
+        DataError: its values have no white, or its file is damaged.
+    """
+    turn = _header(image, name).orientation
+    try:
+        with unwarned():
+            if image.mode.startswith("I;16"):
+                pixels = eight_bits(np.stack([np.asarray(image).astype(np.uint16)] * 3, axis=2), white)
+            else:  # by RGBA: a palette's transparency is dropped, as that of others
+                pixels = np.array((image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise DataError(f"{name}: is damaged or cut short ({error})") from None
+    return pixels if isinstance(image, TiffImageFile) else orientation.turned(pixels, turn)
+
+
 @contextmanager
 def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image]:
     """A picture whose header was read, and is of a picture of a size that can be decoded.
@@ -146,8 +183,7 @@ def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image
         DataError: it is not, or what stands inside fails.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about size, palettes and tags: the pixels are OpenCV's affair
+        with unwarned():  # about size, palettes and tags: the pixels are OpenCV's affair
             with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise DataError(f"{path}: has {too_many_pixels((image.height, image.width))}")
@@ -314,7 +350,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _ends_with_exif(file: Any) -> bool:
-    """Whether a PNG has its EXIF behind the pixels, where exiftool writes it."""
+    """Whether a PNG has its EXIF behind the pixels, where exiftool writes it; of one that was loaded it was read."""
+    if file is None:
+        return False
     place = file.tell()
     file.seek(0, os.SEEK_END)
     file.seek(max(file.tell() - TAIL, 0))

@@ -214,8 +214,8 @@ def recognise_layout(variables: Iterable[str], source: str) -> TensorFlowLayout:
             raise ConfigError(f"{source}: a NASNet-A of more cells than the mobile one, (4 @ 1056), which ours is")
         return NASNET
     raise ConfigError(
-        f"{source}: no TF-slim MobileNetV1, V2 or NASNet-A (mobile) classifier, Object Detection API SSDLite or DeepLab: "
-        f"its layers lie under {scopes or 'no scope known here'}"
+        f"{source}: no TF-slim MobileNetV1, V2 or NASNet-A (mobile) classifier, Object Detection API SSDLite or "
+        f"DeepLab: its layers lie under {scopes or 'no scope known here'}"
     )
 
 
