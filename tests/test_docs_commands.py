@@ -44,6 +44,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"\$W/": "files of weights that others publish",
     r"data=(imagenet|coco|voc)|data.root=/data": "a data set of gigabytes",
     r"^study (?!.*dry=true)": "hours: many runs",
+    r"^data anchors": "the boxes here have one shape; tests/data_tool/test_anchor_shapes.py runs it",
     r"^bench": "minutes of a machine that does nothing else",
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
     r"trainer.nodes": "several machines",

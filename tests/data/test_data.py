@@ -8,7 +8,8 @@ import torch
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.augment import PRESETS, Augment
 from mnv2_tasks.data.images.fit import Fit
-from mnv2_tasks.data.images.ssd_crop import SSDCrop, _cut
+from mnv2_tasks.data.images.ssd_crop import SSDCrop
+from mnv2_tasks.data.images.window import _cut
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.data.shapes import Shapes
 from mnv2_tasks.errors import ConfigError
