@@ -45,7 +45,8 @@ FORMATS_HELD = {  # kind -> the format of formats.py
 
 
 def kind_of(path: Path) -> str:
-    """One of the kinds above, "safetensors", "frozen graph", "onnx", "openvino", "web page", "zip", "empty"; or ""."""
+    """One of the kinds above, "safetensors", "frozen graph", "onnx", "openvino", "web page", "zip", "damaged archive",
+    "empty"; or ""."""
     if not path.is_file():
         return ""
     start = read_start(path, LOOKED_AT)
@@ -55,7 +56,8 @@ def kind_of(path: Path) -> str:
         if start[offset : offset + len(sign)] == sign:
             return kind
     if start.startswith(b"PK\x03\x04"):
-        names = members(path)
+        if not (names := members(path)):
+            return "damaged archive"
         return next((archive.kind for archive in ARCHIVES if archive.are(names)), "zip")
     if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= LONGEST_HEADER:
         return "safetensors"

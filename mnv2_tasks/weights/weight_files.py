@@ -53,6 +53,7 @@ NOT_READ = {  # what a file may be, by what it holds, and how to mend it
     "git lfs": "is a note of Git LFS in place of the file: git lfs pull fetches it",
     "tar": "is an archive: unpack it, and name the file of weights in it",
     "zip": "is an archive without weights of torch or NumPy: unpack it, and name the file of weights in it",
+    "damaged archive": "is damaged: an archive whose list of members is missing. Fetch or write it again",
     "gzip": "is packed: unpack it (gunzip, tar -xzf), and name the file of weights in it",
 }
 

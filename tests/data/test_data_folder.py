@@ -360,7 +360,7 @@ def test_label_file_without_its_picture_is_refused(tmp_path):
     (tmp_path / "images" / "train" / "b.jpg").unlink()
     with pytest.raises(
         DataError,
-        match=r"1 bad records in train:\n  .*images/train/b\.\*: there are annotations of this name and no image",
+        match=r"1 bad records in train:\n  .*images/train/b\.\*: is annotated or listed, and there is no image",
     ):
         opened(tmp_path, "detection")
 

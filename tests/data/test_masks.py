@@ -437,7 +437,7 @@ def test_masks_of_two_endings_are_those_of_their_pictures_and_one_of_none_is_bad
     write(tmp_path / "classes.txt", "sky\nroad\n")
     assert opened(tmp_path).describe() == "masks, 2 classes, 2 / 2 images"
     mask(tmp_path / "masks" / "train" / "other.png", [0, 1])
-    with pytest.raises(DataError, match=r"images/train/other\.\*: cannot be opened"):
+    with pytest.raises(DataError, match=r"images/train/other\.\*: is annotated or listed, and there is no image"):
         opened(tmp_path)
 
 
@@ -487,7 +487,7 @@ def test_lists_of_names_beside_folders_without_splits_are_their_splits_and_told(
     said = f"masks, 2 classes, split by {place}train.txt, {place}val.txt, 2 / 2 images"
     assert opened(tmp_path, split_seed=0).describe() == said
     write(tmp_path / f"{place}val.txt", line.format("c") + "\n" + line.format("z"))
-    with pytest.raises(DataError, match="z.*cannot be opened"):
+    with pytest.raises(DataError, match="z.*is annotated or listed, and there is no image"):
         opened(tmp_path, split_seed=0)
 
 

@@ -34,6 +34,7 @@ SMALL = [*TINY, "epochs=4", "imgsz=33", "data.source.train_size=8", "data.source
 MORE = {  # what else is to come out equal, beside the averaged weights, cosine schedule and dropout of the defaults
     "classification": ["mixing.mixup=0.2", "mixing.cutmix=1.0"],
     "ssd": ["ema=0", "trainer.accumulate=2", "data.source.train_size=12"],
+    "yolov2": ["imgsz=64"],
     "deeplabv3": ["optim=rmsprop", "schedule=exponential", "trainer.validate_every=2"],
 }
 MEASURED = ("seconds", "images_per_second", "wait_share", "memory_mib")  # columns of metrics.csv that no two runs share

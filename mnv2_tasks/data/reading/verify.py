@@ -120,7 +120,10 @@ def _checker(records: Records, class_names: list[str], values: MaskValues) -> Ca
         except DataError as error:
             what = str(error).removeprefix(f"{file}: ")
             if file.endswith(".*"):  # of labels alone, see the layouts
-                what, remedy = "there are annotations of this name and no image", "Name both alike, or remove them"
+                what, remedy = (
+                    "is annotated or listed, and there is no image of this name",
+                    "Name both alike, or remove it",
+                )
                 return (0, 0), [(file, what, remedy)], False, 0, 255
             return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0, 255
         stored, upright = header.stored, header.upright
