@@ -33,7 +33,7 @@ def main() -> None:
         venv.create(folder, with_pip=True)
         python = Path(folder, "Scripts" if os.name == "nt" else "bin", "python")
         subprocess.run([python, "-m", "pip", "install", "-q", "-e", ROOT, *pins], check=True)
-        sys.exit(subprocess.run([python, "-m", "pytest", "-n", "0", TRIED], cwd=ROOT).returncode)
+        sys.exit(subprocess.run([python, "-m", "pytest", "-n", "0", "-m", "slow", TRIED], cwd=ROOT).returncode)
 
 
 if __name__ == "__main__":

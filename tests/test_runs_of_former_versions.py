@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FORMER = ROOT / "tests" / "former" / "0.1"
 EXPECTED = json.loads((FORMER / "expected.json").read_text())
@@ -82,7 +84,6 @@ def test_a_run_of_a_former_version_evaluates_to_the_same_numbers(task, former, r
     assert not differing(evaluated(run_tool, tmp_path / "out", f"run={former(task)}"), EXPECTED["evaluated"][task])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", RUNS)
 def test_a_run_of_a_former_version_resumes_to_the_same_numbers(task, former, run_tool):
     assert not differing(resumed(run_tool, former(task)), EXPECTED["resumed"][task])

@@ -13,7 +13,8 @@ from mnv2_tasks.evaluation.evaluate import evaluate
 ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 TORCHVISION = ASSETS / "weights" / "torchvision_mobilenet_v2_qat_float.pth"
 GOOGLE = ASSETS / "weights" / "tf_mobilenet_v2_1.0_224_qat_float.npz"
-pytestmark = pytest.mark.skipif(not TORCHVISION.is_file(), reason="needs the assets that are not part of the project")
+ABSENT = "needs the assets that are not part of the project"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TORCHVISION.is_file(), reason=ABSENT)]
 
 
 @pytest.mark.parametrize(

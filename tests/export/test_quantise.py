@@ -23,6 +23,8 @@ from mnv2_tasks.network.rounding import head_outputs, input_ranges, layers_of, r
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.training.train import train
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 
 
@@ -280,7 +282,6 @@ def test_training_with_rounding_brings_int8_nearer_to_its_aim(network, images, m
     assert sqnr([aim], in_int8(fold_batch_norms(trained), images)) > before + 3
 
 
-@pytest.mark.slow
 def test_a_network_trained_with_rounding_is_rounded_as_it_was_trained(quantise, network, scenes, images, monkeypatch):
     """Its aim are the rounded results, which corrected biases would take back to those of its weights in float32."""
     monkeypatch.setattr("mnv2_tasks.network.rounding.WEIGHT_LEVELS", 4)  # hard
@@ -297,7 +298,6 @@ def test_rounding_and_folding_norms_commute(network, images):
     assert sqnr(in_int8(fold_batch_norms(network), part), rounded_first) > sqnr(exact, rounded_first) + 6
 
 
-@pytest.mark.slow
 def test_training_in_int8_leaves_weights_that_any_network_loads(tiny, tmp_path):
     run = train(compose("train", ["task=classification", "qat=true", *tiny]))
     network, _ = load_network(str(run / "weights.safetensors"))

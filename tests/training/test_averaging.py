@@ -11,6 +11,8 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.training.averaging import WarmedAveraging, build_averaging
 from mnv2_tasks.training.train import train
 
+pytestmark = pytest.mark.slow
+
 FORMER = Path(__file__).parents[1] / "former" / "0.1" / "runs" / "classification" / "shapes-mobilenet_v2-1"
 STEM = "network.backbone.stem.0.weight"
 

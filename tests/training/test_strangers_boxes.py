@@ -13,6 +13,8 @@ from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data_tool.examine import examine
 from mnv2_tasks.training.train import train
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64, 48  # width, height of each picture
 BOX = 8, 12, 40, 36  # xyxy of its one object, a bright rectangle
 CENTRED = "0.375000 0.500000 0.500000 0.500000"  # the same as YOLO has it

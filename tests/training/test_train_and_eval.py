@@ -42,6 +42,7 @@ def trained(tmp_path_factory):
     return cache(lambda task: run_of([*TINY, f"runs={tmp_path_factory.mktemp(task)}"], task))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_eval_of_a_run_equals_its_last_validation(trained, task):
     run = trained(task)
@@ -110,6 +111,7 @@ def test_of_epochs_with_equal_scores_the_last_is_the_best(tiny, monkeypatch):
     assert best["epoch"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optim", ["adamw", "rmsprop"])  # one is fused, one is not
 def test_gradients_are_clipped_in_bf16_with_every_kind_of_optimizer(tiny, optim, monkeypatch):
     norms = []
