@@ -186,7 +186,7 @@ def train(
     """Train a network, as tools/train.py does. It shows how far it is unless your program has set up logging.
 
     Args:
-        task: classification, ssdlite, ssd, mobile_deeplabv3, deeplabv3 or multitask.
+        task: of conf/task: classification, ssdlite, ssd, yolov2, mobile_deeplabv3, deeplabv3, multitask.
         data: folder, coco, voc, imagenet; or shapes, scenes that are drawn.
         root: the folder of the data.
         epochs: passes over the training images; None: as the recipe says.

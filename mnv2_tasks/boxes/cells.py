@@ -6,9 +6,8 @@ A grid is (rows, columns). Rows of anchors are cell-major, then the anchors of a
 import torch
 from torch import Tensor
 
-from mnv2_tasks.boxes.coding import MAX_LOG_RATIO
-
-NOBODY = -1
+from mnv2_tasks.boxes.coding import MAX_LOG_RATIO, centre_size
+from mnv2_tasks.boxes.matching import UNMATCHED
 
 
 def responsible(boxes: Tensor, valid: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -20,22 +19,21 @@ def responsible(boxes: Tensor, valid: Tensor, anchors: Tensor, grid: tuple[int, 
         anchors: (A, 4) xyxy fractions.
 
     Returns:
-        (B, A) int64: index of the object, of several the last, or NOBODY.
+        (B, A) int64: index of the object, of several the last, or UNMATCHED.
     """
     rows, columns = grid
     of_cell = len(anchors) // (rows * columns)
+    centres, sizes = centre_size(boxes)
     column, row = (
-        (middle * cells).long().clamp(0, cells - 1)
-        for middle, cells in zip(((boxes[..., :2] + boxes[..., 2:]) / 2).unbind(-1), (columns, rows))
+        (middle * cells).long().clamp(0, cells - 1) for middle, cells in zip(centres.unbind(-1), (columns, rows))
     )
-    sizes = (boxes[..., 2:] - boxes[..., :2])[..., None, :]  # (B, N, 1, 2)
-    shapes = (anchors[:, 2:] - anchors[:, :2])[:of_cell]
+    sizes, shapes = sizes[..., None, :], centre_size(anchors[:of_cell])[1]  # (B, N, 1, 2), (anchors of a cell, 2)
     shared = torch.minimum(sizes, shapes).prod(dim=-1)  # (B, N, anchors of a cell)
     best = (shared / (sizes.prod(dim=-1) + shapes.prod(dim=-1) - shared)).argmax(dim=-1)
     anchor = torch.where(valid, (row * columns + column) * of_cell + best, len(anchors))
     objects = torch.arange(valid.shape[1], device=boxes.device).expand_as(anchor)
-    nobody = objects.new_full((len(valid), len(anchors) + 1), NOBODY)
-    return nobody.scatter_reduce(1, anchor, objects, "amax")[:, :-1]
+    unmatched = objects.new_full((len(valid), len(anchors) + 1), UNMATCHED)
+    return unmatched.scatter_reduce(1, anchor, objects, "amax")[:, :-1]
 
 
 def encode_region(boxes: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -48,9 +46,9 @@ def encode_region(boxes: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Tens
     rows, columns = grid
     cells = torch.arange(rows * columns, device=boxes.device).repeat_interleave(len(anchors) // (rows * columns))
     corner = torch.stack([cells % columns, cells // columns], dim=-1)  # (A, 2)
-    place = (boxes[..., :2] + boxes[..., 2:]) / 2 * boxes.new_tensor([columns, rows]) - corner
-    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)
-    return torch.cat([place, torch.log(size / (anchors[:, 2:] - anchors[:, :2]))], dim=-1)
+    centre, size = centre_size(boxes)
+    place = centre * boxes.new_tensor([columns, rows]) - corner
+    return torch.cat([place, torch.log(size.clamp(min=1e-6) / centre_size(anchors)[1])], dim=-1)
 
 
 def decode_region(deltas: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -67,8 +65,9 @@ def decode_region(deltas: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Ten
     """
     rows, columns = grid
     cell = torch.tensor([1 / columns, 1 / rows], device=deltas.device)  # width, height
-    centre = (anchors[..., :2] + anchors[..., 2:]) / 2 + (deltas[..., :2].sigmoid() - 0.5) * cell
-    half = deltas[..., 2:].clamp(max=MAX_LOG_RATIO).exp() * (anchors[..., 2:] - anchors[..., :2]) / 2
+    middle, size = centre_size(anchors)
+    centre = middle + (deltas[..., :2].sigmoid() - 0.5) * cell
+    half = deltas[..., 2:].clamp(max=MAX_LOG_RATIO).exp() * size / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
 

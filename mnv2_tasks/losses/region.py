@@ -5,8 +5,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv2_tasks.boxes.cells import NOBODY, decode_region, encode_region, responsible
-from mnv2_tasks.boxes.matching import overlaps
+from mnv2_tasks.boxes.cells import decode_region, encode_region, responsible
+from mnv2_tasks.boxes.coding import centre_size
+from mnv2_tasks.boxes.matching import UNMATCHED, overlaps
 from mnv2_tasks.contracts import BoxTargets, YOLOv2Output
 
 LEAST_SIDE = 0.001  # of the image: objects that are thinner are skipped
@@ -58,11 +59,11 @@ class RegionLoss(nn.Module):
         logits, deltas = output.class_logits.float(), output.box_deltas.float()
         objectness = output.objectness.float().sigmoid()
         predicted = decode_region(deltas.detach(), output.anchors, output.grid)  # (B, A, 4)
-        valid = targets.valid & (_sizes(targets.boxes) >= LEAST_SIDE).all(dim=-1)
+        valid = targets.valid & (centre_size(targets.boxes)[1] >= LEAST_SIDE).all(dim=-1)
         # what an anchor is to learn stands at owner + 1: before the objects of an image there is nothing
         truth = F.pad(targets.boxes * valid[..., None], (0, 0, 1, 0))  # (B, 1 + N, 4)
         owner = responsible(targets.boxes, valid, output.anchors, output.grid)  # (B, A)
-        answers = owner != NOBODY
+        answers = owner != UNMATCHED
         own = truth.gather(1, (owner + 1)[..., None].expand(-1, -1, 4))  # (B, A, 4)
 
         overlap = overlaps(truth, predicted[:, None]).nan_to_num()  # (B, 1 + N, A); a box may shrink to nothing
@@ -90,10 +91,5 @@ class RegionLoss(nn.Module):
     def _box_weights(self, own: Tensor, answers: Tensor) -> Tensor:
         """(B, A), of (B, A, 4) the objects that anchors answer for."""
         prior = self.PRIOR_WEIGHT * (self.seen < self.prior_images)
-        size = 2 - _sizes(own).prod(dim=-1) if self.scale_by_size else 1.0
+        size = 2 - centre_size(own)[1].prod(dim=-1) if self.scale_by_size else 1.0
         return torch.where(answers, self.coord_scale * size, prior)
-
-
-def _sizes(boxes: Tensor) -> Tensor:
-    """(..., 2) width, height."""
-    return boxes[..., 2:] - boxes[..., :2]

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mnv2_tasks.boxes.anchors import grid_anchors
-from mnv2_tasks.boxes.cells import NOBODY, decode_region, encode_region, reorg, responsible
+from mnv2_tasks.boxes.cells import decode_region, encode_region, reorg, responsible
+from mnv2_tasks.boxes.matching import UNMATCHED
 
 GRID, SIZES = (5, 4), [(0.1, 0.2), (0.4, 0.3)]
 ANCHORS = grid_anchors([GRID], [SIZES])
@@ -53,7 +54,7 @@ def test_encode_then_decode_returns_the_boxes():
 def test_the_last_of_two_objects_has_the_anchor_that_answers_for_both():
     boxes = torch.tensor([[[0.5, 0.5, 0.6, 0.7], [0.51, 0.51, 0.61, 0.71], [0.0, 0.7, 0.45, 1.0], [0, 0, 0, 0]]])
     owner = responsible(boxes, torch.tensor([[True, True, True, False]]), ANCHORS, GRID)[0]
-    assert sorted(owner[owner != NOBODY].tolist()) == [1, 2]
+    assert sorted(owner[owner != UNMATCHED].tolist()) == [1, 2]
     assert owner[(3 * GRID[1] + 2) * len(SIZES)] == 1  # centre (0.56, 0.61): column 2, row 3; the narrow anchor
     assert owner[(4 * GRID[1] + 0) * len(SIZES) + 1] == 2
 
