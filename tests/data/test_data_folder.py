@@ -504,7 +504,7 @@ def test_image_without_mask_and_mask_without_image_are_named(tmp_path):
     masks(tmp_path, {"train/a": [0, 1], "train/b": None, "train/d": [0, 1], "val/c": [0, 1]})
     (tmp_path / "images" / "train" / "d.jpg").unlink()
     with pytest.raises(
-        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: there are annotations"
+        DataError, match=r"(?s)2 bad records.*masks/train/b\.png: .*images/train/d\.\*: is annotated or listed"
     ):
         opened(tmp_path, "segmentation")
     assert opened(tmp_path, "segmentation", on_bad="skip").length("train") == 1

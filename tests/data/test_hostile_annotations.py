@@ -242,7 +242,7 @@ def test_the_picture_that_voc_xml_names_lies_in_its_folder(tmp_path):
     picture(tmp_path / "data" / "JPEGImages" / "b.png")
     write(tmp_path / "data" / "Annotations" / "a.xml", text)
     write(tmp_path / "data" / "Annotations" / "b.xml", voc_xml())
-    with refused(r"JPEGImages/a\.\*: there are annotations"):
+    with refused(r"JPEGImages/a\.\*: is annotated or listed"):
         folder(root=str(tmp_path / "data"), kind="detection", on_bad="refuse", train=None, val=None).prepare(
             ["train", "val"]
         )
