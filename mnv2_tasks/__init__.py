@@ -6,6 +6,10 @@ from typing import Any
 _pixels = os.environ.get("MNV2_MOST_PIXELS", "")
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", _pixels if _pixels.isdecimal() else "178956970")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")  # what it cannot decode is Pillow's, or told in our own words
+# GNU OpenMP's threads wait for one another by running in circles, for milliseconds, on cores that whatever else runs
+# could use: the threads that read and draw pictures, loaders, another program. It asks once, when torch is imported
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.2.0"
 # Of api.py, which is imported with the first of them, because its torch takes seconds. __init__.pyi has their types

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from mnv2_tasks.build import build_fit, load_with_passport, partial_of
+from mnv2_tasks.build import load_with_passport, partial_of
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import options_of
 from mnv2_tasks.contracts import Backbone, FeatureSpec
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
+from mnv2_tasks.network.devices import FLOAT32
 from mnv2_tasks.network.network import normalise
-from mnv2_tasks.prediction.predictor import Predictor, Unread, load_model
+from mnv2_tasks.prediction.predictor import Predictor, Unread, load_predictor
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Picture, inputs_of, is_one
 from mnv2_tasks.stored.run_files import read_scores
@@ -27,13 +27,19 @@ MIN_SCORE, BATCH = 0.4, 16  # as in conf/predict.yaml
 
 
 def load(
-    weights: str | os.PathLike[str], *, device: str = "auto", trust: bool = False, compile: bool = False
+    weights: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = FLOAT32,
+    trust: bool = False,
+    compile: bool = False,
 ) -> "LoadedModel":
     """A network that is ready to predict.
 
     Args:
         weights: a name of `list_weights()`, a path, a run folder, or a file that `export` wrote.
         device: auto (an accelerator, if there is one), cpu, cuda, cuda:1 or mps.
+        precision: 32-true, or bf16-mixed, 16-mixed, auto: less exact, and faster where the hardware computes so.
         trust: the file is your own: it may name any class, and run code as it is loaded.
         compile: torch.compile: a minute or more before the first picture, then faster.
 
@@ -41,18 +47,18 @@ def load(
         ConfigError: there is no such file, it cannot be read, or not used on this device.
     """
     named = os.fspath(weights)
-    network, passport = load_model(named, device, compiled=compile, trust=trust)
-    return LoadedModel(named, network, passport, trust=trust)
+    predictor = load_predictor(named, device, compiled=compile, precision=precision, trust=trust)
+    return LoadedModel(named, predictor, trust=trust)
 
 
 class LoadedModel:
     """A network with all that belongs to its weights. Several threads may predict with it at once."""
 
-    def __init__(self, weights: str, network: Any, passport: Mapping[str, Any], *, trust: bool):
-        self.weights, self.trust = weights, trust
-        self.names: dict[str, list[str]] = {name: list(task.class_names) for name, task in network.tasks.items()}
+    def __init__(self, weights: str, predictor: Predictor, *, trust: bool):
+        self.weights, self.trust, self._predictor = weights, trust, predictor
+        tasks = predictor.network.tasks
+        self.names: dict[str, list[str]] = {name: list(task.class_names) for name, task in tasks.items()}
         """{task: its classes}; index i is label i."""
-        self._predictor = Predictor(network, build_fit(DictConfig(dict(passport["config"]))))
 
     @overload
     def __call__(self, source: Picture, *, min_score: float = MIN_SCORE) -> Result: ...

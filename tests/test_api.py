@@ -16,6 +16,7 @@ from PIL import Image
 import mnv2_tasks
 from mnv2_tasks import api
 from mnv2_tasks.api import _overrides
+from mnv2_tasks.build import load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.data.scenes import draw_scene
@@ -168,7 +169,7 @@ def test_backbone_has_its_weights_and_their_normalisation():
     found = maps(images)
     assert {tap: tuple(x.shape) for tap, x in found.items()} == {"c3": (2, 16, 15, 15), "c5": (2, 112, 8, 8)}
     assert {tap: spec.stride for tap, spec in maps.features.items()} == {"c3": 8, "c5": 16} and not maps.training
-    network = mnv2_tasks.load("shapes_backbone", device="cpu")._predictor.network
+    network, _ = load_network("shapes_backbone")
     stem = network.backbone.stem[0].weight
     assert (maps.backbone.stem[0].weight == stem).all() and (maps.mean == network.mean).all()
     assert (mnv2_tasks.backbone("mobilenet_v2", **taps).backbone.stem[0].weight != stem).any()

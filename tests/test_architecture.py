@@ -39,7 +39,7 @@ PARALLEL_FILES = {  # of one name, because they are two sides of one thing
     "coco.py", "voc.py",  # a data set and its layout
     "darknet.py", "timm.py",  # networks and their weights
     "yolov2.py",  # a head and its task
-    "train.py",  # a tool, and what measures it
+    "predict.py", "train.py",  # a tool, and what measures it
 }  # fmt: skip
 PARALLEL_CLASSES = {"Session"}  # a file of each format that is run
 HYDRA = {"config/compose.py", "config/words.py", "config/stored.py", "build.py"}

@@ -25,6 +25,7 @@ PARTS = {
     "data": "images per second from files to batches",
     "eval": "COCO's numbers, mean IoU",
     "infer": "latency and memory of every task in every runtime",
+    "predict": "photos per second from files to drawn pictures, beside ultralytics",
     "startup": "seconds to --help and to the first training step",
     "scale": "time and memory as images, batches, classes, objects and annotations grow",
 }

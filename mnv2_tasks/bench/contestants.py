@@ -73,20 +73,25 @@ def our_loss(network: Network, task: str, batch: Batch) -> Tensor:
 
 
 def timm_classifier() -> nn.Module:
-    return _optional("timm", extra="timm").create_model("mobilenetv2_100")
+    return optional("timm", extra="timm").create_model("mobilenetv2_100")
 
 
 def transformers_classifier() -> nn.Module:
-    library = _optional("transformers", extra="test")
+    library = optional("transformers", extra="test")
     settings = library.MobileNetV2Config(num_labels=CLASSES["classification"], tf_padding=False)
     return library.MobileNetV2ForImageClassification(settings)
 
 
-def _optional(library: str, *, extra: str) -> Any:
+def optional(library: str, *, extra: str | None = None) -> Any:
+    """
+    Args:
+        extra: of this project, that brings it; None: only its own package does.
+    """
     try:
         return import_module(library)
     except ImportError:
-        raise ConfigError(f'{library} is not installed: pip install -e ".[{extra}]"') from None
+        command = f'-e ".[{extra}]"' if extra else library
+        raise ConfigError(f"{library} is not installed: pip install {command}") from None
 
 
 def torchvision_detector() -> nn.Module:

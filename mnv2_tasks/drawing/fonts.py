@@ -49,6 +49,7 @@ def font(path: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size)
 
 
+@cache
 def _dejavu(bold: bool) -> str:
     """From matplotlib's folder but without its import: OpenCV's own letters are ASCII alone."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"

@@ -1,5 +1,6 @@
 """Pictures and masks as files."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,11 @@ from PIL import Image
 
 from mnv2_tasks.drawing.canvas import class_colours
 from mnv2_tasks.whole_files import written_whole
+
+
+def file_name(name: str, otherwise: str) -> str:
+    """What of a stranger's name every file system takes, and no folder lies in."""
+    return re.sub(r"[^\w.-]+", "_", name)[:100].strip(".") or otherwise
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

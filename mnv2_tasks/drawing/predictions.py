@@ -20,8 +20,8 @@ from mnv2_tasks.drawing.canvas import (
     fit,
     ink_on,
     legend,
-    pad,
     scaled_size,
+    strip,
     text_size,
 )
 
@@ -74,8 +74,11 @@ def draw_mask(image: np.ndarray, class_map: np.ndarray | Tensor, class_names: Se
     region = picture[: labels.shape[0], : labels.shape[1]]
     shares = np.bincount(class_map.ravel(), minlength=len(class_names)) / class_map.size
     colours = {label: colour for label, colour in mask_colours(class_names).items() if shares[label]}
+    palette, painted = np.zeros((1, 256, 3), np.uint8), np.zeros(256, np.uint8)
     for label, colour in colours.items():
-        region[labels == label] = region[labels == label] // 2 + np.array(colour, np.uint8) // 2
+        palette[0, label], painted[label] = colour, 255
+    paint = cv2.addWeighted(region, 0.5, cv2.LUT(cv2.merge([labels] * 3), palette), 0.5, 0)
+    cv2.copyTo(paint, cv2.LUT(labels, painted), region)
     line = Canvas(picture).line - 1
     for label, colour in colours.items():
         outlines, _ = cv2.findContours((labels == label).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -103,15 +106,15 @@ def draw_scores(image: np.ndarray, probabilities: np.ndarray | Tensor, class_nam
     scores = np.asarray(probabilities.tolist(), float)
     best: list[int] = np.argsort(-scores, kind="stable")[:TOP].tolist()
     picture, _ = fit(image)
-    size, below = text_size(picture), picture.shape[0]
+    size = text_size(picture)
     row = Canvas(picture[:1], size).row
-    canvas = Canvas(pad(picture, below + size // 2 * 2 + row * len(best), 0), size)
+    canvas = Canvas(strip(size // 2 * 2 + row * len(best), picture.shape[1]), size)
     colours = class_colours(len(class_names))
     names = [canvas.elide(class_names[label], int(0.45 * canvas.width)) for label in best]
     left = 2 * size + max(canvas.text_width(name) for name in names)
     right = canvas.width - 2 * size - canvas.text_width("100.0%")
     for index, (label, name) in enumerate(zip(best, names)):
-        middle = below + size // 2 + (index + 0.5) * row
+        middle = size // 2 + (index + 0.5) * row
         top, bottom = round(middle - 0.32 * row), round(middle + 0.32 * row)
         canvas.write(size, middle, name, LIGHT)
         canvas.draw.rectangle((left, top, right - 1, bottom), fill=TRACK)
@@ -119,7 +122,7 @@ def draw_scores(image: np.ndarray, probabilities: np.ndarray | Tensor, class_nam
         if length:
             canvas.draw.rectangle((left, top, left + length - 1, bottom), fill=colours[label])
         canvas.write(canvas.width - size, middle, f"{scores[label]:.1%}", LIGHT, anchor="r")
-    return canvas.array()
+    return np.concatenate([picture, canvas.array()])
 
 
 def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:

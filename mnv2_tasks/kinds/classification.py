@@ -19,6 +19,7 @@ CLASS_SCORE_TITLE: str = "top-1"
 COUNTED: str = "images"
 OUTPUTS: tuple[str, ...] = ("probabilities",)
 FIELDS: tuple[str, ...] = ("probabilities",)
+FILES: str = ""
 ANY_SIZE: bool = False
 
 
@@ -59,8 +60,8 @@ def in_words(content: list[dict[str, Any]]) -> str:
     return f"{content[0]['class']} {content[0]['score']:.0%}"
 
 
-def write_files(result: Any, folder: Path, stem: str) -> dict[str, str]:
-    return {}
+def write_files(result: Any, content: Any, image: np.ndarray, folder: Path, stem: str) -> None:
+    pass
 
 
 def draw(image: np.ndarray, result: Tensor | np.ndarray, class_names: Sequence[str], min_score: float) -> np.ndarray:

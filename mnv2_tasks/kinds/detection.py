@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 from mnv2_tasks.boxes.postprocess import Suppress, corners, unpadded, within_input
 from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, FoundBoxes, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_boxes
+from mnv2_tasks.drawing.picture_files import file_name, write_picture
 from mnv2_tasks.drawing.predictions import draw_detections
 
 SCORE: str = "AP"
@@ -24,6 +25,7 @@ CLASS_SCORE_TITLE: str = "AP"
 COUNTED: str = "boxes"
 OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "counts")
 FIELDS: tuple[str, ...] = FoundBoxes._fields
+FILES: str = "crops"
 ANY_SIZE: bool = False  # the anchors and their number belong to one size
 
 
@@ -112,8 +114,16 @@ def in_words(content: list[dict[str, Any]]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no object"
 
 
-def write_files(result: Any, folder: Path, stem: str) -> dict[str, str]:
-    return {}
+def write_files(result: FoundBoxes, content: list[dict[str, Any]], image: np.ndarray, folder: Path, stem: str) -> None:
+    """What lies in each box as a picture of its own, in a folder for each class."""
+    height, width = image.shape[:2]
+    for number, (box, found) in enumerate(zip(result.boxes, content), start=1):
+        x0, y0 = np.floor(box[:2]).astype(int).clip(0, [width - 1, height - 1])
+        x1, y1 = np.ceil(box[2:]).astype(int).clip([x0 + 1, y0 + 1], [width, height])
+        name = Path("crops", file_name(found["class"], "class"), f"{stem}_{number}.jpg")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_picture(folder / name, image[y0:y1, x0:x1])
+        found["crop"] = name.as_posix()
 
 
 def draw(

@@ -27,6 +27,7 @@ class Kind(Protocol):
     COUNTED: str  # what annotations are counted in
     OUTPUTS: tuple[str, ...]  # names of what an exported file returns
     FIELDS: tuple[str, ...]  # names of what a `Result` offers
+    FILES: str  # what of a result JSON cannot hold, as `predict save=` calls it; may be empty
     ANY_SIZE: bool  # whether an exported file takes images of any height and width
 
     def collate(self, samples: Sequence[Sample], images: Tensor, image_ids: Tensor, frames: Frames) -> Batch: ...
@@ -66,8 +67,8 @@ class Kind(Protocol):
         """What `as_json` returned in a few words, such as "4 person, 1 bus"."""
         ...
 
-    def write_files(self, result: Any, folder: Path, stem: str) -> dict[str, str]:
-        """What JSON cannot hold, written to files; their names go into results.json."""
+    def write_files(self, result: Any, content: Any, image: np.ndarray, folder: Path, stem: str) -> None:
+        """Write `FILES`, and their names into `content`, which `as_json` returned."""
         ...
 
     def draw(self, image: np.ndarray, result: Any, class_names: Sequence[str], min_score: float) -> np.ndarray: ...

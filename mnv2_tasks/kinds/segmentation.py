@@ -21,6 +21,7 @@ CLASS_SCORE_TITLE: str = "IoU"
 COUNTED: str = "pixels"
 OUTPUTS: tuple[str, ...] = ("class_map",)
 FIELDS: tuple[str, ...] = ("mask",)
+FILES: str = "masks"
 ANY_SIZE: bool = True
 
 
@@ -77,11 +78,10 @@ def in_words(content: dict[str, Any]) -> str:
     return ", ".join(f"{share:.0%} {name}" for share, name in shares if share >= 0.005)
 
 
-def write_files(result: np.ndarray, folder: Path, stem: str) -> dict[str, str]:
+def write_files(result: np.ndarray, content: dict[str, Any], image: np.ndarray, folder: Path, stem: str) -> None:
     """The class map as a PNG."""
-    name = f"{stem}_mask.png"
-    write_mask(folder / name, result)
-    return {"mask": name}
+    content["mask"] = f"{stem}_mask.png"
+    write_mask(folder / content["mask"], result)
 
 
 def draw(image: np.ndarray, result: Any, class_names: Sequence[str], min_score: float) -> np.ndarray:

@@ -37,6 +37,11 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def num_helpers() -> int:
+    """Threads that prepare what the network will need next, or finish what it found, on cores that it uses too."""
+    return max(1, min(4, num_cores() // 2))
+
+
 def choose_precision(name: str) -> str:
     """`auto`: bf16 autocast on GPUs and CPUs that multiply bf16 natively, else 32-bit; other names are Lightning's."""
     if name != "auto":
@@ -44,6 +49,16 @@ def choose_precision(name: str) -> str:
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def autocast_type(precision: str) -> torch.dtype | None:
+    """Of what computes in this precision, one of SCORED_IN; None: float32.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    _check_scored_in("precision", precision)
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(choose_precision(precision))
 
 
 def scoring_precision(wanted: str | None, training: str) -> str:
@@ -59,9 +74,13 @@ def scoring_precision(wanted: str | None, training: str) -> str:
         raise ConfigError(f"trainer.precision={training}: expected auto, 32-true, bf16-mixed, 16-mixed or the like")
     if wanted is None:
         return choose_precision(training)
-    if wanted not in SCORED_IN:
-        raise ConfigError(f"eval.precision={wanted}: expected {', '.join(SCORED_IN)}, or null for that of training")
+    _check_scored_in("eval.precision", wanted)
     return choose_precision(wanted)
+
+
+def _check_scored_in(key: str, precision: str) -> None:
+    if precision not in SCORED_IN:
+        raise ConfigError(f"{key}={precision}: expected {', '.join(SCORED_IN)}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import BatchNorm2d
+from torch.nn.modules.batchnorm import BatchNorm2d, _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mnv2_tasks.layers import BatchNorm2d as OurBatchNorm2d
@@ -31,6 +31,16 @@ def fold_batch_norms(network: Network) -> Network:
         parent, _, name = names[norm].rpartition(".")
         setattr(folded.get_submodule(parent), name, nn.Identity())
     return folded
+
+
+def act_in_place(network: nn.Module) -> None:
+    """Let activations write over the output of the convolution before them, which nothing else reads. No gradients."""
+    for layers in network.modules():
+        fresh = False  # whether what flows was made within the sequence
+        for layer in layers if isinstance(layers, nn.Sequential) else ():
+            if fresh and hasattr(layer, "inplace"):
+                setattr(layer, "inplace", True)  # noqa: B010  nn.Module's attributes have no types
+            fresh = isinstance(layer, nn.Conv2d | _BatchNorm) or (fresh and isinstance(layer, nn.Identity))
 
 
 @torch.no_grad()

@@ -1,42 +1,53 @@
-"""predict(config): a picture, and the masks, of each input into one folder, with results.json."""
+"""predict(config): pictures, masks, crops and results.json of each input, into one folder."""
 
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-from mnv2_tasks.build import build_fit
+from mnv2_tasks.contracts import Model
+from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.predictions import sheet
-from mnv2_tasks.errors import DataError
-from mnv2_tasks.prediction.predictor import Predictor, Unread, load_model
-from mnv2_tasks.prediction.result_files import ResultFiles
+from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.prediction.predictor import Unread, load_predictor
+from mnv2_tasks.prediction.result_files import SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
 from mnv2_tasks.runs.run_folder import make_folder
-from mnv2_tasks.wording import first_few, visible
+from mnv2_tasks.wording import first_few, nearest, visible
 
 
 def predict(config: DictConfig) -> None:
     """Go through what `source` names, and tell each image's results as they come.
+
+    Pictures are read, looked at by the network, drawn and written side by side, by threads.
 
     Raises:
         ConfigError: the source, the weights or the device cannot work.
         DataError: some of the images could not be read; the others are done.
     """
     inputs = find_inputs(str(config.source))
-    network, passport = load_model(str(config.weights), str(config.device), compiled=config.compile, trust=config.trust)
-    predictor = Predictor(network, build_fit(DictConfig(passport["config"])))
+    saved = _saved(config)
+    predictor = load_predictor(
+        str(config.weights),
+        str(config.device),
+        compiled=config.compile,
+        precision=str(config.precision),
+        trust=config.trust,
+    )
+    network = predictor.network
+    _check_files(saved, network)
     results = predictor.results(inputs, batch=config.batch, min_score=config.min_score)
-    out = make_folder(config.out, Path("runs/predict"))
-    files = ResultFiles(out)
+    out = make_folder(config.out, Path("runs/predict")) if saved else None
+    files = ResultFiles(out, saved) if out else None
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     broken: list[str] = []
-    pictures: list[np.ndarray] = []
-    drawing, number = 0.0, 0
+    began, number = time.perf_counter(), 0
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("images", total=len(inputs))
@@ -45,25 +56,48 @@ def predict(config: DictConfig) -> None:
                     broken.append(result.name)
                     line = str(result.error)
                 else:
-                    began = time.perf_counter()
-                    picture = files.write(result)
-                    drawing += time.perf_counter() - began
+                    if files:
+                        files.write(result)
                     line = result.in_words
-                    if config.source == DEMO:
-                        pictures.append(picture)
                 console.print(f"{number}/{len(inputs)} {visible(line)}")
                 progress.update(bar, completed=number)
     finally:  # what was done stays usable when Ctrl-C ends the rest
-        if number:
+        if files and number:
             files.finish()
-        elif config.out is None:
+        elif out and config.out is None:
             out.rmdir()  # weights that compute nothing leave nothing
-    if pictures:
-        write_picture(out / "sheet.png", sheet(pictures, columns=2))
+    spent = time.perf_counter() - began
+    if files and config.source == DEMO and "pictures" in saved:
+        pictures = [read_image(files.folder / entry["picture"]) for entry in files.entries]
+        write_picture(files.folder / "sheet.png", sheet(pictures, columns=2))
 
-    if done := len(files.entries):
-        seconds = predictor.seconds | {"drawing": drawing}
-        speed = ", ".join(f"{1000 * spent / done:.1f} ms {part}" for part, spent in seconds.items())
-        console.print(f"Speed: {speed} per image, on {network.device}; saved to {out}")
+    if done := number - len(broken):
+        seconds = predictor.seconds | ({"drawing": files.seconds} if files else {})
+        parts = ", ".join(f"{1000 * of_part / done:.1f} ms {part}" for part, of_part in seconds.items())
+        place = f"saved to {out}" if out else "nothing is saved"
+        console.print(f"Speed: {number / spent:.1f} images/s on {network.device}, at once {parts} per image; {place}")
     if broken:
         raise DataError(f"{len(broken)} of {len(inputs)} images could not be read: {first_few(broken, 10)}")
+
+
+def _saved(config: DictConfig) -> list[str]:
+    """What `save=` asks for."""
+    if config.save is None:
+        return [word for word in SAVED if word != "crops"]
+    words = [config.save] if isinstance(config.save, str) else list(config.save)
+    saved = [] if words == ["none"] else words
+    for word in saved:
+        if word not in SAVED:
+            raise ConfigError(f"save={word}: unknown; say none, or some of these. {nearest(str(word), SAVED)}")
+    if not saved and config.out is not None:
+        raise ConfigError(f"out={config.out}: save=none writes nothing. Leave out one of them")
+    return saved
+
+
+def _check_files(saved: list[str], network: Model) -> None:
+    """Raise a ConfigError if nothing would come of what was asked for."""
+    made: set[Any] = {KINDS[task.kind].FILES for task in network.tasks.values()} | {"pictures", "json"}
+    if "crops" in saved and "crops" not in made:
+        raise ConfigError("save=crops: no task of this network finds boxes. Leave it out")
+    if saved and not made & set(saved):
+        raise ConfigError("save=masks: no task of this network finds masks. Add pictures or json")

@@ -2,29 +2,50 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from omegaconf import DictConfig
 
-from mnv2_tasks.build import load_network
+from mnv2_tasks.build import build_fit, load_network
 from mnv2_tasks.contracts import Frames, Model
-from mnv2_tasks.data.images.fit import Fit
+from mnv2_tasks.data.images.fit import Fit, Fitted
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.loading.collate import images_tensor
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import CompiledNetwork, check_compiler
-from mnv2_tasks.network.devices import choose_device
+from mnv2_tasks.network.devices import FLOAT32, autocast_type, choose_device, num_helpers
+from mnv2_tasks.network.fold import act_in_place, fold_batch_norms
+from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Input
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.weight_files import find_weights
 
 FRAME = 1600  # longest side that is looked at; beyond, class maps take seconds and are merely smoother
+
+
+class FittedPicture(NamedTuple):
+    """A picture on its way into the network."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    fitted: Fitted
+    frame_size: tuple[int, int]  # (height, width) in which results are computed: its own, up to FRAME pixels
+
+
+def fit_picture(image: np.ndarray, fit: Fit) -> FittedPicture:
+    scale = min(1.0, FRAME / max(image.shape))
+    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+    seen = image
+    if fit.mode == "pad":  # the other fits make one input of any size
+        seen = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return FittedPicture(image, fit(seen), (height, width))
 
 
 def predict_images(network: Model, images: Sequence[np.ndarray], fit: Fit) -> list[dict[str, Any]]:
@@ -37,30 +58,32 @@ def predict_images(network: Model, images: Sequence[np.ndarray], fit: Fit) -> li
     Returns:
         For each image {task: (K,) probabilities, Detections, or a (H, W) uint8 class map}.
     """
-    if fit.mode == "pad" and len({image.shape for image in images}) > 1:
-        return [result for image in images for result in predict_images(network, [image], fit)]
-    originals, sizes = [image.shape[:2] for image in images], [_frame_size(image) for image in images]
-    if fit.mode == "pad":  # the other fits make one input of any size
-        images = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image, size in zip(images, sizes)]
-    fitted = [fit(image) for image in images]
-    inputs, contents, offsets = zip(*fitted)
-    inputs = np.stack(inputs)
-    frames = Frames(inputs.shape[1:3], *map(torch.tensor, (contents, sizes, offsets)))
-    with torch.inference_mode():
-        results = network.predict(images_tensor(inputs).to(network.device), frames)
+    return predict_fitted(network, [fit_picture(image, fit) for image in images])
+
+
+def predict_fitted(
+    network: Model, pictures: Sequence[FittedPicture], computed_in: torch.dtype | None = None
+) -> list[dict[str, Any]]:
+    """As `predict_images`.
+
+    Args:
+        computed_in: bfloat16 or float16, where that is precise enough; None: float32.
+    """
+    if len({picture.fitted.image.shape for picture in pictures}) > 1:
+        return [result for picture in pictures for result in predict_fitted(network, [picture], computed_in)]
+    inputs, contents, offsets = zip(*(picture.fitted for picture in pictures))
+    sizes = [picture.frame_size for picture in pictures]
+    frames = Frames(inputs[0].shape[:2], *map(torch.tensor, (contents, sizes, offsets)))
+    lower = torch.autocast(network.device.type, computed_in, enabled=computed_in is not None)
+    with torch.inference_mode(), lower:
+        results = network.predict(images_tensor(np.stack(inputs)).to(network.device), frames)
     return [
         {
-            name: KINDS[network.tasks[name].kind].resized(of_task[i], sizes[i], originals[i])
+            name: KINDS[network.tasks[name].kind].resized(of_task[i], picture.frame_size, picture.image.shape[:2])
             for name, of_task in results.items()
         }
-        for i in range(len(images))
+        for i, picture in enumerate(pictures)
     ]
-
-
-def _frame_size(image: np.ndarray) -> tuple[int, int]:
-    """(height, width) in which results are computed: the image's own, up to FRAME pixels."""
-    scale = min(1.0, FRAME / max(image.shape))
-    return max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1]))
 
 
 class Unread(NamedTuple):
@@ -73,20 +96,21 @@ class Unread(NamedTuple):
 class Predictor:
     """A network that pictures are given to, by several threads at once if need be.
 
-    Each thread reads its own pictures; the network takes one batch at a time, because neither the runtimes' sessions
-    nor torch.compile are made for several.
+    Pictures are read by threads of each call's own; the network takes one batch at a time, because neither the
+    runtimes' sessions nor torch.compile are made for several.
 
     Args:
         fit: how images become the network's input.
+        computed_in: as of `predict_fitted`.
     """
 
-    def __init__(self, network: Model, fit: Fit):
-        self.network, self.fit = network, fit
+    def __init__(self, network: Model, fit: Fit, computed_in: torch.dtype | None = None):
+        self.network, self.fit, self.computed_in = network, fit, computed_in
         self.seconds = {"reading": 0.0, "network": 0.0}  # spent so far, in all threads together
-        self._alone = threading.Lock()
+        self._alone, self._counting = threading.Lock(), threading.Lock()
 
     def results(self, inputs: Iterable[Input], *, batch: int, min_score: float) -> Iterator[Result | Unread]:
-        """What was found in each, in order; a batch is read when its first result is asked for.
+        """What was found in each, in order. While the network computes a batch, the next one is read, if it is files.
 
         Args:
             batch: images per pass through the network.
@@ -102,34 +126,59 @@ class Predictor:
         return self._results(iter(inputs), batch, min_score)
 
     def _results(self, inputs: Iterator[Input], batch: int, min_score: float) -> Iterator[Result | Unread]:
-        while items := self._read(islice(inputs, batch)):
-            images = [item for _, item in items if isinstance(item, np.ndarray)]
-            found = iter(self._predict(images))
-            for name, item in items:
-                if isinstance(item, DataError):
-                    yield Unread(name, item)
-                else:
-                    yield Result(name, item, self.network.tasks, next(found), min_score)
+        readers = ThreadPoolExecutor(num_helpers())
+        try:
+            present = self._begin(readers, islice(inputs, batch))
+            while present:
+                held = any(source.held for source, _ in present)
+                following = [] if held else self._begin(readers, islice(inputs, batch))
+                items = [(source.name, reading.result()) for source, reading in present]
+                found = iter(self._predict([item for _, item in items if isinstance(item, FittedPicture)]))
+                for name, item in items:
+                    if isinstance(item, FittedPicture):
+                        yield Result(name, item.image, self.network.tasks, next(found), min_score)
+                    else:
+                        yield Unread(name, item)
+                present = following or self._begin(readers, islice(inputs, batch))
+        finally:
+            readers.shutdown(cancel_futures=True)
 
-    def _read(self, inputs: Iterable[Input]) -> list[tuple[str, np.ndarray | DataError]]:
-        items: list[tuple[str, np.ndarray | DataError]] = []
-        for name, read in inputs:
-            began = time.perf_counter()
-            try:
-                items.append((name, read(self.fit.white)))
-            except DataError as error:
-                items.append((name, error))
-            self.seconds["reading"] += time.perf_counter() - began
-        return items
+    def _begin(
+        self, readers: Executor, inputs: Iterable[Input]
+    ) -> list[tuple[Input, Future[FittedPicture | DataError]]]:
+        begun = []
+        for source in inputs:
+            begun.append((source, readers.submit(self._read, source.read)))
+            if source.held:
+                begun[-1][1].result()
+        return begun
 
-    def _predict(self, images: list[np.ndarray]) -> list[dict[str, Any]]:
-        if not images:
+    def _read(self, read: Callable[[int], np.ndarray]) -> FittedPicture | DataError:
+        began = time.perf_counter()
+        try:
+            return fit_picture(read(self.fit.white), self.fit)
+        except DataError as error:
+            return error
+        finally:
+            spent = time.perf_counter() - began
+            with self._counting:
+                self.seconds["reading"] += spent
+
+    def _predict(self, pictures: list[FittedPicture]) -> list[dict[str, Any]]:
+        if not pictures:
             return []
         with self._alone:
             began = time.perf_counter()
-            results = predict_images(self.network, images, self.fit)
+            results = predict_fitted(self.network, pictures, self.computed_in)
             self.seconds["network"] += time.perf_counter() - began
         return results
+
+
+def for_prediction(network: Network) -> Network:
+    """A copy that computes the same with less work, and cannot be trained."""
+    folded = fold_batch_norms(network).to(memory_format=torch.channels_last)
+    act_in_place(folded)
+    return folded
 
 
 def load_model(
@@ -147,14 +196,27 @@ def load_model(
         keep_freed_memory()
         target = choose_device(device)
         network, passport = load_network(weights, trust=trust)
-        network.to(target).to(memory_format=torch.channels_last)
-        if compiled:
-            check_compiler(target.type)
-            network = CompiledNetwork(network)
-        return network, passport
+        network.to(target)
+        if not compiled:
+            return for_prediction(network), passport
+        check_compiler(target.type)
+        return CompiledNetwork(network), passport
     if compiled:
         raise ConfigError("compile=true: an exported network is compiled already. Use compile=false")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"device={device}: an exported network runs on the CPU. Use device=cpu")
     exported = Exported(path, trust=trust)
     return exported, exported.passport
+
+
+def load_predictor(weights: str, device: str, *, compiled: bool, precision: str, trust: bool) -> Predictor:
+    """
+    Args:
+        precision: one of network/devices.SCORED_IN.
+        weights, device, compiled, trust: as of `load_model`.
+    """
+    computed_in = autocast_type(precision)
+    network, passport = load_model(weights, device, compiled=compiled, trust=trust)
+    if computed_in and isinstance(network, Exported):
+        raise ConfigError(f"precision={precision}: an exported network has its own. Use precision={FLOAT32}")
+    return Predictor(network, build_fit(DictConfig(passport["config"])), computed_in)

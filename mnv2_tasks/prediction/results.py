@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from mnv2_tasks.contracts import Task
-from mnv2_tasks.drawing.canvas import DARK, LIGHT, Canvas, fit, pad, text_size
+from mnv2_tasks.drawing.canvas import DARK, LIGHT, Canvas, strip, text_size
 from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.wording import visible
 
+GAP = 8  # pixels between the panels of two tasks
 WRITTEN = (".jpg", ".jpeg", ".png", ".webp")  # by `Result.save`
 
 
@@ -171,7 +173,7 @@ class Result:
 
     def drawn(self) -> np.ndarray:
         """`plot` as (H, W, 3) uint8 RGB."""
-        return _side_by_side(self.image, {task: of_task.drawn_on(self.image) for task, of_task in self.tasks.items()})
+        return _side_by_side({task: of_task.drawn_on(self.image) for task, of_task in self.tasks.items()})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write `plot` to a file; its suffix says the format, .jpg, .png or .webp. What has the name is replaced.
@@ -212,18 +214,21 @@ def draw_results(
         name: KINDS[tasks[name].kind].draw(image, result, tasks[name].class_names, min_score)
         for name, result in results.items()
     }
-    return _side_by_side(image, panels)
+    return _side_by_side(panels)
 
 
-def _side_by_side(image: np.ndarray, of_tasks: Mapping[str, np.ndarray]) -> np.ndarray:
-    height = max(panel.shape[0] for panel in of_tasks.values())
-    size = text_size(fit(image)[0])
-    panels = [_titled(pad(panel, height, 0), name, size) for name, panel in of_tasks.items()]
-    gap = np.full((panels[0].shape[0], 8, 3), DARK, np.uint8)
-    return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
+def _side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    height, size = max(panel.shape[0] for panel in panels.values()), max(map(text_size, panels.values()))
+    columns = []
+    for task, panel in panels.items():
+        width = panel.shape[1]
+        column = [_title(task, width, size), panel, strip(height - panel.shape[0], width)]
+        columns += [np.concatenate(column), strip(column[0].shape[0] + height, GAP, DARK)]
+    return np.concatenate(columns[:-1], axis=1)
 
 
-def _titled(panel: np.ndarray, title: str, size: int) -> np.ndarray:
-    strip = Canvas(np.full((round(2.2 * size), panel.shape[1], 3), DARK, np.uint8), size)
-    strip.write(size, strip.height / 2, strip.elide(title, strip.width - 2 * size, bold=True), LIGHT, bold=True)
-    return np.concatenate([strip.array(), panel])
+@lru_cache  # of all pictures of one size
+def _title(task: str, width: int, size: int) -> np.ndarray:
+    canvas = Canvas(strip(round(2.2 * size), width, DARK), size)
+    canvas.write(size, canvas.height / 2, canvas.elide(task, width - 2 * size, bold=True), LIGHT, bold=True)
+    return canvas.array()

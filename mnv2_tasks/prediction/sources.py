@@ -33,10 +33,11 @@ EXPECTED = (
 
 
 class Input(NamedTuple):
-    """A picture that can be read, before the next one is asked for: an iterator may fill one buffer again and again."""
+    """A picture that can be read, by any thread."""
 
     name: str
     read: Callable[[int], np.ndarray]  # white of 16-bit pictures -> (H, W, 3) uint8 RGB; raises DataError
+    held: bool = False  # by the program, which may fill one buffer again and again: read before the next is asked for
 
 
 def find_inputs(source: str) -> list[Input]:
@@ -71,10 +72,10 @@ def _inputs(item: Any, name: str) -> list[Input]:
     if isinstance(item, str | os.PathLike):
         return find_inputs(os.fspath(item))
     if isinstance(item, np.ndarray | Tensor):
-        return [Input(name, partial(_array, item, name))]
+        return [Input(name, partial(_array, item, name), held=True)]
     if isinstance(item, Image.Image):
         name = getattr(item, "filename", "") or name
-        return [Input(name, lambda white=FULL: from_pillow(item, name, white=white))]
+        return [Input(name, lambda white=FULL: from_pillow(item, name, white=white), held=True)]
     if isinstance(item, bytes | bytearray | memoryview):
         return [Input(name, partial(_encoded, bytes(item), name))]
     raise ConfigError(f"{name}: is a {type(item).__name__}; {EXPECTED}")

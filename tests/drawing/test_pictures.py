@@ -77,7 +77,7 @@ def test_pictures_of_any_image_have_a_size_for_reading(height, width):
 
 def test_small_images_are_enlarged_by_a_whole_number():
     image = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
-    assert draw_mask(image, np.zeros((96, 96), int), ["background"]).shape[1] == 480
+    assert draw_mask(image, np.zeros((96, 96), int), ["background"]).shape[1] == 384
 
 
 def test_a_box_is_drawn_around_its_pixels():

@@ -1,6 +1,8 @@
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -12,10 +14,11 @@ from PIL import Image
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.contracts import Detections
+from mnv2_tasks.contracts import Detections, FoundBoxes
+from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
-from mnv2_tasks.drawing.picture_files import write_mask
+from mnv2_tasks.drawing.picture_files import write_mask, write_picture
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
 from mnv2_tasks.heads.linear import LinearHead
@@ -26,8 +29,8 @@ from mnv2_tasks.network.devices import choose_device
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predictor as predict_module
 from mnv2_tasks.prediction.predict import predict
-from mnv2_tasks.prediction.predictor import predict_images
-from mnv2_tasks.prediction.sources import find_inputs
+from mnv2_tasks.prediction.predictor import Predictor, fit_picture, predict_fitted, predict_images
+from mnv2_tasks.prediction.sources import Input, find_inputs
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.tasks.classification import ClassificationTask
 from mnv2_tasks.tasks.detection import DetectionTask
@@ -152,15 +155,128 @@ def test_the_tool_writes_pictures_masks_and_results(tool, tmp_path, capsys):
 
     picture = cv2.imread(str(tmp_path / "out" / entry["picture"]))
     assert picture.std() > 20  # not blank
-    large = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (720, 480), interpolation=cv2.INTER_CUBIC)
-    first = picture.shape[0] - 480  # titles above, strips below: look for the image anywhere
-    panels = [picture[:, left : left + 720] for left in (0, 728, 1456)]
-    differs = [min(np.abs(p[y : y + 480].astype(int) - large).mean() for y in range(first)) for p in panels]
+    large = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (540, 360), interpolation=cv2.INTER_CUBIC)
+    first = picture.shape[0] - 360  # titles above, strips below: look for the image anywhere
+    panels = [picture[:, left : left + 540] for left in (0, 548, 1096)]
+    differs = [min(np.abs(p[y : y + 360].astype(int) - large).mean() for y in range(first)) for p in panels]
     assert differs[0] < 5 < min(differs[1:])  # boxes and masks are drawn, the classifier's bars are below
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1/2 bus.png 90x60: classification ")
     assert lines[2].startswith("Speed: ") and lines[2].endswith(f"saved to {tmp_path}/out")
+
+
+def test_what_is_saved_can_be_chosen(tool, tmp_path, monkeypatch, capsys):
+    image = write_scene(tmp_path / "bus.png")
+    asked = [f"source={tmp_path}/bus.png", "min_score=0.05"]
+    tool(*asked, f"out={tmp_path}/json", "save=json")
+    assert [path.name for path in (tmp_path / "json").iterdir()] == ["results.json"]
+    tool(*asked, f"out={tmp_path}/masks", "save=[masks]")
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["bus_mobile_deeplabv3_mask.png"]
+
+    tool(*asked, f"out={tmp_path}/crops", "save=[crops,json]")
+    (entry,) = json.loads((tmp_path / "crops" / "results.json").read_text())
+    assert entry["ssdlite"] and "picture" not in entry and "mask" not in entry["mobile_deeplabv3"]
+    for found in entry["ssdlite"]:
+        x0, y0, x1, y1 = found["box"]
+        crop = cv2.imread(str(tmp_path / "crops" / found["crop"]))
+        assert Path(found["crop"]).parts[:2] == ("crops", found["class"])
+        assert crop.shape[0] == pytest.approx(y1 - y0, abs=2) and crop.shape[1] == pytest.approx(x1 - x0, abs=2)
+        part = image[int(y0) : int(y0) + crop.shape[0], int(x0) : int(x0) + crop.shape[1], ::-1]
+        assert np.abs(part.mean((0, 1)) - crop.mean((0, 1))).max() < 3
+
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    tool(*asked, "save=none")
+    assert "nothing is saved" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+
+
+def test_a_crop_of_a_strange_class_lies_within_the_folder(tmp_path):
+    found = FoundBoxes(np.array([[-3, 1.5, 2.2, 4], [9.9, 9.9, 10, 10]], np.float32), np.ones(2), np.zeros(2, int))
+    content = detection.as_json(found, ["../../etc/passwd"], 0)
+    detection.write_files(found, content, np.zeros((10, 10, 3), np.uint8), tmp_path, "a")
+    shapes = {entry["crop"]: cv2.imread(str(tmp_path / entry["crop"])).shape for entry in content}
+    assert shapes == {"crops/_.._etc_passwd/a_1.jpg": (3, 3, 3), "crops/_.._etc_passwd/a_2.jpg": (1, 1, 3)}
+
+
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        ("save=picture", "save=picture: unknown; say none, or some of these. Did you mean pictures?"),
+        ("save=[json,none]", "save=none: unknown"),
+        ("save=none", "save=none writes nothing"),
+    ],
+)
+def test_what_cannot_be_saved_is_told_before_anything_is_made(tool, tmp_path, asked, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        tool(asked, f"out={tmp_path}/out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_crops_and_masks_need_a_task_that_makes_them(network, tool, tmp_path, monkeypatch):
+    for task in ("ssdlite", "mobile_deeplabv3"):
+        monkeypatch.delitem(network.tasks._modules, task)
+    for asked, said in (("crops", "finds boxes"), ("masks", "finds masks")):
+        with pytest.raises(ConfigError, match=f"save={asked}: no task of this network {said}"):
+            tool(f"save={asked}", f"out={tmp_path}/out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_cannot_be_written_ends_the_run_and_the_others_are_told(tool, tmp_path, monkeypatch):
+    for index in range(3):
+        write_scene(tmp_path / "in" / f"{index}.png", index)
+
+    def full(path, picture):
+        if path.name == "1.jpg":
+            raise OSError(28, "No space left on device")
+        write_picture(path, picture)
+
+    monkeypatch.setattr("mnv2_tasks.prediction.result_files.write_picture", full)
+    with pytest.raises(OSError, match="No space left"):
+        tool(f"source={tmp_path}/in", f"out={tmp_path}/out")
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [entry["picture"] for entry in entries] == ["0.jpg", "2.jpg"]
+
+
+def test_files_are_read_ahead_and_results_come_in_order(network, tmp_path):
+    names = [str(tmp_path / f"{index}.png") for index in range(7)]
+    for index, name in enumerate(names):
+        write_scene(Path(name), index, 60 + index)
+    read = []
+
+    def reading(name):
+        def now(white):
+            read.append(name)
+            return read_image(name)
+
+        return Input(name, now)
+
+    results = Predictor(network, FIT).results(map(reading, names), batch=2, min_score=0.4)
+    assert not read and next(results).name == names[0]
+    wait_until(lambda: sorted(read) == names[:4])
+    assert [(result.name, result.image.shape[1]) for result in results] == list(zip(names[1:], range(61, 67)))
+
+
+def wait_until(so):
+    for _ in range(1000):
+        if so():
+            return
+        time.sleep(0.01)
+    raise AssertionError("never")
+
+
+def test_bf16_finds_nearly_the_same(network):
+    image = draw_scene(0, "val", 0, 96).image
+    exact, rounded = (
+        predict_fitted(network, [fit_picture(image, FIT)], computed_in)[0] for computed_in in (None, torch.bfloat16)
+    )
+    assert 0 < (exact["ssdlite"].scores[:3] - rounded["ssdlite"].scores[:3]).abs().max() < 0.02
+    assert (exact["mobile_deeplabv3"] == rounded["mobile_deeplabv3"]).mean() > 0.9
+
+
+def test_an_unknown_precision_is_named_before_anything_is_loaded(tool, tmp_path):
+    with pytest.raises(ConfigError, match="precision=half: expected 32-true, bf16-mixed, 16-mixed, auto"):
+        tool("precision=half", f"out={tmp_path}/out")
 
 
 def test_the_tool_shows_the_embedded_scenes_by_default(tool, tmp_path, monkeypatch):
