@@ -78,12 +78,13 @@ class LoadedModel:
             ConfigError: there is no such file, or it is something else.
             DataError: a picture cannot be read.
         """
-        results = self.predict(source, min_score=min_score)
         if not is_one(source):
-            return results
-        if len(results) != 1:
-            raise ConfigError(f"{source}: are {counted(len(results), 'picture')}; say model.predict({str(source)!r})")
-        return results[0]
+            return self.predict(source, min_score=min_score)
+        inputs = list(inputs_of(source))
+        if len(inputs) != 1:
+            named, given = (source, f"{str(source)!r}") if isinstance(source, str | os.PathLike) else ("picture", "it")
+            raise ConfigError(f"{named}: are {counted(len(inputs), 'picture')}; say model.predict({given})")
+        return _result_or_raise(next(self._predictor.results(inputs, batch=1, min_score=min_score)))
 
     @overload
     def predict(
@@ -111,7 +112,8 @@ class LoadedModel:
         """What is found in each picture of a source, in order.
 
         Args:
-            source: as of a call; or a folder with all below it, or a glob such as "photos/*.jpg".
+            source: as of a call; or a folder with all below it, a glob such as "photos/*.jpg", or a file of several
+                pages or frames, each of which is a picture.
             batch: pictures per pass through the network.
             min_score: boxes that score less are left out, 0 to 1.
             stream: return an iterator, which holds one batch at a time, in place of a list.

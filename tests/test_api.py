@@ -80,6 +80,20 @@ def test_predict_goes_through_a_folder_which_a_call_refuses(model, tmp_path):
         model(str(tmp_path))
 
 
+def test_file_of_several_pages_is_for_predict(model, tmp_path):
+    scan = tmp_path / "scan.tif"
+    first, *rest = map(Image.fromarray, SCENES[:3])
+    first.save(scan, save_all=True, append_images=rest)
+    for source, said in (
+        (scan, r"scan\.tif: are 3 pictures; say model\.predict\('/"),
+        (scan.read_bytes(), "^picture: are 3"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            model(source)
+        assert all(same(found, model(scene)) for found, scene in zip(model.predict(source), SCENES[:3], strict=True))
+    assert [Path(found.name).name for found in model([scan])] == [f"scan.tif, page {n}" for n in (1, 2, 3)]
+
+
 def test_stream_reads_a_batch_when_it_is_asked_for_and_yields_what_came_before_a_bad_picture(model):
     asked = []
 

@@ -1,4 +1,4 @@
-"""python tools/predict.py [weights=<name or path>] [source=<image, folder or glob>] [key=value ...]"""
+"""python tools/predict.py [weights=<name or path>] [source=<image, folder, glob, list or ->] [key=value ...]"""
 
 import sys
 

@@ -1,8 +1,10 @@
 """What a user points at, `source=`, -> image files."""
 
+import csv
 import glob
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +15,44 @@ from mnv2_tasks.errors import ConfigError
 log = logging.getLogger(__name__)
 
 VIDEO_EXTENSIONS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-ACCEPTED = "accepted: " + " ".join(PICTURES)
+IMAGES = (*PICTURES, ".gif")
+ACCEPTED = "accepted: " + " ".join(IMAGES)
+STDIN = "-"
+
+
+def names_in(source: str) -> list[str]:
+    """What `source` names one by one: a list in brackets, or what is piped in, `-`; else it is itself a name.
+
+    In a list, a name with a comma stands in single quotes.
+
+    Raises:
+        ConfigError: nothing is piped in.
+    """
+    if os.path.lexists(source):
+        return [source]
+    if source == STDIN:
+        return _piped()
+    if source.startswith("[") and source.endswith("]"):
+        names = next(csv.reader([source[1:-1]], quotechar="'", skipinitialspace=True), [])
+        names = [name.strip() for name in names if name.strip()]
+        if not names:
+            raise ConfigError(f"source={source}: is an empty list; say source=[a.jpg,b.jpg]")
+        return names
+    return [source]
+
+
+def _piped() -> list[str]:
+    """One name a line; bytes, because a file's name need not be text."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError(
+            "source=-: reads paths and URLs, one a line, from what is piped in, and nothing is; such as "
+            "find photos -name '*.jpg' | python tools/predict.py source=-"
+        )
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n")
+    names = [name for line in lines if (name := line.rstrip("\r"))]
+    if not names:
+        raise ConfigError("source=-: nothing came in; it reads paths and URLs, one a line")
+    return names
 
 
 def find_images(source: str) -> list[Path]:
@@ -35,7 +74,7 @@ def find_images(source: str) -> list[Path]:
     else:
         raise ConfigError(f"source={source}: no such file or folder (looked for {path.absolute()})")
     files = sorted(file for file in found if file.is_file())
-    images = [file for file in files if file.suffix.lower() in PICTURES]
+    images = [file for file in files if file.suffix.lower() in IMAGES]
     if not images:
         others = f"only {_kinds(files)}" if files else "nor any files"
         if any(_is_video(file) for file in files):
@@ -58,7 +97,7 @@ def _files_below(folder: Path) -> Iterable[Path]:
 def _check_kind(path: Path) -> Path:
     if _is_video(path):
         raise ConfigError(_video_hint(path))
-    if path.suffix.lower() not in PICTURES:
+    if path.suffix.lower() not in IMAGES:
         raise ConfigError(f"source={path}: {path.suffix or 'a name without extension'} is not an image ({ACCEPTED})")
     return path
 

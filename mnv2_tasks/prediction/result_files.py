@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mnv2_tasks.data.images import page_files
 from mnv2_tasks.data.images.file_bytes import WEB
 from mnv2_tasks.drawing.picture_files import file_name, write_picture
 from mnv2_tasks.kinds.kinds import KINDS
@@ -82,7 +83,9 @@ class ResultFiles:
 
 
 def _stem(name: str) -> str:
-    """Of a file; of a URL what of its path every file system takes."""
+    """Of a file, scan-2 of its second page; of a URL what of its path every file system takes."""
+    if page := page_files.NAME.fullmatch(name):
+        return f"{_stem(page['file'])}-{page['number']}"
     return file_name(Path(urlsplit(name).path).stem, "picture") if name.startswith(WEB) else Path(name).stem
 
 

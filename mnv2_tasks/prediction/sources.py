@@ -13,12 +13,13 @@ from rich.console import Console
 from torch import Tensor
 
 from mnv2_tasks.data.download.fetch import NotFetched, fetch
-from mnv2_tasks.data.images.decode import check_content, check_image, decode_image, from_pillow, read_image
+from mnv2_tasks.data.images.decode import JPEG, check_content, check_image, decode_image, from_pillow, read_image
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.file_bytes import WEB
+from mnv2_tasks.data.images.page_files import PAGED, Pages
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.prediction.inputs import find_images
+from mnv2_tasks.prediction.inputs import find_images, names_in
 
 DEMO = "shapes"  # the source that needs no files
 DEMO_SCENES, DEMO_SIZE = 8, 320
@@ -41,12 +42,40 @@ class Input(NamedTuple):
 
 
 def find_inputs(source: str) -> list[Input]:
-    """A picture at a URL, the images that `source` names (see `find_images`), or scenes of the embedded data."""
+    """Pictures at URLs and in files, each page and frame one of its own, or scenes of the embedded data.
+
+    See `names_in` and `find_images`.
+    """
     if source == DEMO:
         return [Input(f"{DEMO}_{i}", partial(_scene, i)) for i in range(DEMO_SCENES)]
-    if source.startswith(WEB):
-        return [Input(source, partial(_fetched, source))]
-    return [Input(str(path), partial(_photo, path)) for path in find_images(source)]
+    return [found for name in names_in(source) for found in _named(name)]
+
+
+def _named(name: str) -> list[Input]:
+    if name.startswith(WEB):
+        return [Input(name, partial(_fetched, name))]
+    return [found for path in find_images(name) for found in _in_file(path)]
+
+
+def _in_file(path: Path) -> list[Input]:
+    whole = Input(str(path), partial(_photo, path))
+    return _pages(path, whole) if path.suffix.lower() in PAGED else [whole]
+
+
+def _pages(file: Path | bytes, whole: Input) -> list[Input]:
+    """Of a file that may have several; else it is one picture."""
+    try:
+        pages = Pages(file, whole.name)
+    except DataError as error:
+        return [Input(whole.name, partial(_refused, whole, error))]
+    if pages.numbers == [1]:
+        return [whole]
+    return [Input(pages.name_of(number), partial(pages.read, number)) for number in pages.numbers]
+
+
+def _refused(whole: Input, error: DataError, white: int = FULL) -> np.ndarray:
+    whole.read(white)  # which may say it better
+    raise error
 
 
 def inputs_of(source: Picture | Iterable[Picture]) -> Iterator[Input]:
@@ -77,7 +106,9 @@ def _inputs(item: Any, name: str) -> list[Input]:
         name = getattr(item, "filename", "") or name
         return [Input(name, lambda white=FULL: from_pillow(item, name, white=white), held=True)]
     if isinstance(item, bytes | bytearray | memoryview):
-        return [Input(name, partial(_encoded, bytes(item), name))]
+        content = bytes(item)
+        whole = Input(name, partial(_encoded, content, name))
+        return [whole] if not content or content.startswith(JPEG) else _pages(content, whole)
     raise ConfigError(f"{name}: is a {type(item).__name__}; {EXPECTED}")
 
 
@@ -103,7 +134,10 @@ def _fetched(url: str, white: int = FULL) -> np.ndarray:
             raise DataError(
                 f"{url}: {error.reason}. Look at the address, or save the picture and name its file"
             ) from None
-        return _encoded(path.read_bytes(), url, white)
+        image = _encoded(path.read_bytes(), url, white)
+        if (count := len(Pages(path, url).numbers)) > 1:
+            raise DataError(f"{url}: has {count:,} pictures; save it, and name its file")
+        return image
 
 
 def _scene(index: int, white: int = FULL) -> np.ndarray:

@@ -142,6 +142,14 @@ def test_url_is_fetched_and_leaves_nothing(png, tmp_path, monkeypatch):
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_url_of_several_pictures_is_told_to_be_saved(tmp_path, monkeypatch):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "green")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with serving({"a.gif": (tmp_path / "a.gif").read_bytes()}, monkeypatch) as server:
+        with pytest.raises(DataError, match=r"a\.gif: has 2 pictures; save it, and name its file"):
+            read(server.url("a.gif"))
+
+
 @pytest.mark.parametrize("declares", [True, False])
 def test_url_of_something_too_large_is_left_alone(declares, monkeypatch):
     monkeypatch.setattr(sources, "MOST_FETCHED", 1000)

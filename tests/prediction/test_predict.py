@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from loopback import serving
+from paged import broken
 from PIL import Image
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
@@ -318,6 +319,17 @@ def test_a_bad_image_is_reported_and_the_others_are_done(tool, tmp_path, capsys)
     assert "is not an image" in capsys.readouterr().out
     entries = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [Path(entry["file"]).name for entry in entries] == ["a.png", "c.png"]
+
+
+def test_a_broken_page_is_told_and_the_others_have_files_of_their_numbers(tool, tmp_path, capsys):
+    broken(tmp_path / "scan.tif", 2)
+    with pytest.raises(DataError, match=r"1 of 5 images could not be read: .*scan\.tif, page 2"):
+        tool(f"source={tmp_path}/scan.tif", f"out={tmp_path}/out", "batch=2")
+    assert "scan.tif, page 2: is damaged or cut short" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(entry["file"]).name for entry in entries] == [f"scan.tif, page {n}" for n in (1, 3, 4, 5)]
+    assert [entry["picture"] for entry in entries] == [f"scan-{n}.jpg" for n in (1, 3, 4, 5)]
+    assert entries[1]["mobile_deeplabv3"]["mask"] == "scan-3_mobile_deeplabv3_mask.png"
 
 
 def test_an_input_of_bad_images_alone_is_an_error(tool, tmp_path):

@@ -115,7 +115,7 @@ def check_image(path: str | Path) -> Header:
 
 def check_content(content: bytes, path: str | Path) -> Header:
     """As `check_image`, of a file's bytes."""
-    with _opened(io.BytesIO(content), path) as image:
+    with opened(io.BytesIO(content), path) as image:
         header = _header(image, path)
         image.draft("L", (1, 1))  # JPEG: reads the whole file, computes an eighth of the pixels
         image.load()
@@ -149,10 +149,10 @@ def _by_opencv(content: bytes, flags: int) -> np.ndarray | None:
 
 def _by_pillow(content: bytes, path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8, or uint16 where there are 16 bits; not turned, but for a TIFF."""
-    with _opened(io.BytesIO(content), path) as image:
+    with opened(io.BytesIO(content), path) as image:
         if image.mode.startswith("I;16"):
             return np.stack([np.asarray(image).astype(np.uint16)] * 3, axis=2)
-        deep = _is_deep(image)
+        deep = is_deep(image)
         pixels = np.array(image.convert("RGB"))
         return 257 * pixels.astype(np.uint16) if deep else pixels
 
@@ -176,7 +176,7 @@ def from_pillow(image: Image.Image, name: str, *, white: int = FULL) -> np.ndarr
 
 
 @contextmanager
-def _opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image]:
+def opened(source: Path | io.BytesIO, path: str | Path) -> Iterator[Image.Image]:
     """A picture whose header was read, and is of a picture of a size that can be decoded.
 
     Raises:
@@ -227,7 +227,7 @@ def read_mask(path: str | Path, *, known: Collection[int] = ()) -> np.ndarray:
     content = content_of(path)
     if str(path).endswith(".mat"):
         return _read_sbd(path, content)
-    with _opened(io.BytesIO(content), path) as image:
+    with opened(io.BytesIO(content), path) as image:
         turn = _mask_turn(image)
         values = np.array(image)
         grey = values.ndim == 3 and (image.mode == "LA" or (values[..., :1] == values[..., 1:3]).all())
@@ -261,7 +261,7 @@ def palette_of(path: str | Path) -> dict[int, int]:
     Raises:
         DataError: it cannot be read.
     """
-    with _opened(io.BytesIO(content_of(path)), path) as image:
+    with opened(io.BytesIO(content_of(path)), path) as image:
         if image.mode != "P":
             return {}
         rgb = np.array(image.getpalette("RGB"), np.int64).reshape(-1, 3)
@@ -278,7 +278,7 @@ def read_colours(path: str | Path) -> np.ndarray:
     Raises:
         DataError: it cannot be read.
     """
-    with _opened(io.BytesIO(content_of(path)), path) as image:
+    with opened(io.BytesIO(content_of(path)), path) as image:
         turn = _mask_turn(image)
         deep = image.mode in ("I", "I;16")
         values = np.array(image if deep else image.convert("RGBA"))  # by RGBA: palettes may have transparency
@@ -309,12 +309,12 @@ def upright_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: it has none.
     """
-    with _opened(Path(path), path) as image:
+    with opened(Path(path), path) as image:
         return _header(image, path).upright
 
 
 def _header_of(content: bytes, path: str | Path) -> Header:
-    with _opened(io.BytesIO(content), path) as image:
+    with opened(io.BytesIO(content), path) as image:
         return _header(image, path)
 
 
@@ -326,14 +326,14 @@ def _header(image: Image.Image, path: str | Path) -> Header:
             f"{path}: has {kind} as values (mode {image.mode}), and nothing says which of them are black and white; "
             f"scale them, and save 8 or 16 bits a colour without sign"
         )
-    deep, turn = _is_deep(image), _orientation(image)
+    deep, turn = is_deep(image), _orientation(image)
     size = image.height, image.width
     if isinstance(image, TiffImageFile) and turn in orientation.SIDEWAYS:  # whose size Pillow turns
         size = image.width, image.height
     return Header(size, turn, image.format or "", deep)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """Before the picture is loaded: whether a colour has 16 bits. (All colours together have them in BMP's BGR;16.)"""
     if image.mode.startswith("I;16"):
         return True
