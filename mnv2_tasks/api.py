@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.devices import FLOAT32
 from mnv2_tasks.network.network import normalise
+from mnv2_tasks.prediction.least_scores import Thresholds, least_scores
 from mnv2_tasks.prediction.predictor import Predictor, Unread, load_predictor
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Picture, inputs_of, is_one
@@ -61,30 +63,52 @@ class LoadedModel:
         """{task: its classes}; index i is label i."""
 
     @overload
-    def __call__(self, source: Picture, *, min_score: float = MIN_SCORE) -> Result: ...
+    def __call__(
+        self,
+        source: Picture,
+        *,
+        min_score: float = MIN_SCORE,
+        classes: Iterable[str] | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> Result: ...
 
     @overload
-    def __call__(self, source: Iterable[Picture], *, min_score: float = MIN_SCORE) -> list[Result]: ...
+    def __call__(
+        self,
+        source: Iterable[Picture],
+        *,
+        min_score: float = MIN_SCORE,
+        classes: Iterable[str] | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> list[Result]: ...
 
-    def __call__(self, source: Any, *, min_score: float = MIN_SCORE) -> Result | list[Result]:
+    def __call__(
+        self,
+        source: Any,
+        *,
+        min_score: float = MIN_SCORE,
+        classes: Iterable[str] | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> Result | list[Result]:
         """What is found in one picture, or in each of several.
 
         Args:
             source: a picture: a path, a URL, the bytes of a file, a PIL image, a uint8 RGB array (H, W, 3), (H, W, 4)
                 or grey (H, W), a uint8 tensor (3, H, W); or a list or an iterator of such.
-            min_score: boxes that score less are left out.
+            min_score, classes, thresholds: which boxes are kept, as of `predict`.
 
         Raises:
             ConfigError: there is no such file, or it is something else.
             DataError: a picture cannot be read.
         """
         if not is_one(source):
-            return self.predict(source, min_score=min_score)
-        inputs = list(inputs_of(source))
+            return self.predict(source, min_score=min_score, classes=classes, thresholds=thresholds)
+        inputs, least = list(inputs_of(source)), self._least(min_score, classes, thresholds)
         if len(inputs) != 1:
             named, given = (source, f"{str(source)!r}") if isinstance(source, str | os.PathLike) else ("picture", "it")
             raise ConfigError(f"{named}: are {counted(len(inputs), 'picture')}; say model.predict({given})")
-        return _result_or_raise(next(self._predictor.results(inputs, batch=1, min_score=min_score)))
+        (outcome,) = self._predictor.results(inputs, batch=1, least=least)
+        return _result_or_raise(outcome)
 
     @overload
     def predict(
@@ -93,6 +117,8 @@ class LoadedModel:
         *,
         batch: int = BATCH,
         min_score: float = MIN_SCORE,
+        classes: Iterable[str] | None = None,
+        thresholds: Thresholds | None = None,
         stream: Literal[False] = False,
     ) -> list[Result]: ...
 
@@ -103,11 +129,20 @@ class LoadedModel:
         *,
         batch: int = BATCH,
         min_score: float = MIN_SCORE,
+        classes: Iterable[str] | None = None,
+        thresholds: Thresholds | None = None,
         stream: Literal[True],
     ) -> Iterator[Result]: ...
 
     def predict(
-        self, source: Any, *, batch: int = BATCH, min_score: float = MIN_SCORE, stream: bool = False
+        self,
+        source: Any,
+        *,
+        batch: int = BATCH,
+        min_score: float = MIN_SCORE,
+        classes: Iterable[str] | None = None,
+        thresholds: Thresholds | None = None,
+        stream: bool = False,
     ) -> list[Result] | Iterator[Result]:
         """What is found in each picture of a source, in order.
 
@@ -116,15 +151,25 @@ class LoadedModel:
                 pages or frames, each of which is a picture.
             batch: pictures per pass through the network.
             min_score: boxes that score less are left out, 0 to 1.
+            classes: names; boxes of other classes are left out. Masks and probabilities keep all classes.
+            thresholds: {task: {class: score}}, or a file of it such as tools/eval.py writes: in place of `min_score`
+                for the classes that it names.
             stream: return an iterator, which holds one batch at a time, in place of a list.
 
         Raises:
             ConfigError: nothing is there, or a value is out of range.
             DataError: a picture cannot be read; those before it were yielded, if they are streamed.
         """
-        outcomes = self._predictor.results(inputs_of(source), batch=batch, min_score=min_score)
+        least = self._least(min_score, classes, thresholds)
+        outcomes = self._predictor.results(inputs_of(source), batch=batch, least=least)
         results = map(_result_or_raise, outcomes)
         return results if stream else list(results)
+
+    def _least(
+        self, min_score: float, classes: Iterable[str] | None, thresholds: Thresholds | None
+    ) -> Mapping[str, np.ndarray]:
+        tasks = self._predictor.network.tasks
+        return least_scores(tasks, min_score=min_score, classes=classes, thresholds=thresholds)
 
     def evaluate(
         self, *, data: str | None = None, root: str | os.PathLike[str] | None = None, **settings: Any

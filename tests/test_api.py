@@ -116,6 +116,19 @@ def test_min_score_and_batch_are_checked_at_once(model):
             model.predict(SCENES, stream=True, **wrong)
 
 
+def test_classes_and_thresholds_choose_among_boxes_and_leave_masks_whole(model):
+    whole = model(SCENES[0], min_score=0)
+    labels = model.names["ssdlite"]
+    kept = model(SCENES[0], min_score=0, classes=["disc"])
+    assert (kept.boxes == whole.boxes[whole.labels == labels.index("disc")]).all() and len(kept.boxes)
+    assert (kept.mask == whole.mask).all() and (kept.probabilities == whole.probabilities).all()
+    scores = {"ssdlite": dict.fromkeys(labels, 0.0) | {"disc": 1.0}}
+    for found in (model(SCENES[0], thresholds=scores), *model.predict([SCENES[0]], thresholds=scores)):
+        assert (found.boxes == whole.boxes[whole.labels != labels.index("disc")]).all()
+    with pytest.raises(ConfigError, match="classes=dics: no class that these weights find. Did you mean disc"):
+        model.predict(SCENES, stream=True, classes=["dics"])
+
+
 def test_threads_share_a_model_and_each_gets_its_own_results(model, tmp_path):
     paths = [tmp_path / f"{index}.png" for index in range(len(SCENES))]
     for path, scene in zip(paths, SCENES):

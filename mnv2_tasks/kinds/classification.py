@@ -44,7 +44,7 @@ def resized(result: Tensor, size: Sequence[int], original: Sequence[int]) -> Ten
     return result.cpu()
 
 
-def as_arrays(result: Tensor, min_score: float) -> np.ndarray:
+def as_arrays(result: Tensor, least: np.ndarray) -> np.ndarray:
     """(K,) float32."""
     return result.float().numpy()
 

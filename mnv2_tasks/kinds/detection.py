@@ -94,8 +94,8 @@ def resized(result: Detections, size: Sequence[int], original: Sequence[int]) ->
     return Detections(result.boxes.cpu() * torch.tensor(factors), result.scores.cpu(), result.labels.cpu())
 
 
-def as_arrays(result: Detections, min_score: float) -> FoundBoxes:
-    kept = result.scores >= min_score
+def as_arrays(result: Detections, least: np.ndarray) -> FoundBoxes:
+    kept = result.scores >= torch.from_numpy(least)[result.labels]
     return FoundBoxes(*(values[kept].numpy() for values in result))
 
 

@@ -52,10 +52,13 @@ class Kind(Protocol):
         """On the CPU, from the (height, width) that it was computed in to the image's own."""
         ...
 
-    def as_arrays(self, result: Any, min_score: float) -> Any:
+    def as_arrays(self, result: Any, least: np.ndarray) -> Any:
         """What `resized` returned, as numpy: one array, or a tuple that names `FIELDS`.
 
         The functions below take the one and the other.
+
+        Args:
+            least: (K,) float32, the least score of each class's boxes; others are left out.
         """
         ...
 

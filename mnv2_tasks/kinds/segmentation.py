@@ -63,7 +63,7 @@ def resized(result: Tensor, size: Sequence[int], original: Sequence[int]) -> np.
     return cv2.resize(class_map, (original[1], original[0]), interpolation=cv2.INTER_NEAREST)
 
 
-def as_arrays(result: np.ndarray, min_score: float) -> np.ndarray:
+def as_arrays(result: np.ndarray, least: np.ndarray) -> np.ndarray:
     return result
 
 

@@ -14,6 +14,7 @@ from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.prediction.least_scores import least_scores
 from mnv2_tasks.prediction.predictor import Unread, load_predictor
 from mnv2_tasks.prediction.result_files import SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
@@ -41,7 +42,8 @@ def predict(config: DictConfig) -> None:
     )
     network = predictor.network
     _check_files(saved, network)
-    results = predictor.results(inputs, batch=config.batch, min_score=config.min_score)
+    kept = {"min_score": config.min_score, "classes": config.classes, "thresholds": config.thresholds}
+    results = predictor.results(inputs, batch=config.batch, least=least_scores(network.tasks, **kept))
     out = make_folder(config.out, Path("runs/predict")) if saved else None
     files = ResultFiles(out, saved) if out else None
 

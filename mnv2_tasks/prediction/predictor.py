@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -109,23 +109,25 @@ class Predictor:
         self.seconds = {"reading": 0.0, "network": 0.0}  # spent so far, in all threads together
         self._alone, self._counting = threading.Lock(), threading.Lock()
 
-    def results(self, inputs: Iterable[Input], *, batch: int, min_score: float) -> Iterator[Result | Unread]:
+    def results(
+        self, inputs: Iterable[Input], *, batch: int, least: Mapping[str, np.ndarray]
+    ) -> Iterator[Result | Unread]:
         """What was found in each, in order. While the network computes a batch, the next one is read, if it is files.
 
         Args:
             batch: images per pass through the network.
-            min_score: boxes below it are left out.
+            least: {task: scores below which boxes are left out}, see `least_scores`.
 
         Raises:
-            ConfigError: a value is out of range.
+            ConfigError: `batch` is out of range.
         """
         if batch < 1:
             raise ConfigError(f"batch={batch}: expected at least 1")
-        if not 0 <= min_score <= 1:
-            raise ConfigError(f"min_score={min_score}: expected a number in [0, 1]")
-        return self._results(iter(inputs), batch, min_score)
+        return self._results(iter(inputs), batch, least)
 
-    def _results(self, inputs: Iterator[Input], batch: int, min_score: float) -> Iterator[Result | Unread]:
+    def _results(
+        self, inputs: Iterator[Input], batch: int, least: Mapping[str, np.ndarray]
+    ) -> Iterator[Result | Unread]:
         readers = ThreadPoolExecutor(num_helpers())
         try:
             present = self._begin(readers, islice(inputs, batch))
@@ -136,7 +138,7 @@ class Predictor:
                 found = iter(self._predict([item for _, item in items if isinstance(item, FittedPicture)]))
                 for name, item in items:
                     if isinstance(item, FittedPicture):
-                        yield Result(name, item.image, self.network.tasks, next(found), min_score)
+                        yield Result(name, item.image, self.network.tasks, next(found), least)
                     else:
                         yield Unread(name, item)
                 present = following or self._begin(readers, islice(inputs, batch))

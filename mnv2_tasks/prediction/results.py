@@ -24,11 +24,11 @@ WRITTEN = (".jpg", ".jpeg", ".png", ".webp")  # by `Result.save`
 class TaskResult:
     """What one task says of a picture: `kind` tells which of the arrays it has."""
 
-    def __init__(self, name: str, kind: str, class_names: Sequence[str], found: Any, min_score: float):
-        self.name, self.kind, self.min_score = name, kind, min_score
+    def __init__(self, name: str, kind: str, class_names: Sequence[str], found: Any, least: np.ndarray):
+        self.name, self.kind, self.min_score = name, kind, min(1.0, float(least.min()))  # of any class
         self.names: list[str] = list(class_names)
         """Of the classes: index i is label i; of a segmentation, mask value i."""
-        self.found = KINDS[kind].as_arrays(found, min_score)
+        self.found = KINDS[kind].as_arrays(found, least)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -94,15 +94,20 @@ class Result:
         image: (H, W, 3) uint8 RGB, as it was looked at: upright, without transparency.
         tasks: {task name: of a Task at least `kind` and `class_names`}.
         found: {task name: what the task predicts for this one image}.
-        min_score: boxes below it are left out.
+        least: {task name: scores below which boxes are left out}, see `least_scores`.
     """
 
     def __init__(
-        self, name: str, image: np.ndarray, tasks: Mapping[str, Task], found: Mapping[str, Any], min_score: float
+        self,
+        name: str,
+        image: np.ndarray,
+        tasks: Mapping[str, Task],
+        found: Mapping[str, Any],
+        least: Mapping[str, np.ndarray],
     ):
-        self.name, self.image, self.min_score = name, image, min_score
+        self.name, self.image = name, image
         self.tasks = {
-            task: TaskResult(task, tasks[task].kind, tasks[task].class_names, of_task, min_score)
+            task: TaskResult(task, tasks[task].kind, tasks[task].class_names, of_task, least[task])
             for task, of_task in found.items()
         }
 

@@ -406,6 +406,24 @@ def test_the_embedded_scenes_are_inputs():
     assert (inputs[3].read() == draw_scene(0, "val", 3, 320).image).all()
 
 
+def test_classes_and_thresholds_choose_the_boxes_that_are_written(tool, tmp_path):
+    write_scene(tmp_path / "a.png")
+    (tmp_path / "t.json").write_text(json.dumps({"ssdlite": {"disc": 0.0, "ring": 1.0}}))
+    found = {}
+    for name, words in {"all": [], "of": ["classes=[disc,ring]"], "from": [f"thresholds={tmp_path}/t.json"]}.items():
+        tool(f"source={tmp_path}/a.png", f"out={tmp_path}/{name}", "min_score=0.05", *words)
+        (entry,) = json.loads((tmp_path / name / "results.json").read_text())
+        found[name] = entry["ssdlite"]
+    assert found["all"] and found["of"] == [box for box in found["all"] if box["class"] in ("disc", "ring")]
+    assert [box for box in found["from"] if box["class"] not in ("disc", "ring")] == [
+        box for box in found["all"] if box["class"] not in ("disc", "ring")
+    ]
+    assert not [box for box in found["from"] if box["class"] == "ring"]
+    assert len([box for box in found["from"] if box["class"] == "disc"]) >= len(
+        [box for box in found["all"] if box["class"] == "disc"]
+    )
+
+
 def test_min_score_is_checked_before_a_folder_is_made(tool, tmp_path):
     with pytest.raises(ConfigError, match="min_score=2"):
         tool("min_score=2", f"out={tmp_path / 'out'}")

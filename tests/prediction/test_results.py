@@ -10,6 +10,7 @@ from PIL import Image
 
 from mnv2_tasks.contracts import Detections
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.prediction.least_scores import least_scores
 from mnv2_tasks.prediction.results import Result
 
 IMAGE = np.full((30, 40, 3), 128, np.uint8)
@@ -28,9 +29,10 @@ FOUND = {
 }
 
 
-def result(*tasks, min_score=0.4):
+def result(*tasks, min_score=0.4, **settings):
     about = {task: SimpleNamespace(kind=KIND[task], class_names=NAMES) for task in tasks}
-    return Result("photos/bus.jpg", IMAGE, about, {task: FOUND[task] for task in tasks}, min_score)
+    least = least_scores(about, min_score=min_score, **settings)
+    return Result("photos/bus.jpg", IMAGE, about, {task: FOUND[task] for task in tasks}, least)
 
 
 def test_boxes_scores_and_labels_are_numpy_from_the_least_score_on():
