@@ -20,7 +20,7 @@ from mnv2_tasks.metrics.names import named
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.devices import scoring_precision
-from mnv2_tasks.network.network import ONE_VIEW, Views
+from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
@@ -28,6 +28,7 @@ from mnv2_tasks.weights.importers.complete import numbered_classes
 from mnv2_tasks.weights.passport import head_settings, input_settings
 from mnv2_tasks.weights.weight_files import Weights, find_weights
 from mnv2_tasks.whole_files import write_json
+from mnv2_tasks.wording import first_few
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +71,24 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
             for name, task in network.tasks.items():
                 if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
                     write_json(out / f"{name}_results.json", for_server)
+            _write_thresholds(out, network)
             write_json(out / "metrics.json", metrics)  # last: it says that the others are there
         summary.print_metrics(network, metrics)
         for line in summary.conditions(config, path, weights, sources, precision):
             log.info("%s", line)
         log.info("written: %s", out / "metrics.json")
     return metrics
+
+
+def _write_thresholds(out: Path, network: Network) -> None:
+    """Of the tasks that find boxes, if there are any, as predict's thresholds= takes them."""
+    found = {name: KINDS[task.kind].thresholds(task.metric) for name, task in network.tasks.items()}
+    of_boxes = {name: scores for name, scores in found.items() if scores is not None}
+    for name, scores in of_boxes.items():
+        if without := [of for of in network.tasks[name].class_names if of not in scores]:
+            log.info("thresholds.json: %s: none of %s, of which no object is there or found", name, first_few(without))
+    if of_boxes:
+        write_json(out / "thresholds.json", of_boxes)
 
 
 def _folder_of(config: DictConfig) -> str:

@@ -158,3 +158,8 @@ def conditions(task: Any, views: str) -> str:
 def server_results(metric: Any) -> list[dict[str, Any]]:
     """With the data set's own image and category ids, as COCO's server takes them."""
     return metric.coco_results()
+
+
+def thresholds(metric: Any) -> dict[str, float]:
+    """Of the greatest F1 at IoU 0.5."""
+    return metric.thresholds()

@@ -103,6 +103,10 @@ class Kind(Protocol):
         """What the data set's own evaluation server takes, where there is one."""
         ...
 
+    def thresholds(self, metric: Any) -> dict[str, float] | None:
+        """{class: the score from which on its boxes are worth keeping}, where a kind has boxes."""
+        ...
+
 
 KINDS: dict[str, Kind] = {
     "classification": classification,

@@ -112,3 +112,7 @@ def conditions(task: Any, views: str) -> str:
 
 def server_results(metric: Any) -> None:
     return None
+
+
+def thresholds(metric: Any) -> None:
+    return None

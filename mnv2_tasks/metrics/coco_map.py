@@ -10,6 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mnv2_tasks.contracts import DetectionBatch, Detections
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.metrics.best_f1 import best_scores
 from mnv2_tasks.metrics.coco_matches import match
 from mnv2_tasks.metrics.outcomes import Matches
 
@@ -69,7 +70,15 @@ class CocoMAP:
 
     def outcomes(self) -> Matches:
         """What became of each image's detections."""
-        return match(self._truth(), self._rows())
+        return match(self._truth(), self._rows())[0]
+
+    def thresholds(self) -> dict[str, float]:
+        """{class: the score from which on its F1 at IoU 0.5 is greatest}, without those of whom nothing was found."""
+        best = best_scores(*match(self._truth(), self._rows()))
+        names = {category["id"]: category["name"] for category in self.ground_truth["categories"]}
+        return {
+            names[category]: float(score) for category, score in zip(self.category_ids, best) if not np.isnan(score)
+        }
 
     def compute(self) -> dict[str, Any]:
         """COCO's twelve numbers over the images seen, in [0, 1], or None where no object has that size.

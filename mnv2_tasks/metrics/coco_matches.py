@@ -22,12 +22,15 @@ class _Boxes(NamedTuple):
     xywh: np.ndarray  # (4, N) pixels
 
 
-def match(truth: dict[str, Any], results: np.ndarray) -> Matches:
+def match(truth: dict[str, Any], results: np.ndarray) -> tuple[Matches, np.ndarray]:
     """Give each detection, best score first, the free object of its image and class that overlaps it most.
 
     Args:
         truth: `images`, `annotations` and `categories` as an annotation file has them.
         results: (N, 7) float64 image id, x, y, width, height, score, category id.
+
+    Returns:
+        what became of the D detections that count, and their (D,) scores in the same order.
     """
     image_ids, category_ids = (
         np.unique(np.array([entry["id"] for entry in truth[key]], np.int64)) for key in ("images", "categories")
@@ -58,7 +61,7 @@ def match(truth: dict[str, Any], results: np.ndarray) -> Matches:
     labels, image = np.divmod(group, max(1, num_images))
     order = np.lexsort((-scores, labels))
     counted = np.bincount(objects.group[~uncounted], minlength=num_classes * num_images)
-    return Matches(
+    matches = Matches(
         image_ids=image_ids,
         objects=counted.reshape(num_classes, num_images).T.astype(np.int32),
         image=image[order].astype(np.int32),
@@ -66,6 +69,7 @@ def match(truth: dict[str, Any], results: np.ndarray) -> Matches:
         matched=matched[order].astype(np.uint16),
         ignored=ignored[order].astype(np.uint16),
     )
+    return matches, scores[order]
 
 
 def _matched(
