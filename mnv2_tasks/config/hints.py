@@ -6,7 +6,12 @@ OF_KEYS = {
     "device": "where to compute: trainer.accelerator=gpu|cpu|mps, trainer.devices=<how many> (predict has device=)",
     "gpus": "where to compute: trainer.accelerator=gpu trainer.devices=<how many>",
     "conf": "the least score of boxes: predict has min_score=",
-    "threshold": "the least score of boxes: predict has min_score=",
+    "iou": "the overlap at which a box suppresses another goes with the weights: eval and export have "
+    "tasks.<task>.iou_threshold=",
+    "max_det": "the most boxes of a picture go with the weights: eval and export have tasks.<task>.max_detections=",
+    "save_txt": "predict writes results.json, which has the boxes of every picture",
+    "imgsz": "the size of a network's input goes with its weights; predict takes pictures of any size",
+    "threshold": "the least score of boxes: predict has min_score=, or thresholds=<file> for each class",
     "patience": "there is no early stopping: the best epoch's weights are kept, and epochs= ends a run",
     "batch_size": "it is called batch",
     "img_size": "it is called imgsz",
@@ -23,11 +28,11 @@ OF_KEYS = {
     "accelerator": "say trainer.accelerator=cpu, gpu or mps",
     "devices": "say trainer.devices=<how many>",
     "root": "say data.root=<folder>",
-    "images": "say source=<image, folder or glob> to predict, data.images=<folder> to train on masks",
+    "images": "say source=<image, folder, glob or list> to predict, data.images=<folder> to train on masks",
     "weight_decay": "say optim.weight_decay=<number>",
     "momentum": "say optim.optimizer.momentum=<number>",
-    "imgs": "say source=<image, folder or glob>",
-    "input": "say source=<image, folder or glob>",
+    "imgs": "say source=<image, folder, glob or list>",
+    "input": "say source=<image, folder, glob or list>",
 }
 OF_TASKS = {
     "detection": "Detectors are task=ssdlite and task=ssd. ",
