@@ -19,6 +19,7 @@ from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.devices import autocast_type
+from mnv2_tasks.prediction.least_scores import least_scores
 from mnv2_tasks.prediction.predictor import Predictor, Unread, for_prediction
 from mnv2_tasks.prediction.result_files import ResultFiles
 from mnv2_tasks.prediction.sources import inputs_of
@@ -88,12 +89,14 @@ def _table(task: str, photos: list[Path], config: DictConfig) -> Table:
 def ours(task: str, photos: list[Path], precision: str) -> Callable[[], None]:
     keep_freed_memory()
     config = our_config(task, SIZES[task])
-    predictor = Predictor(for_prediction(our_network(config)), build_fit(config), autocast_type(precision))
+    network = our_network(config)
+    least = least_scores(network.tasks, min_score=0.4)
+    predictor = Predictor(for_prediction(network), build_fit(config), autocast_type(precision))
 
     def call() -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = ResultFiles(Path(folder), ["pictures", "masks", "json"])
-            for result in predictor.results(inputs_of(photos), batch=16, min_score=0.4):
+            for result in predictor.results(inputs_of(photos), batch=16, least=least):
                 assert not isinstance(result, Unread), result
                 files.write(result)
             files.finish()
