@@ -22,7 +22,7 @@ from mnv2_tasks.prediction.predictor import Predictor, Unread, load_predictor
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Picture, inputs_of, is_one
 from mnv2_tasks.stored.run_files import read_scores
-from mnv2_tasks.weights.weight_files import find_weights, manifest
+from mnv2_tasks.weights.find import find_weights, manifest
 from mnv2_tasks.wording import counted, log_to_screen
 
 MIN_SCORE, BATCH = 0.4, 16  # as in conf/predict.yaml

@@ -22,8 +22,9 @@ from mnv2_tasks.importing import imported
 from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.stored.checked_config import COMMAND_URL
+from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.weights.weight_files import Weights, find_weights, load_weights
+from mnv2_tasks.weights.weight_files import Weights, load_weights
 
 log = logging.getLogger(__name__)
 

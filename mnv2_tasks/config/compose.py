@@ -200,7 +200,8 @@ def _implied_by_weights(given: dict[str, str], config_name: str) -> _Implied:
     if weights in ("auto", "none"):
         return _Implied([])
     from mnv2_tasks.weights import passport as passports  # torch, which --help can do without
-    from mnv2_tasks.weights.weight_files import find_weights, read_passport
+    from mnv2_tasks.weights.find import find_weights
+    from mnv2_tasks.weights.weight_files import read_passport
 
     backbone, training = given.get("backbone", "mobilenet_v2"), config_name == "train"
     path = find_weights(weights, backbone)

@@ -11,6 +11,10 @@ VOC_OBJECTS = [
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 ]  # fmt: skip
 VOC_SEGMENTATION = ["background", *VOC_OBJECTS]
+CITYSCAPES = [  # in the order of its train ids
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+]  # fmt: skip
 # COCO's name for each of them, where it differs
 COCO_NAME_OF_VOC = {
     "aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle", "pottedplant": "potted plant",

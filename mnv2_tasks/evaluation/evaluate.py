@@ -24,9 +24,10 @@ from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import run_folder_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
+from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.importers.complete import numbered_classes
 from mnv2_tasks.weights.passport import head_settings, input_settings
-from mnv2_tasks.weights.weight_files import Weights, find_weights
+from mnv2_tasks.weights.weight_files import Weights
 from mnv2_tasks.whole_files import write_json
 from mnv2_tasks.wording import first_few
 

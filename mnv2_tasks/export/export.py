@@ -30,8 +30,8 @@ from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.shipped import as_called_here
+from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.weights.weight_files import find_weights
 from mnv2_tasks.whole_files import made_together, remove_parts, write_text
 
 log = logging.getLogger(__name__)

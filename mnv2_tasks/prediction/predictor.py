@@ -26,7 +26,7 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Input
 from mnv2_tasks.runtimes.exported import Exported, is_exported
-from mnv2_tasks.weights.weight_files import find_weights
+from mnv2_tasks.weights.find import find_weights
 
 FRAME = 1600  # longest side that is looked at; beyond, class maps take seconds and are merely smoother
 

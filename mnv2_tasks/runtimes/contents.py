@@ -19,7 +19,12 @@ STARTS = {  # at an offset: what stands there
     "gzip": (0, b"\x1f\x8b"),
     "git lfs": (0, b"version https://git-lfs"),
     "tar": (257, b"ustar"),
+    "jpeg": (0, b"\xff\xd8\xff"),
+    "png": (0, b"\x89PNG\r\n\x1a\n"),
+    "gif": (0, b"GIF8"),
+    "webp": (8, b"WEBPVP8"),
 }
+PICTURES = ("jpeg", "png", "gif", "webp")
 ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")  # behind its version: who wrote it, or the graph
 LOOKED_AT = 1024  # bytes of the start
 LONGEST_HEADER = 100_000_000  # safetensors' own limit

@@ -11,8 +11,9 @@ from mnv2_tasks.build import load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.finite import is_finite
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.weights.find import find_weights, manifest
 from mnv2_tasks.weights.passport import head_settings
-from mnv2_tasks.weights.weight_files import Weights, find_weights, manifest
+from mnv2_tasks.weights.weight_files import Weights
 
 
 def start_from_weights(network: Network, config: DictConfig) -> str:
@@ -82,7 +83,7 @@ def _published_backbone(config: DictConfig) -> str:
     """The manifest's backbone for this data and backbone, or "none"."""
     for name, entry in manifest().items():
         if config.choices.data in entry.get("start_for", ()) and entry["backbone"] == config.choices.backbone:
-            if entry["width"] == config.backbone.get("width"):
+            if entry.get("width") == config.backbone.get("width"):
                 return name
     return "none"
 

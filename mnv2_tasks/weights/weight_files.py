@@ -3,9 +3,7 @@
 Nothing is unpickled but tensors and plain containers.
 """
 
-import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,26 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
-from filelock import FileLock  # torch requires it
-from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mnv2_tasks.data.download.cache import cache_folder, make_cache
-from mnv2_tasks.data.download.fetch import fetch, require_published
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runtimes.contents import kind_of
+from mnv2_tasks.runtimes.contents import PICTURES, kind_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
-from mnv2_tasks.shipped import broken_installation, shipped
 from mnv2_tasks.stored.checked_passport import check_passport
 from mnv2_tasks.weights.digest import check_digest
 from mnv2_tasks.weights.importers.darknet import is_darknet, read_darknet
 from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.whole_files import written_whole
 
-MANIFEST = shipped("weights") / "manifest.yaml"
 NO_WEIGHTS = (  # what is named by mistake, of which torch would say that it could run code
     ".md", ".txt", ".py", ".yaml", ".yml", ".json", ".csv", ".log", ".jpg", ".jpeg", ".png", ".html", ".xml", ".tar",
     ".cfg", ".names",
@@ -53,6 +44,7 @@ NOT_READ = {  # what a file may be, by what it holds, and how to mend it
     "git lfs": "is a note of Git LFS in place of the file: git lfs pull fetches it",
     "tar": "is an archive: unpack it, and name the file of weights in it",
     "zip": "is an archive without weights of torch or NumPy: unpack it, and name the file of weights in it",
+    **dict.fromkeys(PICTURES, "is a picture: take the link, or the name, of the file of weights"),
     "damaged archive": "is damaged: an archive whose list of members is missing. Fetch or write it again",
     "gzip": "is packed: unpack it (gunzip, tar -xzf), and name the file of weights in it",
 }
@@ -66,74 +58,6 @@ class Weights(NamedTuple):
     family: str = "ours"  # or whose layout it was
     left_out: dict[str, str] = {}  # {their tensor: why it was not taken}
     header: Any = None  # as in Imported
-
-
-def manifest() -> dict[str, dict[str, Any]]:
-    """{name: entry} of weights/manifest.yaml."""
-    return yaml.safe_load(MANIFEST.read_text(encoding="utf-8")) or {}
-
-
-def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
-    """The file behind `weights=`: a name in the manifest, a path, or the folder of a run that has ended.
-
-    Args:
-        backbone: which of several networks a published name such as `imagenet` means.
-
-    Raises:
-        ConfigError: it is neither, the file of the manifest is damaged, or it cannot be downloaded.
-    """
-    entries = manifest()
-    published = [name for name in entries if name == f"{weights}_{entries[name]['backbone']}"]  # one for each backbone
-    if published and f"{weights}_{backbone}" not in published:
-        offered = ", ".join(entries[name]["backbone"] for name in published)
-        raise ConfigError(f"weights={weights}: is published for {offered}; you asked for {backbone}")
-    entry = entries.get(f"{weights}_{backbone}") or entries.get(weights)
-    if entry is None:
-        path = Path(os.path.expanduser(weights))
-        if (path / "config.yaml").is_file():
-            return _of_run(path)
-        if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix
-            return path
-        raise ConfigError(
-            f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(entries)})"
-        )
-    if "url" in entry:
-        return _downloaded(weights, entry)
-    path = MANIFEST.parent / entry["file"]
-    if not path.is_file():
-        raise broken_installation(f"{path}, which weights={weights} names, is missing")
-    if sha256(path) != entry["sha256"]:
-        raise ConfigError(f"weights={weights}: {path} is not the file that the manifest describes (sha256)")
-    return path
-
-
-def _of_run(run: Path) -> Path:
-    """What a run leaves at its end."""
-    if not (run / "weights.safetensors").is_file():
-        raise ConfigError(
-            f"weights={run}: this run has not ended, it has no weights.safetensors. "
-            f"Go on with it: python tools/train.py resume={run}; or take weights={run}/checkpoints/best.ckpt as it is"
-        )
-    return run / "weights.safetensors"
-
-
-def _downloaded(name: str, entry: dict[str, Any]) -> Path:
-    """The published file in the cache, from where it is taken offline once it is there."""
-    path = cache_folder() / "weights" / entry["url"].rsplit("/", 1)[1]
-    checksum, console = f"sha256:{entry['sha256']}", Console(stderr=True, markup=False)
-    try:
-        if path.is_file():
-            require_published(path, "Delete it and run this again", size=None, checksum=checksum, console=console)
-            return path
-        make_cache(path.parent)
-        with FileLock(f"{path}.lock"):  # the processes of a run, and runs at once, would write into each other's file
-            return fetch(entry["url"], path, size=None, checksum=checksum, console=console, patient=False)
-    except (ConfigError, OSError) as error:
-        raise ConfigError(f"weights={name}: {error}; or name a file of your own, weights=<path>") from None
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_weights(path: Path, state: dict[str, Tensor], passport: dict[str, Any]) -> None:
@@ -239,7 +163,7 @@ def _refusing_others(path: Path) -> Iterator[None]:
     if path.suffix.lower() in NO_WEIGHTS and not kind_of(path):
         raise ConfigError(
             f"{path}: is no file of weights, by its name. Weights are .safetensors, .ckpt, .pth, .npz, .tflite, .pb, "
-            f".weights or a run folder, or a name in {MANIFEST.name}"
+            f".weights or a run folder, or a name in manifest.yaml"
         )
     try:
         yield

@@ -24,7 +24,8 @@ from mnv2_tasks.prediction.predictor import load_model, predict_images
 from mnv2_tasks.runtimes import formats, onnx
 from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.training.train import train
-from mnv2_tasks.weights.weight_files import find_weights, load_weights, save_weights
+from mnv2_tasks.weights.find import find_weights
+from mnv2_tasks.weights.weight_files import load_weights, save_weights
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")

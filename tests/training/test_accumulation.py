@@ -6,7 +6,8 @@ import pytest
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.training.train import train
-from mnv2_tasks.weights.weight_files import find_weights, load_weights
+from mnv2_tasks.weights.find import find_weights
+from mnv2_tasks.weights.weight_files import load_weights
 
 
 def trained(tiny, batch, accumulate):

@@ -298,7 +298,7 @@ def test_other_networks_are_named(names, message):
     [
         ("classifier", {"classes": 5}, "classification", 5),
         ("ssdlite", {"columns": 38}, "ssdlite", 37),
-        ("deeplab", {"classes": 19}, "mobile_deeplabv3", 19),
+        ("deeplab", {"classes": 18}, "mobile_deeplabv3", 18),
     ],
 )
 def test_classes_of_somebody_else_are_numbered(tf, images, run, arguments, task, number):

@@ -11,8 +11,10 @@ from mnv2_tasks.build import build_network, build_sources, class_names_of, load_
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.training.initial_weights import start_from_weights
-from mnv2_tasks.weights import weight_files as checkpoint
-from mnv2_tasks.weights.weight_files import find_weights, load_weights, manifest, sha256
+from mnv2_tasks.weights import find
+from mnv2_tasks.weights.fetched import sha256
+from mnv2_tasks.weights.find import find_weights, manifest
+from mnv2_tasks.weights.weight_files import load_weights
 
 
 def network_of(*overrides):
@@ -59,8 +61,8 @@ def test_unknown_weights_error_lists_the_names():
 def test_damaged_shipped_file_is_noticed(tmp_path, monkeypatch):
     copy = tmp_path / "weights" / "manifest.yaml"
     copy.parent.mkdir()
-    copy.write_text(checkpoint.MANIFEST.read_text())
-    monkeypatch.setattr(checkpoint, "MANIFEST", copy)
+    copy.write_text(find.MANIFEST.read_text())
+    monkeypatch.setattr(find, "MANIFEST", copy)
     with pytest.raises(ConfigError, match="is missing"):
         find_weights("shapes_backbone")
     (copy.parent / manifest()["shapes_backbone"]["file"]).write_bytes(b"other")
@@ -84,8 +86,8 @@ def published(tmp_path, monkeypatch):
     with serving({"net.pth": content}, monkeypatch) as server:
         entry = {"url": server.url("net.pth"), "sha256": hashlib.sha256(content).hexdigest()[:8],
                  "backbone": "mobilenet_v2", "width": 1.0, "start_for": ["folder"]}  # fmt: skip
-        monkeypatch.setattr(checkpoint, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
-        monkeypatch.setattr("mnv2_tasks.training.initial_weights.manifest", checkpoint.manifest)
+        monkeypatch.setattr(find, "manifest", lambda: {"imagenet_mobilenet_v2": entry})
+        monkeypatch.setattr("mnv2_tasks.training.initial_weights.manifest", find.manifest)
         yield entry, server
 
 

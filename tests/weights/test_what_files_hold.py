@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runtimes.contents import kind_of
 from mnv2_tasks.runtimes.exported import Exported, is_exported
-from mnv2_tasks.weights.weight_files import find_weights, load_weights, read_passport
+from mnv2_tasks.weights.find import find_weights
+from mnv2_tasks.weights.weight_files import load_weights, read_passport
 
 SHIPPED = find_weights("multitask_shapes")
 FORMER = Path(__file__).parents[1] / "former" / "0.1" / "multitask.onnx"

@@ -16,10 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from mnv2_tasks.data.download.fetch import byte_bar, require_space
 from mnv2_tasks.data.download.safe_names import name_fault
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.whole_files import written_whole
 
 CHUNK = 1 << 20
 LONGEST_READ = 1 << 24  # bytes; those of files are read in chunks
@@ -94,6 +96,30 @@ def extract_tar_of_tars(archive: Path, folder: Path, *, console: Console) -> int
         return written
 
 
+def extract_member(archive: Path, name: str, path: Path, *, most_bytes: int) -> None:
+    """Write one file of an archive to `path`. The others are left alone, and no name in the archive decides on a place.
+
+    Args:
+        name: of the file, in whatever folder of the archive.
+        most_bytes: a larger one is refused.
+
+    Raises:
+        ConfigError: it has none or several of that name, one that is no plain file or too large; or it is damaged.
+    """
+    with _readable(archive, "Fetch it again"), _opened(archive, path.parent) as members:
+        found = [member for member in members if PurePosixPath(member.name).name == name and not member.is_folder]
+        if len(found) != 1:
+            raise ConfigError(f"{archive}: holds {len(found) or 'no'} files called {name}, expected one")
+        member = found[0]
+        if member.fault:
+            raise ConfigError(f"{archive}: {name} {member.fault}, expected a plain file")
+        if member.size > most_bytes:
+            raise ConfigError(f"{archive}: {name} has {decimal(member.size)}, more than {decimal(most_bytes)}")
+        require_space(path.parent, member.size, f"unpacking {name}")
+        with written_whole(path) as file:
+            _copy(member, file, str(archive))
+
+
 class _Limited:
     """A file for tarfile, which reads a header at once, whatever size the archive says that it has."""
 
@@ -127,11 +153,11 @@ def _opened(archive: Path, folder: Path) -> Iterator[Iterator[Member]]:
 
 
 @contextlib.contextmanager
-def _readable(archive: Path) -> Iterator[None]:
+def _readable(archive: Path, remedy: str = "Delete it and fetch it again") -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
-        raise ConfigError(f"{archive}: is damaged or cut short ({error}). Delete it and fetch it again") from None
+        raise ConfigError(f"{archive}: is damaged or cut short ({error}). {remedy}") from None
     except OSError as error:
         reason = f"{error.strerror}: {error.filename}" if error.strerror else str(error)
         raise ConfigError(f"{archive}: cannot be unpacked ({reason})") from None
@@ -278,17 +304,21 @@ def _write(files: list[_File], folder: Path, where: str, advance: Callable[[int]
 def _write_one(file: _File, staging: Path, where: str, advance: Callable[[int], None]) -> None:
     goal = staging / file.path
     goal.parent.mkdir(parents=True, exist_ok=True)
+    with goal.open("xb") as target:  # "x": on a disk where case does not count, two names may meet in one file
+        _copy(file.member, target, where, advance)
+
+
+def _copy(member: Member, target: IO[bytes], where: str, advance: Callable[[int], None] = lambda _: None) -> None:
     written = 0
-    # "x": on a disk where case does not count, two names may meet in one file
-    with file.member.open() as source, goal.open("xb") as target:
+    with member.open() as source:
         while chunk := source.read(CHUNK):
             written += len(chunk)
-            if written > file.member.size:
-                raise _refused(where, file.member.name, f"holds more than the {file.member.size:,} bytes it declares")
+            if written > member.size:
+                raise _refused(where, member.name, f"holds more than the {member.size:,} bytes it declares")
             target.write(chunk)
             advance(len(chunk))
-    if written < file.member.size:
-        raise tarfile.ReadError(f"{file.member.name} ends after {written:,} of {file.member.size:,} bytes")
+    if written < member.size:
+        raise tarfile.ReadError(f"{member.name} ends after {written:,} of {member.size:,} bytes")
 
 
 def _merge(source: Path, target: Path) -> None:

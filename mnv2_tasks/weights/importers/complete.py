@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mnv2_tasks.data.class_lists import VOC_OBJECTS, VOC_SEGMENTATION, coco_categories, imagenet_names
+from mnv2_tasks.data.class_lists import CITYSCAPES, VOC_OBJECTS, VOC_SEGMENTATION, coco_categories, imagenet_names
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.family import CLASSIFIER, Family, Imported
 from mnv2_tasks.weights.importers.width import width_overrides
@@ -98,6 +98,8 @@ def with_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def classes_of(task: str, number: int) -> tuple[str, list[str]]:
     """The data set whose list has so many classes, and their names; numbers for somebody's own."""
+    if task in ("mobile_deeplabv3", "deeplabv3") and number == len(CITYSCAPES):
+        return "folder", CITYSCAPES  # which is laid out as one
     data, names = {
         "classification": ("imagenet", imagenet_names()),
         "ssdlite": ("coco", list(coco_categories().values())),
