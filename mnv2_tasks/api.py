@@ -18,6 +18,7 @@ from mnv2_tasks.layers import mend_convolutions
 from mnv2_tasks.network.devices import FLOAT32
 from mnv2_tasks.network.network import normalise
 from mnv2_tasks.prediction.least_scores import Thresholds, least_scores
+from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
 from mnv2_tasks.prediction.predictor import Predictor, Unread, load_predictor
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Picture, inputs_of, is_one
@@ -39,7 +40,8 @@ def load(
     """A network that is ready to predict.
 
     Args:
-        weights: a name of `list_weights()`, a path, a run folder, or a file that `export` wrote.
+        weights: a name of `list_weights()`, a path, a run folder, a file that `export` wrote; https://, with
+            #sha256=<digits> behind, if you know them; or hf_hub:owner/name@revision.
         device: auto (an accelerator, if there is one), cpu, cuda, cuda:1 or mps.
         precision: 32-true, or bf16-mixed, 16-mixed, auto: less exact, and faster where the hardware computes so.
         trust: the file is your own: it may name any class, and run code as it is loaded.
@@ -49,15 +51,16 @@ def load(
         ConfigError: there is no such file, it cannot be read, or not used on this device.
     """
     named = os.fspath(weights)
-    predictor = load_predictor(named, device, compiled=compile, precision=precision, trust=trust)
-    return LoadedModel(named, predictor, trust=trust)
+    predictor, passport = load_predictor(named, device, compiled=compile, precision=precision, trust=trust)
+    return LoadedModel(named, predictor, passport, trust=trust)
 
 
 class LoadedModel:
     """A network with all that belongs to its weights. Several threads may predict with it at once."""
 
-    def __init__(self, weights: str, predictor: Predictor, *, trust: bool):
-        self.weights, self.trust, self._predictor = weights, trust, predictor
+    def __init__(self, weights: str, predictor: Predictor, passport: Mapping[str, Any], *, trust: bool):
+        self.weights, self.trust = weights, trust
+        self._predictor, self._passport = predictor, passport
         tasks = predictor.network.tasks
         self.names: dict[str, list[str]] = {name: list(task.class_names) for name, task in tasks.items()}
         """{task: its classes}; index i is label i."""
@@ -161,6 +164,7 @@ class LoadedModel:
             DataError: a picture cannot be read; those before it were yielded, if they are streamed.
         """
         least = self._least(min_score, classes, thresholds)
+        say_if_only_shapes(self.weights, self._passport, source)
         outcomes = self._predictor.results(inputs_of(source), batch=batch, least=least)
         results = map(_result_or_raise, outcomes)
         return results if stream else list(results)
@@ -293,7 +297,7 @@ def backbone(
     Args:
         name: of `list_backbones()`.
         taps: the maps to return: c1 .. c5 (the last of nominal stride 2 .. 32), c4_expand, final.
-        weights: "imagenet" (published for this backbone), another name, a path, or "none": random.
+        weights: "imagenet" (published for this backbone), another of what `load` takes, or "none": random.
         output_stride: 8, 16 or 32: beyond it strides become dilation.
         trust: see `load`.
         settings: other keys of conf/, such as width=0.5, or **{"backbone.padding": "same"}.

@@ -22,7 +22,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.asked.append(self.headers["Range"])
-        body = server.files.get(self.path.partition("?")[0].rsplit("/", 1)[-1])
+        body = server.files.get(self.path.rsplit("/", 1)[-1])
         if body is None or server.failures:
             return self.send_error(server.failures.pop() if server.failures else 404)
         start = int(self.headers["Range"][6:-1]) if self.headers["Range"] and server.resumes else 0

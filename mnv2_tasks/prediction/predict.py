@@ -15,6 +15,7 @@ from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.prediction.least_scores import least_scores
+from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
 from mnv2_tasks.prediction.predictor import Unread, load_predictor
 from mnv2_tasks.prediction.result_files import SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
@@ -33,7 +34,7 @@ def predict(config: DictConfig) -> None:
     """
     inputs = find_inputs(str(config.source))
     saved = _saved(config)
-    predictor = load_predictor(
+    predictor, passport = load_predictor(
         str(config.weights),
         str(config.device),
         compiled=config.compile,
@@ -42,6 +43,7 @@ def predict(config: DictConfig) -> None:
     )
     network = predictor.network
     _check_files(saved, network)
+    say_if_only_shapes(str(config.weights), passport, config.source)
     kept = {"min_score": config.min_score, "classes": config.classes, "thresholds": config.thresholds}
     results = predictor.results(inputs, batch=config.batch, least=least_scores(network.tasks, **kept))
     out = make_folder(config.out, Path("runs/predict")) if saved else None

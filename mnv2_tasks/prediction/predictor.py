@@ -211,8 +211,11 @@ def load_model(
     return exported, exported.passport
 
 
-def load_predictor(weights: str, device: str, *, compiled: bool, precision: str, trust: bool) -> Predictor:
-    """
+def load_predictor(
+    weights: str, device: str, *, compiled: bool, precision: str, trust: bool
+) -> tuple[Predictor, dict[str, Any]]:
+    """What predicts, and the passport of its weights.
+
     Args:
         precision: one of network/devices.SCORED_IN.
         weights, device, compiled, trust: as of `load_model`.
@@ -221,4 +224,4 @@ def load_predictor(weights: str, device: str, *, compiled: bool, precision: str,
     network, passport = load_model(weights, device, compiled=compiled, trust=trust)
     if computed_in and isinstance(network, Exported):
         raise ConfigError(f"precision={precision}: an exported network has its own. Use precision={FLOAT32}")
-    return Predictor(network, build_fit(DictConfig(passport["config"])), computed_in)
+    return Predictor(network, build_fit(DictConfig(passport["config"])), computed_in), passport

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.filesize import decimal
 
@@ -28,19 +27,17 @@ def from_hub(address: str) -> Path:
     """
     match = ADDRESS.fullmatch(address)
     if match is None:
-        raise ConfigError(
-            f"weights={address}: expected hf_hub:owner/name, hf_hub:owner/name/file, and @revision behind"
-        )
+        raise ConfigError(f"weights={address}: expected hf_hub:owner/name or hf_hub:owner/name/file, and @revision")
     try:
-        import huggingface_hub as hub
+        from huggingface_hub import HfApi, constants, hf_hub_download
     except ImportError as error:
         raise ConfigError(f'weights={address}: needs huggingface_hub; pip install "mnv2-tasks[hub]"') from error
     repository, file, revision = match["repository"], match["file"], match["revision"] or "main"
-    snapshot = _snapshot(hub, repository, revision)
+    snapshot = _snapshot(Path(constants.HF_HUB_CACHE), repository, revision)
     if there := _choice(_files(snapshot), file):
         return snapshot / there
     try:
-        info = hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
         sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     except Exception as error:  # of its own, of its HTTP library and of the system, other ones in each release
         raise _unreachable(address, error) from None
@@ -52,14 +49,14 @@ def from_hub(address: str) -> Path:
     if sizes[wanted] > MOST_BYTES:
         raise ConfigError(f"weights={address}: {wanted} is larger than {decimal(MOST_BYTES)}, the most that is fetched")
     try:
-        return Path(hub.hf_hub_download(repository, wanted, revision=revision))
+        return Path(hf_hub_download(repository, wanted, revision=revision))
     except Exception as error:
         raise _unreachable(address, error) from None
 
 
-def _snapshot(hub: Any, repository: str, revision: str) -> Path:
+def _snapshot(cache: Path, repository: str, revision: str) -> Path:
     """Where the hub's cache has what was fetched of a revision."""
-    folder = Path(hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    folder = cache / f"models--{repository.replace('/', '--')}"
     reference = folder / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     return folder / "snapshots" / commit

@@ -80,7 +80,7 @@ def test_what_else_stands_behind_an_address_is_an_error(server, fragment, tmp_pa
 
 
 def test_files_of_one_name_at_two_addresses_are_two(server, content):
-    server.files["model.pth"] = content
+    server.files["model.pth?download=true"] = content
     paths = {find_weights(server.url(f"{folder}/model.pth?download=true")) for folder in "ab"}
     assert [path.name for path in paths] == ["model.pth"] * 2
 
