@@ -102,6 +102,7 @@ def _check(published: Published, path: Path, console: Console) -> None:
 def _fetch(published: Published, path: Path, console: Console) -> None:
     name = published.url.rsplit("/", 1)[1] if published.member else path.name
     arrived = path.parent / "arriving" / name
+    make_cache(arrived.parent)  # the message says to fetch it by hand to there
     known: dict[str, Any] = {"size": published.size, "checksum": published.checksum, "most_bytes": MOST_BYTES}
     fetch(published.url, arrived, **known, console=console, patient=False)
     found = arrived
@@ -128,7 +129,7 @@ def _accept(found: Path, path: Path, published: Published, console: Console) -> 
     write_text(_note(path), f"{digest}\n")
     found.replace(path)
     if not published.checksum:
-        console.out(f"{path.name}: no sha256 is known that it should have; it has {digest}, and must keep it")
+        console.out(f"{path.name}: no sha256 is known of it; the one it has, {digest}, is kept and checked from now on")
 
 
 def _fault(path: Path) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_weights_at_an_address_are_fetched_once_and_what_they_are_is_said(server
     path = find_weights(server.url("net.pth"))
     assert path.name == "net.pth" and load_weights(path).family == "torchvision mobilenet_v2"
     said = capsys.readouterr().err
-    assert f"net.pth: no sha256 is known that it should have; it has {digest(content)}, and must keep it" in said
+    assert f"net.pth: no sha256 is known of it; the one it has, {digest(content)}, is kept and checked" in said
     assert find_weights(server.url("net.pth")) == path and len(server.asked) == 1
     assert not capsys.readouterr().err
 
@@ -145,6 +146,15 @@ def test_another_file_at_the_address_is_refused_until_the_first_is_forgotten(ser
     assert not path.exists()
     path.with_name("net.pth.sha256").unlink()
     assert find_weights(server.url("net.pth")).read_bytes() == content + b"more"
+
+
+def test_what_the_message_says_to_fetch_by_hand_is_taken(content, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        find_weights("http://127.0.0.1:9/net.pth")
+    place = Path(re.search(r"curl -L -C - -o (\S+) http", str(error.value))[1])
+    place.write_bytes(content)  # as curl does, which makes no folder
+    assert find_weights("http://127.0.0.1:9/net.pth").read_bytes() == content
+    assert not place.exists()
 
 
 def test_a_file_laid_into_the_cache_by_hand_is_taken_and_watched(content, tmp_path):
