@@ -1,6 +1,7 @@
 """`weights=` -> a file: a name of weights/manifest.yaml, a path, a run, an address, or Hugging Face's hub."""
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,9 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
 def manifest() -> dict[str, dict[str, Any]]:
     """{name: entry} of weights/manifest.yaml, with an entry for each row of its tables."""
     found = {}
-    for name, entry in _written().items():
-        for row in entry.pop("each", [{}]):
-            filled = {key: _filled(value, row) for key, value in entry.items()}
+    for name, entry in _written(MANIFEST).items():
+        for row in entry.get("each", [{}]):
+            filled = {key: _filled(value, row) for key, value in entry.items() if key != "each"}
             found[_filled(name, row)] = filled | row
     return found
 
@@ -74,8 +75,9 @@ def published_file(entry: dict[str, Any]) -> Published:
     return Published(entry["url"], checksum, entry.get("bytes"), entry.get("member"))
 
 
-def _written() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(MANIFEST.read_text(encoding="utf-8")) or {}
+@cache  # a command asks several times, and YAML takes its time
+def _written(path: Path) -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def _filled(text: Any, row: dict[str, Any]) -> Any:
@@ -93,7 +95,7 @@ def _of_path(weights: str, entries: dict[str, Any]) -> Path:
     if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix
         return path
     raise ConfigError(
-        f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(_written())}). "
+        f"weights={weights}: no such file, and no such name in {MANIFEST.name} ({', '.join(_written(MANIFEST))}). "
         f"{did_you_mean(weights, entries)}".rstrip()
     )
 
