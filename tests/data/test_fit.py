@@ -47,6 +47,23 @@ def test_square_squeezes_the_whole_image():
     assert square.shape == (64, 64, 3) and content == (64, 64)
 
 
+def neighbours(length, side):
+    """Of each of `side` places: the pixel before it, the one behind, and the weight of that one."""
+    places = np.arange(side) * length / side
+    first = places.astype(int)
+    return first, np.minimum(first + 1, length - 1), (places - first)[:, None]
+
+
+@pytest.mark.parametrize("size", [(480, 640), (100, 40), (64, 64), (1, 1), (20, 1000)])
+def test_tf1_square_reads_each_pixel_at_its_corner(size):
+    image, side = photo(*size), 64
+    (y, below, dy), (x, right, dx) = (neighbours(length, side) for length in size)
+    upper, lower = ((1 - dx) * image[row][:, x] + dx * image[row][:, right] for row in (y, below))
+    expected = (1 - dy[:, None]) * upper + dy[:, None] * lower
+    ours, content, offset = Fit(mode="tf1_square", size=side, resize=None, fill=FILL)(image)
+    assert np.abs(ours - expected).max() < 0.5001 and (content, offset) == ((side, side), (0, 0))
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

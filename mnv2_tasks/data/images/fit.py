@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.errors import ConfigError
 
-MODES = ("square", "centre_crop", "pad", "letterbox")
+MODES = ("square", "tf1_square", "centre_crop", "pad", "letterbox")
 SMALLEST_SIDE, LARGEST_SIDE = 32, 4096
 GREY = 128  # around a letterboxed picture
 GRID = 32  # pads grow by multiples of the coarsest stride, so that k * stride + 1 stays k * stride + 1
@@ -31,10 +33,11 @@ class Fit:
     """(H, W, 3) uint8 image -> `Fitted`.
 
     Args:
-        mode: "square": squeezed into a square, as TF's SSD does. "centre_crop": the shorter side resized to `resize`
-            with Pillow's antialiased bilinear filter, then the middle square cut out, as torchvision does. "pad":
-            never resized, filled up at the right and bottom, as DeepLab's protocol for PASCAL VOC asks. "letterbox":
-            as large as fits into the square, in the middle of grey, as darknet has done since 2017.
+        mode: "square": squeezed into a square. "tf1_square": the same, with the pixels that TensorFlow 1's detectors
+            see (`tf1_square`). "centre_crop": the shorter side resized to `resize` with Pillow's antialiased bilinear
+            filter, then the middle square cut out, as torchvision does. "pad": never resized, filled up at the right
+            and bottom, as DeepLab's protocol for PASCAL VOC asks. "letterbox": as large as fits into the square, in
+            the middle of grey, as darknet has done since 2017.
         size: side of the square, in pixels; of "pad", the least side: larger images give larger inputs.
         resize: shorter side before the centre crop, in pixels; None leaves the image as it is.
         fill: RGB of the padding; the mean that the network subtracts.
@@ -56,6 +59,8 @@ class Fit:
         square = (self.size, self.size)
         if self.mode == "square":
             return Fitted(cv2.resize(image, square, interpolation=cv2.INTER_LINEAR), square)
+        if self.mode == "tf1_square":
+            return Fitted(tf1_square(image, self.size), square)
         if self.mode == "centre_crop":
             return Fitted(self._centre_crop(image), square)
         if self.mode == "letterbox":
@@ -84,6 +89,18 @@ class Fit:
             image, (height, width) = _surround(image, self.size)
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return image[top : top + self.size, left : left + self.size]
+
+
+def tf1_square(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) -> (size, size, 3), both uint8: tf.image.resize_bilinear(align_corners=False) of TensorFlow 1, rounded.
+
+    It measures from the pixels' corners: output pixel i is read at i * side / size, beyond the last pixel at that one.
+    Those are the places of aligned corners where picture and square have a row and a column more.
+    """
+    wider = cv2.copyMakeBorder(image, 0, 1, 0, 1, cv2.BORDER_REPLICATE)
+    pixels = torch.from_numpy(wider).permute(2, 0, 1)[None].float()  # (1, 3, H + 1, W + 1)
+    resized = F.interpolate(pixels, (size + 1, size + 1), mode="bilinear", align_corners=True)[0, :, :-1, :-1]
+    return resized.round().byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def _surround(image: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -123,7 +123,7 @@ def _fit(task: str, size: int) -> list[str]:
     """How an image becomes the input."""
     if task == "classification":
         return ["input.fit=centre_crop", f"input.resize={round(size / EVALUATION_CROP)}"]
-    return ["input.fit=square"] if task == "ssdlite" else ["input.fit=pad"]
+    return ["input.fit=tf1_square"] if task == "ssdlite" else ["input.fit=pad"]  # those that there are, are TF's
 
 
 def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], subject: str, note: str) -> None:
