@@ -3,7 +3,62 @@
 import numpy as np
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 
-FLOAT, INT32 = 1, 3
+# TensorFlow's number of each type, NumPy's packed one, and the field for the numbers one by one
+TYPES = {
+    "f8": (1, "<f4", "float_val"),
+    "f4": (1, "<f4", "float_val"),
+    "f2": (19, "<f2", "half_val"),
+    "i4": (3, "<i4", "int_val"),
+    "i8": (3, "<i4", "int_val"),
+    "u1": (12, "u1", "int_val"),
+}
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def folded(variables, how):
+    """A graph of convolutions into which the norms of these variables were folded.
+
+    Args:
+        how: "in place": as TensorFlow's graph_transforms. "renamed": as its optimize_for_inference, which leaves the
+            norms' constants behind. "merged": as grappler, whose depthwise kernels stay, with a product behind.
+    """
+    layers = {name.removesuffix("/BatchNorm/gamma") for name in variables if name.endswith("/BatchNorm/gamma")}
+    kernels = {name for name in variables if name.rpartition("/")[0] in layers}
+    norms = {f"{layer}/BatchNorm/{part}" for layer in layers for part in NORM}
+    writer = GraphWriter({name: variables[name] for name in variables.keys() - kernels - norms})
+    for name in sorted(kernels):
+        layer, _, part = name.rpartition("/")
+        depthwise = part == "depthwise_weights"
+        gamma, beta, mean, variance = (variables[f"{layer}/BatchNorm/{of_norm}"].astype(float) for of_norm in NORM)
+        factor = gamma / np.sqrt(variance + (1e-3 if "/" in layer else 1e-5))  # DeepLab's head
+        kernel, bias = variables[name] * (factor[:, None] if depthwise else factor), beta - mean * factor
+        conv = f"{layer}/{'depthwise' if depthwise else 'Conv2D'}"
+        kind, added = "DepthwiseConv2dNative" if depthwise else "Conv2D", f"{conv}_bn_offset"
+        result = conv
+        if how == "in place":
+            writer.constant(name, kernel)
+            writer.operation(f"{name}/read", "Identity", [name])
+            writer.operation(conv, kind, ["features", f"{name}/read"])
+        elif how == "renamed":
+            writer.constant(f"{conv}_weights", kernel)
+            writer.operation(conv, kind, ["features", f"{conv}_weights"])
+            for of_norm in NORM:
+                writer.constant(f"{layer}/BatchNorm/{of_norm}", variables[f"{layer}/BatchNorm/{of_norm}"])
+        else:
+            result, added = f"{layer}/BatchNorm/batchnorm/mul_1", f"{layer}/BatchNorm/batchnorm/sub"
+            writer.constant(name if depthwise else f"{conv}/merged_input", variables[name] if depthwise else kernel)
+            if depthwise:
+                writer.constant(f"{layer}/BatchNorm/batchnorm/mul", factor)
+                writer.operation(conv, kind, ["features", name])
+                writer.operation(result, "Mul", [conv, f"{layer}/BatchNorm/batchnorm/mul"])
+            else:
+                writer.operation(result, kind, ["features", f"{conv}/merged_input"])
+        writer.constant(added, bias)
+        if depthwise:
+            writer.operation(f"{layer}/back", "BatchToSpaceND", [result, "sides", "crops"])
+            result = f"{layer}/back"
+        writer.operation(f"{layer}/added", "Add" if how == "merged" else "BiasAdd", [result, added])
+    return writer
 
 
 class GraphWriter:
@@ -23,14 +78,25 @@ class GraphWriter:
         """`packed=False`: number by number; with a larger `shape`, the last one stands for all that follow."""
         values = np.asarray(values)
         tensor = self.operation(name, "Const").attr["value"].tensor
-        whole = values.dtype.kind == "i"
-        tensor.dtype = INT32 if whole else FLOAT
+        tensor.dtype, kind, field = TYPES[values.dtype.str[1:]]
         for side in values.shape if shape is None else shape:
             tensor.tensor_shape.dim.add(size=side)
         if packed and values.ndim:
-            tensor.tensor_content = values.astype("<i4" if whole else "<f4").tobytes()
+            tensor.tensor_content = values.astype(kind).tobytes()
         else:
-            (tensor.int_val if whole else tensor.float_val).extend(values.ravel().tolist())
+            bits = values.view("<u2") if field == "half_val" else values
+            getattr(tensor, field).extend(bits.ravel().tolist())
+
+    def quantised(self, name, values, mode):
+        """Bytes in place of the numbers, as graph_transforms' quantize_weights leaves them: (codes, least, most)."""
+        least, most = np.float32(values.min()), np.float32(values.max())
+        codes = np.round((values - least) / (most - least) * 255).astype(np.uint8)
+        parts = {"const": codes, "min": least, "max": most}
+        for part, content in parts.items():
+            self.constant(f"{name}_quantized_{part}", content)
+        node = self.operation(name, "Dequantize", [f"{name}_quantized_{part}" for part in parts])
+        node.attr["mode"].s = mode.encode()
+        return codes, least, most
 
     def placeholder(self, *shape):
         node = self.operation("input", "Placeholder")

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from frozen_graphs import GraphWriter
+from frozen_graphs import GraphWriter, folded
 from tf_networks import TFNetwork
 
 from mnv2_tasks.build import build_fit, build_network, load_strictly
 from mnv2_tasks.config.compose import compose
+from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.network.unfold import is_folded
 from mnv2_tasks.weights.importers import tensorflow_graph
 from mnv2_tasks.weights.importers.tensorflow import convert
 from mnv2_tasks.weights.weight_files import load_weights
@@ -126,6 +128,61 @@ def test_one_number_may_stand_for_all_of_a_tensor(networks, tmp_path):
     assert imported.state["backbone.stem.1.running_mean"].tolist() == [0.5] * len(variables[name])
 
 
+@pytest.mark.parametrize(
+    "name, how",
+    [("deeplab", "in place"), ("classifier", "renamed"), ("classifier_v1", "renamed"), ("ssdlite", "merged")],
+)
+def test_a_graph_with_folded_norms_gives_tensorflows_numbers(networks, images, name, how, tmp_path):
+    variables, expected = networks[name]
+    imported = load_weights(folded(variables, how).write(tmp_path / "frozen.pb"))
+    assert is_folded(network_of(imported))
+    ours = outputs(imported, images)
+    if name == "ssdlite":
+        ours, expected = ours.class_logits, expected[1][..., 1:]
+        ours = ours[..., :-1]
+    elif name == "deeplab":
+        ours = ours.permute(0, 2, 3, 1)
+    else:
+        expected = expected[:, 1:]
+    np.testing.assert_allclose(ours, expected.numpy(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_halves_are_read_as_float32(networks, packed, tmp_path):
+    variables, _ = networks["classifier"]
+    name, shape = "MobilenetV2/Conv/weights", variables["MobilenetV2/Conv/weights"].shape
+    writer = GraphWriter({other: values for other, values in variables.items() if other != name})
+    halves = variables[name].astype(np.float16)
+    writer.constant(f"{name}_half", halves, packed=packed)
+    writer.operation(name, "Cast", [f"{name}_half"])
+    kernel = load_weights(writer.write(tmp_path / "frozen.pb")).state["backbone.stem.0.weight"]
+    assert kernel.dtype == torch.float32 and kernel.permute(2, 3, 1, 0).shape == shape
+    assert np.array_equal(kernel.permute(2, 3, 1, 0), halves.astype(np.float32))
+
+
+@pytest.mark.parametrize("mode", ["MIN_FIRST", "MIN_COMBINED"])
+def test_bytes_are_turned_back_as_tensorflow_does(tf, networks, mode, tmp_path):
+    variables, _ = networks["classifier"]
+    name = "MobilenetV2/Conv/weights"
+    writer = GraphWriter({other: values for other, values in variables.items() if other != name})
+    codes, least, most = writer.quantised(name, variables[name], mode)
+    kernel = load_weights(writer.write(tmp_path / "frozen.pb")).state["backbone.stem.0.weight"]
+    expected = tf.raw_ops.Dequantize(input=tf.bitcast(codes, tf.quint8), min_range=least, max_range=most, mode=mode)
+    np.testing.assert_allclose(kernel.permute(2, 3, 1, 0), expected.numpy(), atol=1e-6, rtol=0)
+
+
+def test_of_a_graph_that_simulates_rounding_the_weights_before_it_are_taken_and_the_ranges_told(networks, tmp_path):
+    variables, _ = networks["classifier"]
+    name, writer = "MobilenetV2/Conv/weights", GraphWriter(variables)
+    for part, value in (("min", -1), ("max", 1)):
+        writer.constant(f"MobilenetV2/Conv/weights_quant/{part}", np.float32(value))
+    ranges = ["MobilenetV2/Conv/weights_quant/min", "MobilenetV2/Conv/weights_quant/max"]
+    writer.operation("MobilenetV2/Conv/quant", "FakeQuantWithMinMaxVars", [f"{name}/read", *ranges])
+    imported = load_weights(writer.write(tmp_path / "frozen.pb"))
+    assert np.array_equal(imported.state["backbone.stem.0.weight"].permute(2, 3, 1, 0), variables[name])
+    assert "fake quantisation" in imported.left_out["MobilenetV2/Conv/quant"]
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -218,14 +275,47 @@ def test_a_detector_that_works_otherwise_is_refused(networks, tmp_path):
 # ---------------------------------------------------------------- a real one
 
 
-@needs_assets
-def test_real_detector_gives_tensorflows_raw_outputs():
-    network = network_of(load_weights(REAL))
+def check_raw_outputs(path):
+    network = network_of(load_weights(path))
     raw = np.load(ASSETS / "ssd_oracle/ssdlite_mobilenet_v2_pedestrian_raw.npz")
     with torch.inference_mode():
         (ours,) = network(torch.from_numpy(raw["pre"]).permute(0, 3, 1, 2) * 127.5 + 127.5).values()
     np.testing.assert_allclose(ours.class_logits[..., [1, 0]], raw["scores"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(ours.box_deltas[..., [1, 0, 3, 2]], raw["boxes"], atol=1e-4, rtol=0)
+
+
+@needs_assets
+def test_real_detector_gives_tensorflows_raw_outputs():
+    check_raw_outputs(REAL)
+
+
+@needs_assets
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_real_detector_folded_by_tensorflows_own_tool_gives_its_raw_outputs(tf, tmp_path):
+    from tensorflow.python.tools import optimize_for_inference_lib
+
+    graph = tf.compat.v1.GraphDef.FromString(REAL.read_bytes())
+    graph = tf.compat.v1.graph_util.remove_training_nodes(graph)
+    path = tmp_path / "folded.pb"
+    path.write_bytes(optimize_for_inference_lib.fold_batch_norms(graph).SerializeToString())
+    check_raw_outputs(path)
+
+
+@needs_assets
+def test_googles_own_optimised_graph_of_coco_is_read(tmp_path):
+    writer, said = GraphWriter(), json.loads((ASSETS / "ssd_oracle/ssdlite_mobilenet_v2_coco_graph.json").read_text())
+    for node in said["modelTopology"]["node"]:
+        if node["op"] != "Const":
+            writer.operation(node["name"], node["op"], node["input"])
+            continue
+        tensor = node["attr"]["value"]["tensor"]  # without its numbers
+        number = np.float32(0.5) if tensor["dtype"] == 1 else np.int32(300)
+        shape = [int(side["size"]) for side in tensor["tensorShape"]["dim"]]
+        writer.constant(node["name"], number, shape=shape, packed=False)
+    imported = load_weights(writer.write(tmp_path / "frozen.pb"))
+    assert "imgsz=300" in imported.overrides and is_folded(network_of(imported))
+    assert imported.class_names == {"ssdlite": list(coco_categories().values())}
 
 
 @needs_assets

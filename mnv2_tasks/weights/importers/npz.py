@@ -3,7 +3,6 @@
 `NNN_w` (out, in / groups, k, k) and `NNN_b` (out), numbered in network order; the last one is the head's.
 """
 
-import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +15,11 @@ from mnv2_tasks.data.reading.npz_files import read_arrays
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.complete import complete_family
 from mnv2_tasks.weights.importers.family import CLASSIFIER, DEEPLAB, Family, Imported, in_network_order
+from mnv2_tasks.weights.importers.folded import bias_as_norm
 from mnv2_tasks.weights.importers.huggingface import CLASSIFICATION, SEGMENTATION
 from mnv2_tasks.wording import brief
 
 MOST_BYTES = 1 << 30  # a hundred times the largest of these networks
-BACKBONE_EPS, HEAD_EPS = 1e-3, 1e-5  # what TF_LAYERS and DeepLabV3Head say
 BRANCHES = [f"{DEEPLAB}.{part}.0" for part in ("pointwise", "pool", "project")]
 
 
@@ -47,9 +46,6 @@ LAYOUTS = [
 def read_npz(path: Path) -> Imported:
     """Convert a file of folded convolutions: a classifier's, or Mobile-DeepLabv3's.
 
-    Each folded bias becomes a batch norm of mean 0, variance 1 and weight sqrt(1 + eps), which in evaluation adds the
-    bias and nothing else. `unfold` gives these norms statistics to train with.
-
     Raises:
         ConfigError: the file is damaged, or of another network.
     """
@@ -60,7 +56,7 @@ def read_npz(path: Path) -> Imported:
     for n, convolution in enumerate(convolutions):
         norm = convolution.removesuffix("0") + "1"
         state[f"{convolution}.weight"] = arrays[f"{n:03d}_w"]
-        state |= {f"{norm}.{leaf}": tensor for leaf, tensor in _bias_as_norm(arrays[f"{n:03d}_b"], norm).items()}
+        state |= bias_as_norm(arrays[f"{n:03d}_b"], norm)
     weight, bias = arrays[f"{len(convolutions):03d}_w"], arrays[f"{len(convolutions):03d}_b"]
     state |= {f"{head}.weight": weight.flatten(1) if head == CLASSIFIER else weight, f"{head}.bias": bias}
     return complete_family(family, state, len(bias), str(path), left_out={})
@@ -83,13 +79,3 @@ def _layout(names: Collection[str], path: Path) -> FoldedLayout:
         f"{path}: expected the arrays 000_w, 000_b, 001_w ... of {counts} convolutions; it holds {len(names)} arrays, "
         f"such as {brief(', '.join(list(names)[:3]))}"
     )
-
-
-def _bias_as_norm(bias: Tensor, norm: str) -> dict[str, Tensor]:
-    eps = BACKBONE_EPS if norm.startswith("backbone.") else HEAD_EPS
-    return {
-        "weight": torch.full_like(bias, math.sqrt(1 + eps)),
-        "bias": bias,
-        "running_mean": torch.zeros_like(bias),
-        "running_var": torch.ones_like(bias),
-    }

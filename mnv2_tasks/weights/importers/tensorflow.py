@@ -12,12 +12,14 @@ from torch import Tensor
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.complete import complete
 from mnv2_tasks.weights.importers.family import Imported
+from mnv2_tasks.weights.importers.folded import bias_as_norm
 from mnv2_tasks.weights.importers.tensorflow_detector import detector_settings
 from mnv2_tasks.weights.importers.tensorflow_graph import FrozenGraph
 from mnv2_tasks.weights.importers.tensorflow_names import (
     SHADOW,
     check_anchors,
     dropped_columns,
+    folded_norm,
     is_weight,
     num_classes,
     place,
@@ -71,9 +73,10 @@ def read_frozen_graph(path: Path) -> Imported:
     graph = FrozenGraph(path)
     graph.check_layers()
     try:
-        return convert(graph.variables, graph.values, str(path), graph.size(), detector_settings(graph))
+        imported = convert(graph.variables, graph.values, str(path), graph.size(), detector_settings(graph))
     except (RuntimeError, IndexError) as error:  # torch's, of shapes that cannot be those of these layers
         raise ConfigError(f"{path}: its tensors are not of the shapes of these layers ({brief(str(error))})") from None
+    return imported._replace(left_out=imported.left_out | graph.left_out())
 
 
 def convert(
@@ -108,6 +111,8 @@ def convert(
         target = place(variable, layout)
         if not is_weight(variable):
             left_out[name] = _bookkeeping(variable)
+        elif norm := folded_norm(variable, layout):
+            state |= bias_as_norm(torch.from_numpy(np.array(read(name), dtype=np.float32)), norm)
         elif target is None and (why := unused(variable, layout)):
             left_out[name] = why
         elif target is None:

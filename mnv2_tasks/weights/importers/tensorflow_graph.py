@@ -5,22 +5,32 @@ They are read with the protobuf classes of tensorboard. A graph is data here: no
 
 import math
 import re
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import read_bytes
+from mnv2_tasks.weights.importers.tensorflow_constants import MOST_STEPS, PASSED_ON, Constants, operation_of
 from mnv2_tasks.weights.importers.tensorflow_names import NORMALISED, is_weight
 from mnv2_tasks.wording import brief
 
 MOST_BYTES = 1 << 27  # five times the largest of these networks
-MOST_VALUES = MOST_BYTES // 4  # of all tensors: a file may say one value for many
-MOST_DIMENSIONS = 4
-NUMBERS = {1: ("<f4", "float_val"), 3: ("<i4", "int_val")}  # TensorFlow's DT_FLOAT and DT_INT32
 NORM_EPS = 1e-3  # of TF's MobileNets
+OF_NORM = [part for part in NORMALISED if part.startswith("BatchNorm/")]
+KERNELS = {"Conv2D": "weights", "DepthwiseConv2dNative": "depthwise_weights"}  # the variable of a convolution
+SUMS = ("Add", "AddV2", "AddN", "BiasAdd")
+# what some tools call a kernel that they have folded a norm into, after its convolution
+RENAMED = re.compile(r"(?P<layer>.+)/(?:Conv2D|depthwise)(?:_weights|/merged_input)")
+
+
+class Folded(NamedTuple):
+    """A variable where a batch norm was folded away: a kernel or a bias."""
+
+    constant: str
+    factors: str | None = None  # the constant of those that the norm multiplied by, where the kernel is without them
 
 
 class FrozenGraph:
@@ -30,7 +40,7 @@ class FrozenGraph:
         from google.protobuf.message import DecodeError
         from tensorboard.compat.proto import graph_pb2
 
-        self.source, self.left = str(path), MOST_VALUES
+        self.source = str(path)
         content = read_bytes(path, most_bytes=MOST_BYTES)
         if content.startswith(b"\x08\x01\x12"):
             raise ConfigError(
@@ -44,62 +54,104 @@ class FrozenGraph:
         self.nodes: dict[str, Any] = {node.name: node for node in nodes}
         if not self.nodes:
             raise ConfigError(f"{path}: is no graph of TensorFlow: there is no operation in it")
-        self.variables = [name for name in self.constants() if is_weight(name)]
+        self.constants = Constants(self.nodes, self.source)
+        self.folded = self._folded()
+        named = {name for name in self.nodes if is_weight(name) and self.constants.behind(name)}
+        named -= {constant for constant, _ in self.folded.values()}
+        left_behind = {f"{name.rpartition('/')[0]}/{part}" for name in self.folded for part in OF_NORM}
+        self.variables = sorted(named - left_behind | self.folded.keys())
         if not self.variables:
             raise ConfigError(
                 f"{path}: a graph of {len(self.nodes)} operations, such as {brief(next(iter(self.nodes)))}, with no "
                 f"weights of a MobileNet among its constants: one that is not frozen, or of another network"
             )
 
-    def constants(self) -> Iterator[str]:
-        return (name for name, node in self.nodes.items() if node.op == "Const")
-
     def numbered(self, pattern: str) -> list[np.ndarray]:
         """Values of the constants whose names match, in the order of the number that the pattern finds; none is 0."""
-        found = [match for name in self.constants() if (match := re.fullmatch(pattern, name))]
-        return [self.values(match[0]) for match in sorted(found, key=lambda match: int(match[1] or 0))]
+        constants = [name for name, node in self.nodes.items() if node.op == "Const"]
+        found = [match for name in constants if (match := re.fullmatch(pattern, name))]
+        return [self.constants.values(match[0]) for match in sorted(found, key=lambda match: int(match[1] or 0))]
 
-    def values(self, name: str) -> np.ndarray:
-        """A constant's numbers.
+    def values(self, variable: str) -> np.ndarray:
+        """A variable's numbers, in TF's layout.
 
         Raises:
-            ConfigError: it has none of float32 or int32, or not as many as its shape says.
+            ConfigError: it has none that are read.
         """
-        tensor = self.nodes[name].attr["value"].tensor
-        shape = [dimension.size for dimension in tensor.tensor_shape.dim]
-        shown = f"{self.source}: {brief(name)}"
-        if tensor.dtype not in NUMBERS or len(shape) > MOST_DIMENSIONS or min(shape, default=1) < 1:
-            raise ConfigError(f"{shown}: is no tensor of float32 with up to {MOST_DIMENSIONS} dimensions")
-        count = math.prod(shape)
-        self.left -= count
-        if self.left < 0:
-            raise ConfigError(f"{shown}: with it the tensors have more than {MOST_VALUES:,} numbers")
-        kind, field = NUMBERS[tensor.dtype]
-        content = tensor.tensor_content
-        found = np.frombuffer(content[: len(content) // 4 * 4], kind) if content else np.array(getattr(tensor, field))
-        if len(content) not in (0, 4 * count) or not 1 <= len(found) <= count:
-            raise ConfigError(f"{shown}: holds {len(found):,} numbers, its shape {shape} says {count:,}")
-        found = np.append(found, np.full(count - len(found), found[-1]))  # the last one stands for all that follow
-        if not np.isfinite(found).all():
-            raise ConfigError(f"{shown}: holds NaN or infinity")
-        return found.reshape(shape).astype(kind)
+        constant, factors = self.folded.get(variable, Folded(variable))
+        values = self.constants.values(self.constants.behind(constant) or constant)
+        if factors is None:
+            return values
+        scale = self.constants.values(factors)
+        channels = values.shape[2:] if variable.endswith("depthwise_weights") else values.shape[-1:]
+        if values.ndim != 4 or scale.shape != (math.prod(channels),):
+            raise ConfigError(f"{self.source}: {brief(factors)}: has not one factor for each channel that it scales")
+        return values * scale.reshape(channels)
+
+    def _folded(self) -> dict[str, Folded]:
+        """Kernels and biases of layers without a norm, under the names that variables have.
+
+        What follows a convolution counts: the norm's own constants may still be there, and nothing read them.
+        """
+        readers: dict[str, list[Any]] = defaultdict(list)  # {operation: those that read its result}
+        for node in self.nodes.values():
+            for tensor in node.input:
+                readers[operation_of(tensor)].append(node)
+        found = {}
+        for node in self.nodes.values():
+            kernel = self.constants.behind(node.input[1]) if node.op in KERNELS and len(node.input) > 1 else None
+            if kernel is None or not (is_weight(kernel) or RENAMED.fullmatch(kernel)):
+                continue
+            renamed = None if is_weight(kernel) else RENAMED.fullmatch(kernel)
+            layer = renamed["layer"] if renamed else kernel.rpartition("/")[0]
+            factors, bias = self._factors_and_bias(node, readers)
+            if bias is not None and Folded(bias) in found.values():
+                raise ConfigError(
+                    f"{self.source}: {brief(bias)} is added behind two convolutions, so that nothing tells their own "
+                    f"biases; name the frozen graph from before it was optimised, or the checkpoint"
+                )
+            if bias is not None:
+                layer = re.sub(r"^(\w+)/\1/", r"\1/", layer)  # operations of slim's MobileNetV1, unlike variables
+                found[f"{layer}/{KERNELS[node.op]}"] = Folded(kernel, factors)
+                found[f"{layer}/biases"] = Folded(bias)
+        return found
+
+    def _factors_and_bias(self, node: Any, readers: dict[str, list[Any]]) -> tuple[str | None, str | None]:
+        """The constants by which what a convolution gives is multiplied, and which are then added."""
+        factors = None
+        for _ in range(MOST_STEPS):
+            if len(readers[node.name]) != 1:
+                break
+            (node,) = readers[node.name]
+            constants = [name for tensor in node.input if (name := self.constants.behind(tensor))]
+            if node.op in SUMS and len(constants) == 1:
+                return factors, constants[0]
+            if node.op == "Mul" and len(constants) == 1 and factors is None:
+                factors = constants[0]
+            elif node.op not in (*PASSED_ON, *SUMS, "BatchToSpaceND"):  # a sum: grappler adds the shortcut first
+                break
+        return factors, None
 
     def check_layers(self) -> None:
-        """Refuse convolutions that have neither biases nor a batch norm, as where norms were folded into them."""
+        """Refuse convolutions that have neither biases nor a batch norm, and norms of another epsilon."""
         names = set(self.variables)
-        norm = [part for part in NORMALISED if part.startswith("BatchNorm/")]
         for name in self.variables:
             layer, _, part = name.rpartition("/")
-            missing = [part for part in norm if f"{layer}/{part}" not in names]
-            if part in ("weights", "depthwise_weights") and missing and f"{layer}/biases" not in names:
+            missing = [part for part in OF_NORM if f"{layer}/{part}" not in names]
+            if part in KERNELS.values() and missing and f"{layer}/biases" not in names:
                 raise ConfigError(
-                    f"{self.source}: {brief(layer)} has no {missing[0]}: its batch norms were folded or optimised "
-                    f"away; name the frozen graph from before, or the checkpoint"
+                    f"{self.source}: {brief(layer)} has no {missing[0]}, and no bias that its batch norm was folded "
+                    f"into; name the frozen graph from before it was optimised, or the checkpoint"
                 )
         for name, node in self.nodes.items():
             epsilon = node.attr["epsilon"].f if node.op.startswith("FusedBatchNorm") else NORM_EPS
             if "Mobilenet" in name and not math.isclose(epsilon, NORM_EPS, rel_tol=1e-3):
                 raise ConfigError(f"{self.source}: {brief(name)} has epsilon {epsilon:.3g}, MobileNet's has {NORM_EPS}")
+
+    def left_out(self) -> dict[str, str]:
+        """{operation: why it was not taken}."""
+        ranges = [name for name, node in self.nodes.items() if node.op.startswith("FakeQuant")]
+        return dict.fromkeys(ranges, "ranges of a fake quantisation: the weights are those before rounding")
 
     def size(self) -> int | None:
         """Side of the input in pixels, where it is fixed."""

@@ -241,6 +241,13 @@ def place(variable: str, layout: TensorFlowLayout) -> Place | None:
     return None
 
 
+def folded_norm(variable: str, layout: TensorFlowLayout) -> str | None:
+    """Our batch norm that adds a bias which stands where TF's was; None: the variable is no such bias."""
+    layer, _, part = variable.rpartition("/")
+    found = [pattern for pattern in layout.normalised if part == "biases" and re.fullmatch(pattern, layer)]
+    return f"{re.sub(found[0], layout.normalised[found[0]], layer)}.1" if found else None
+
+
 def unused(variable: str, layout: TensorFlowLayout) -> str | None:
     """Why nothing of ours takes a variable; None: it is not known."""
     return next((why for pattern, why in layout.unused.items() if re.fullmatch(pattern, variable)), None)

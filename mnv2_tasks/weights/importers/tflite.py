@@ -1,7 +1,6 @@
 """MobileNetV2 classifiers and Mobile-DeepLabv3 in .tflite files: constants in the order of the operations."""
 
 import contextlib
-import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +15,7 @@ from mnv2_tasks.runtimes.contents import members
 from mnv2_tasks.stored.checked_passport import LONGEST_NAME
 from mnv2_tasks.weights.importers.complete import complete
 from mnv2_tasks.weights.importers.family import TF_INPUT, TF_LAYERS, Imported, in_network_order
-from mnv2_tasks.weights.importers.npz import BACKBONE_EPS, HEAD_EPS
+from mnv2_tasks.weights.importers.folded import bias_as_norm
 from mnv2_tasks.wording import visible
 
 BACKBONE = [name.removesuffix(".0") for name in in_network_order(final=False)[::2]]  # convolution and norm
@@ -174,11 +173,7 @@ def _convert(graph: _Graph) -> Imported:
         if name.startswith("backbone."):
             _check_activation(name, convolution, graph.source)
         state[f"{name}.0.weight"] = convolution.weight
-        eps = BACKBONE_EPS if name.startswith("backbone.") else HEAD_EPS
-        state[f"{name}.1.weight"] = torch.full_like(convolution.bias, math.sqrt(1 + eps))  # undoes / sqrt(var + eps)
-        state[f"{name}.1.bias"] = convolution.bias
-        state[f"{name}.1.running_mean"] = torch.zeros_like(convolution.bias)
-        state[f"{name}.1.running_var"] = torch.ones_like(convolution.bias)
+        state |= bias_as_norm(convolution.bias, f"{name}.1")
     background = int(task == "classification" and len(rows) == 1001)  # class 0 is TF's background
     state[f"tasks.{task}.head.{head}.weight"] = rows[background:]
     state[f"tasks.{task}.head.{head}.bias"] = output.bias[background:]
