@@ -13,10 +13,13 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.complete import complete
 from mnv2_tasks.weights.importers.family import Imported
 from mnv2_tasks.weights.importers.folded import bias_as_norm
+from mnv2_tasks.weights.importers.label_map import label_map_beside
 from mnv2_tasks.weights.importers.tensorflow_detector import detector_settings
 from mnv2_tasks.weights.importers.tensorflow_graph import FrozenGraph
 from mnv2_tasks.weights.importers.tensorflow_names import (
+    CLASS_BIASES,
     SHADOW,
+    SSDLITE,
     check_anchors,
     dropped_columns,
     folded_norm,
@@ -24,6 +27,7 @@ from mnv2_tasks.weights.importers.tensorflow_names import (
     num_classes,
     place,
     recognise_layout,
+    ssdlite_of,
     unused,
 )
 from mnv2_tasks.weights.importers.width import mobilenet_v1_shapes
@@ -93,7 +97,7 @@ def convert(
     Args:
         variables: every name in the checkpoint.
         read: the values of one of them, in TF's layout.
-        source: the file, for messages and for the size of the input in its name.
+        source: the file, for messages and for the size of the input in its name; a detector's label map lies beside.
         size: side of the input in pixels, where the file says it.
         settings: overrides that the file says itself, before those of its layout.
 
@@ -102,6 +106,10 @@ def convert(
     """
     names = set(variables)
     layout = recognise_layout(names, source)
+    labels = label_map_beside(Path(source)) if layout is SSDLITE and CLASS_BIASES in names else None
+    if labels is not None:
+        labels.check(len(read(CLASS_BIASES)) // 3 - 1)
+        layout = ssdlite_of(list(labels.names))
     state: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
     unknown = []
@@ -123,8 +131,9 @@ def convert(
             values = torch.from_numpy(np.array(read(name), dtype=np.float32))
             check_anchors(variable, values, source)
             state[target.name] = target.convert(values).contiguous()
-            classes = num_classes(variable, values) or classes
-            left_out |= {f"{name}[{columns}]": why for columns, why in dropped_columns(variable, values).items()}
+            classes = num_classes(variable, values, layout) or classes
+            dropped = dropped_columns(variable, values, layout)
+            left_out |= {f"{name}[{columns}]": why for columns, why in dropped.items()}
     if unknown:
         raise ConfigError(
             f"{source}: {len(unknown)} variables belong to no layer of our {layout.task}, "
@@ -148,6 +157,7 @@ def convert(
         backbone=layout.backbone,
         shapes=shapes,
         size=size,
+        labels=labels and list(labels.names.values()),
     )
 
 

@@ -1,7 +1,7 @@
 """Where each variable of TensorFlow's networks goes. Pure names and layouts: needs no TensorFlow."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from mnv2_tasks.weights.importers.family import CLASSIFIER, TF_INPUT, TF_LAYERS
 
 SHADOW = "/ExponentialMovingAverage"  # slim evaluates with these; batch-norm statistics have none
 IMAGENET_LOGITS = (*(f"MobilenetV{version}/Logits/Conv2d_1c_1x1" for version in (1, 2)), "final_layer/FC")
+CLASS_BIASES = "BoxPredictor_0/ClassPredictor/biases"  # (3 anchors * (1 + classes),)
 COCO_COLUMNS = 91  # background, then COCO's ids 1 to 90, gaps included
 
 NORMALISED = {  # what a convolution without a bias consists of: TF's name -> ours, within conv_norm_act
@@ -48,6 +49,7 @@ class TensorFlowLayout(NamedTuple):
     unused: dict[str, str] = {}  # {pattern of variables: why nothing of ours takes them}
     backbone: str = "mobilenet_v2"
     shapes: Callable[[], dict[str, torch.Size]] | None = None  # as in `complete`
+    class_ids: Sequence[int] = ()  # of a detector whose label map is known: the columns that our classes come from
 
 
 def _as_they_are(rows: Tensor) -> Tensor:
@@ -59,17 +61,17 @@ def _imagenet_rows(rows: Tensor) -> Tensor:
     return rows[1:] if len(rows) == 1001 else rows
 
 
-def _class_order(columns: int) -> list[int]:
-    """Columns of the Object Detection API in our order: COCO's ids without the gaps, or all; background last."""
-    return [*(coco_categories() if columns == COCO_COLUMNS else range(1, columns)), 0]
+def _class_order(columns: int, ids: Sequence[int]) -> list[int]:
+    """Columns of the Object Detection API in our order: a label map's ids, COCO's, or all; background last."""
+    return [*(ids or (coco_categories() if columns == COCO_COLUMNS else range(1, columns))), 0]
 
 
-def _class_rows(anchors: int) -> Callable[[Tensor], Tensor]:
+def _class_rows(anchors: int, ids: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """(anchors * columns, ...) -> (anchors * (K + 1), ...)."""
 
     def convert(rows: Tensor) -> Tensor:
         table = rows.unflatten(0, (anchors, -1))
-        return table[:, _class_order(table.shape[1])].flatten(0, 1)
+        return table[:, _class_order(table.shape[1], ids)].flatten(0, 1)
 
     return convert
 
@@ -118,6 +120,16 @@ SLIM_V1 = TensorFlowLayout(
     biased={"MobilenetV1/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
     backbone="mobilenet_v1",
 )
+
+
+def _predictors(ids: Sequence[int]) -> dict[str, tuple[str, Callable[[Tensor], Tensor]]]:
+    return {
+        r"BoxPredictor_(\d)/BoxEncodingPredictor": (r"tasks.ssdlite.head.box_predictors.\1.1", _box_rows),
+        r"BoxPredictor_(0)/ClassPredictor": (r"tasks.ssdlite.head.class_predictors.\1.1", _class_rows(3, ids)),
+        r"BoxPredictor_([1-5])/ClassPredictor": (r"tasks.ssdlite.head.class_predictors.\1.1", _class_rows(6, ids)),
+    }
+
+
 # the extra maps are numbered from 2, after the backbone's two
 _EXTRAS = {
     rf"FeatureExtractor/MobilenetV2/layer_19_{step}_Conv2d_{2 + i}_{kind}": f"tasks.ssdlite.head.extras.{i}.{part}"
@@ -146,12 +158,13 @@ SSDLITE = TensorFlowLayout(
         r"BoxPredictor_(\d)/BoxEncodingPredictor_depthwise": r"tasks.ssdlite.head.box_predictors.\1.0",
         r"BoxPredictor_(\d)/ClassPredictor_depthwise": r"tasks.ssdlite.head.class_predictors.\1.0",
     },
-    biased={
-        r"BoxPredictor_(\d)/BoxEncodingPredictor": (r"tasks.ssdlite.head.box_predictors.\1.1", _box_rows),
-        r"BoxPredictor_(0)/ClassPredictor": (r"tasks.ssdlite.head.class_predictors.\1.1", _class_rows(3)),
-        r"BoxPredictor_([1-5])/ClassPredictor": (r"tasks.ssdlite.head.class_predictors.\1.1", _class_rows(6)),
-    },
+    biased=_predictors(()),
 )
+
+
+def ssdlite_of(class_ids: Sequence[int]) -> TensorFlowLayout:
+    """SSDLITE with the classes of a label map."""
+    return SSDLITE._replace(biased=_predictors(class_ids), class_ids=class_ids)
 
 
 def _deeplab(task: str) -> TensorFlowLayout:
@@ -253,14 +266,14 @@ def unused(variable: str, layout: TensorFlowLayout) -> str | None:
     return next((why for pattern, why in layout.unused.items() if re.fullmatch(pattern, variable)), None)
 
 
-def num_classes(variable: str, values: Tensor) -> int | None:
+def num_classes(variable: str, values: Tensor, layout: TensorFlowLayout) -> int | None:
     """How many classes our head has, from the variable that tells it (None: not this one)."""
     if variable in (f"{layer}/biases" for layer in IMAGENET_LOGITS):
         return len(_imagenet_rows(values))
     if variable == "logits/semantic/biases":
         return len(values)
-    if variable == "BoxPredictor_0/ClassPredictor/biases":
-        return len(_class_order(len(values) // 3)) - 1
+    if variable == CLASS_BIASES:
+        return len(_class_order(len(values) // 3, layout.class_ids)) - 1
     return None
 
 
@@ -274,13 +287,16 @@ def check_anchors(variable: str, values: Tensor, source: str) -> None:
         )
 
 
-def dropped_columns(variable: str, values: Tensor) -> dict[str, str]:
+def dropped_columns(variable: str, values: Tensor, layout: TensorFlowLayout) -> dict[str, str]:
     """{columns of the last dimension: why our head has none for them}."""
     columns = values.shape[-1]
     if variable.startswith(IMAGENET_LOGITS) and columns == 1001:
         return {"0": "the background class, which no image of ImageNet has"}
-    if re.match(r"BoxPredictor_\d/ClassPredictor/", variable) and columns in (3 * COCO_COLUMNS, 6 * COCO_COLUMNS):
-        return {"unused ids": "ids below 91 that COCO gave to no class"}
+    if match := re.match(r"BoxPredictor_(\d)/ClassPredictor/", variable):
+        of_anchor = columns // (3 if match[1] == "0" else 6)
+        if len(_class_order(of_anchor, layout.class_ids)) < of_anchor:
+            whose = "the label map" if layout.class_ids else "COCO"
+            return {"unused ids": f"ids below {of_anchor} that {whose} gave to no class"}
     return {}
 
 
