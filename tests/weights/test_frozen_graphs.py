@@ -186,12 +186,9 @@ def test_of_a_graph_that_simulates_rounding_the_weights_before_it_are_taken_and_
 # ---------------------------------------------------------------- what is refused
 
 
-def small(**changed):
+def small():
     """A graph of one layer, enough to be looked into."""
-    values = {"weights": np.zeros((3, 3, 3, 8))} | {
-        f"BatchNorm/{part}": np.zeros(8) for part in ("gamma", "beta", "moving_mean", "moving_variance")
-    }
-    return GraphWriter({f"MobilenetV2/Conv/{name}": of for name, of in (values | changed).items() if of is not None})
+    return GraphWriter({"MobilenetV2/Conv/weights": np.zeros((3, 3, 3, 8)), "MobilenetV2/Conv/biases": np.zeros(8)})
 
 
 def refused(path, message):
@@ -218,9 +215,14 @@ def test_a_graph_of_another_network_says_what_it_misses(networks, tmp_path):
     path, variables = tmp_path / "frozen.pb", networks["classifier"][0]
     other = GraphWriter()
     other.operation("conv1", "Conv2D")
-    refused(other.write(path), "a graph of 1 operations, such as conv1, with no weights of a MobileNet")
-    refused(small(**{"BatchNorm/gamma": None}).write(path), "MobilenetV2/Conv has no BatchNorm/gamma.*folded")
+    refused(other.write(path), "a graph of 1 operations, such as conv1, none of whose constants is named")
+    other.operation("conv1/weights", "VariableV2")
+    refused(other.write(path), "not frozen: the values of 1 variables, such as conv1/weights, are not in it")
+    without = {name: of for name, of in variables.items() if name != "MobilenetV2/Conv/BatchNorm/gamma"}
+    refused(GraphWriter(without).write(path), "MobilenetV2/Conv has no BatchNorm/gamma, and no bias.*folded")
     refused(small().write(path), "no TF-slim MobileNetV1, V2 or NASNet-A.*MobilenetV2")
+    inception = GraphWriter({"InceptionV3/Conv2d_1a_3x3/weights": np.zeros((3, 3, 3, 8))})
+    refused(inception.write(path), r"its layers lie under \['InceptionV3'\]")
     logits = "MobilenetV2/Logits/Conv2d_1c_1x1"
     part = {name: of for name, of in variables.items() if "expanded_conv_16" not in name}
     refused(GraphWriter(part).write(path), "tensors of the backbone are missing, such as blocks.16")

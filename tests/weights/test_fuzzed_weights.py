@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from faults import bounded, spoilt, spoilt_inside
+from frozen_graphs import NORM, folded
 from safetensors.torch import save
 from torchvision.models import mobilenet_v2
 
@@ -58,7 +59,21 @@ def tflite():
     return bytes(builder.Output())
 
 
+def pb():
+    """Two layers whose norms were folded, one whose kernel is bytes, and a head of halves."""
+    shapes = {"Conv/weights": (1, 1, 1, 2), "expanded_conv/depthwise/depthwise_weights": (1, 1, 2, 1)}
+    variables = {f"MobilenetV2/{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    for layer in ("Conv", "expanded_conv/depthwise"):
+        variables |= {f"MobilenetV2/{layer}/BatchNorm/{part}": np.ones(2, np.float32) for part in NORM}
+    graph = folded(variables, "merged")
+    graph.quantised("MobilenetV2/Conv_1/weights", np.float32([-1, 1]), "MIN_FIRST")
+    graph.constant("MobilenetV2/Conv_1/biases", np.float16([1, 2]))
+    graph.constant("MobilenetV2/Logits/Conv2d_1c_1x1/biases", np.float16([1, 2]), packed=False)
+    return graph.graph.SerializeToString()
+
+
 FILES = {
+    "a.pb": (pb, load_weights, spoilt),
     "a.npz": (npz, read_npz, spoilt_inside),
     "a.pth": (pth, load_weights, spoilt),
     "b.pth": (pth, load_weights, spoilt_inside),

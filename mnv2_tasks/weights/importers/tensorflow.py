@@ -75,6 +75,7 @@ def read_frozen_graph(path: Path) -> Imported:
         ConfigError: it is no graph, too large, damaged, or not of a network of ours.
     """
     graph = FrozenGraph(path)
+    recognise_layout(graph.variables, str(path))  # another network is called one, whatever its layers lack
     graph.check_layers()
     try:
         imported = convert(graph.variables, graph.values, str(path), graph.size(), detector_settings(graph))

@@ -7,7 +7,7 @@ import math
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -21,6 +21,7 @@ MOST_BYTES = 1 << 27  # five times the largest of these networks
 NORM_EPS = 1e-3  # of TF's MobileNets
 OF_NORM = [part for part in NORMALISED if part.startswith("BatchNorm/")]
 KERNELS = {"Conv2D": "weights", "DepthwiseConv2dNative": "depthwise_weights"}  # the variable of a convolution
+VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 SUMS = ("Add", "AddV2", "AddN", "BiasAdd")
 # what some tools call a kernel that they have folded a norm into, after its convolution
 RENAMED = re.compile(r"(?P<layer>.+)/(?:Conv2D|depthwise)(?:_weights|/merged_input)")
@@ -61,10 +62,19 @@ class FrozenGraph:
         left_behind = {f"{name.rpartition('/')[0]}/{part}" for name in self.folded for part in OF_NORM}
         self.variables = sorted(named - left_behind | self.folded.keys())
         if not self.variables:
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        if variables := [name for name, node in self.nodes.items() if node.op in VARIABLES]:
             raise ConfigError(
-                f"{path}: a graph of {len(self.nodes)} operations, such as {brief(next(iter(self.nodes)))}, with no "
-                f"weights of a MobileNet among its constants: one that is not frozen, or of another network"
+                f"{self.source}: a graph that is not frozen: the values of {len(variables)} variables, such as "
+                f"{brief(variables[0])}, are not in it; name the checkpoint beside it, or freeze it"
             )
+        raise ConfigError(
+            f"{self.source}: a graph of {len(self.nodes)} operations, such as {brief(next(iter(self.nodes)))}, none of "
+            f"whose constants is named as a weight of TF slim, the Object Detection API or DeepLab: another network, "
+            f"or one of Keras, which converts its models to .tflite"
+        )
 
     def numbered(self, pattern: str) -> list[np.ndarray]:
         """Values of the constants whose names match, in the order of the number that the pattern finds; none is 0."""
