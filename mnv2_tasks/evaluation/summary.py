@@ -69,6 +69,7 @@ def conditions(
     view = {
         "square": f"resized to {config.imgsz} x {config.imgsz}",
         "tf1_square": f"resized to {config.imgsz} x {config.imgsz} as TensorFlow 1 does",
+        "tf1_centre_crop": f"middle 7/8 of each side, resized to {config.imgsz} x {config.imgsz} as TensorFlow 1 does",
         "centre_crop": f"shorter side {config.input.resize or 'as it is'}, centre crop {config.imgsz}",
         "letterbox": f"as large as fits into {config.imgsz} x {config.imgsz}, grey around",
         "pad": f"original size, padded to {config.imgsz}",

@@ -107,10 +107,16 @@ def test_detector_brings_its_size_anchors_scores_and_limits(networks, images, tm
     assert (task.max_per_class, task.max_detections) == (20, 50)
     assert list(task.head.anchor_scales) == [0.3, 0.4, 0.5, 0.6, 0.7]
     assert list(task.head.anchor_ratios) == RATIOS[:-1] and "imgsz=320" in imported.overrides
-    assert imported.class_names == {"ssdlite": ["class 0", "class 1"]}
+    assert imported.class_names == {"ssdlite": ["class 0", "class 1"]} and "input.fit=tf1_square" in imported.overrides
     ours = outputs(imported, images)
     np.testing.assert_allclose(ours.class_logits, logits.numpy()[..., [1, 2, 0]], atol=1e-9, rtol=0)
     np.testing.assert_allclose(ours.box_deltas, codes.numpy()[..., [1, 0, 3, 2]], atol=1e-9, rtol=0)
+
+
+def test_a_detector_that_resizes_as_tensorflow_2_sees_pixels_from_their_centres(networks, tmp_path):
+    writer = GraphWriter(networks["ssdlite"][0])
+    writer.operation("Preprocessor/ResizeImage/ResizeBilinear", "ResizeBilinear").attr["half_pixel_centers"].b = True
+    assert compose("train", load_weights(writer.write(tmp_path / "frozen.pb")).overrides).input.fit == "square"
 
 
 def test_a_checkpoint_of_a_detector_brings_tensorflows_limits(networks):

@@ -14,6 +14,7 @@ from mnv2_tasks.boxes.coding import decode_boxes
 from mnv2_tasks.build import build_network, load_strictly
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, coco_categories, imagenet_names
+from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.tensorflow import convert, read_tensorflow
 from mnv2_tasks.weights.importers.tensorflow_names import SSDLITE, place
@@ -174,13 +175,13 @@ def test_checkpoint_with_moving_averages_gives_them_and_reports_the_rest(tf, cla
         "backbone=mobilenet_v2",
         "width=0.35",
         "imgsz=96",
-        "input.fit=centre_crop",
         "input.resize=110",
         "backbone.padding=same",
         "backbone.norm_eps=1e-3",
         "backbone.norm_momentum=0.003",
         "input.mean=[127.5,127.5,127.5]",
         "input.std=[127.5,127.5,127.5]",
+        "input.fit=tf1_centre_crop",
     ]
     assert imported.class_names == {"classification": imagenet_names()}
     logits = "MobilenetV2/Logits/Conv2d_1c_1x1/weights"
@@ -227,6 +228,16 @@ def test_without_tensorflow_the_error_says_how_to_install_it(monkeypatch, tmp_pa
 
 
 # ---------------------------------------------------------------- recognising
+
+
+@pytest.mark.parametrize("size", [(333, 500), (100, 41), (224, 224), (7, 9)])
+@pytest.mark.parametrize("share, mode", [(1.0, "tf1_square"), (0.875, "tf1_centre_crop")])
+def test_pictures_are_resized_as_tensorflow_1_does(tf, size, share, mode):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    cropped = tf.image.central_crop(image, share)[None]
+    expected = tf.compat.v1.image.resize_bilinear(tf.cast(cropped, tf.float32), (96, 96), align_corners=False)
+    ours, *_ = Fit(mode=mode, size=96, resize=None, fill=[0, 0, 0])(image)
+    np.testing.assert_allclose(ours, expected[0], atol=0.501, rtol=0)  # rounded to whole greys
 
 
 def test_ssdlite_overrides_carry_what_its_weights_need(ssdlite):

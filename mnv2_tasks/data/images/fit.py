@@ -11,7 +11,8 @@ from PIL import Image
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.errors import ConfigError
 
-MODES = ("square", "tf1_square", "centre_crop", "pad", "letterbox")
+MODES = ("square", "tf1_square", "centre_crop", "tf1_centre_crop", "pad", "letterbox")
+TF1_CROP = 7 / 8  # of each side
 SMALLEST_SIDE, LARGEST_SIDE = 32, 4096
 GREY = 128  # around a letterboxed picture
 GRID = 32  # pads grow by multiples of the coarsest stride, so that k * stride + 1 stays k * stride + 1
@@ -35,9 +36,10 @@ class Fit:
     Args:
         mode: "square": squeezed into a square. "tf1_square": the same, with the pixels that TensorFlow 1's detectors
             see (`tf1_square`). "centre_crop": the shorter side resized to `resize` with Pillow's antialiased bilinear
-            filter, then the middle square cut out, as torchvision does. "pad": never resized, filled up at the right
-            and bottom, as DeepLab's protocol for PASCAL VOC asks. "letterbox": as large as fits into the square, in
-            the middle of grey, as darknet has done since 2017.
+            filter, then the middle square cut out, as torchvision does. "tf1_centre_crop": the middle 7/8 of each side
+            squeezed into a square, as TF slim evaluates its networks of ImageNet. "pad": never resized, filled up at
+            the right and bottom, as DeepLab's protocol for PASCAL VOC asks. "letterbox": as large as fits into the
+            square, in the middle of grey, as darknet has done since 2017.
         size: side of the square, in pixels; of "pad", the least side: larger images give larger inputs.
         resize: shorter side before the centre crop, in pixels; None leaves the image as it is.
         fill: RGB of the padding; the mean that the network subtracts.
@@ -61,6 +63,10 @@ class Fit:
             return Fitted(cv2.resize(image, square, interpolation=cv2.INTER_LINEAR), square)
         if self.mode == "tf1_square":
             return Fitted(tf1_square(image, self.size), square)
+        if self.mode == "tf1_centre_crop":
+            top, left = (int((side - side * TF1_CROP) / 2) for side in image.shape[:2])
+            height, width = image.shape[:2]
+            return Fitted(tf1_square(image[top : height - top, left : width - left], self.size), square)
         if self.mode == "centre_crop":
             return Fitted(self._centre_crop(image), square)
         if self.mode == "letterbox":

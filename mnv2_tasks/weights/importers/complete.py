@@ -58,7 +58,9 @@ def complete(
     else:
         width = []  # among the overrides
         _check_shapes(state, shapes, f"{source}: the names are those of {family}", note)
-    settings = [f"task={task}", f"data={data}", f"backbone={backbone}", *width, f"imgsz={size}", *_fit(task, size)]
+    said = {override.partition("=")[0] for override in overrides}
+    fit = [setting for setting in _fit(task, size) if setting.partition("=")[0] not in said]
+    settings = [f"task={task}", f"data={data}", f"backbone={backbone}", *width, f"imgsz={size}", *fit]
     return Imported(family, state, settings + overrides, {task: names}, left_out)
 
 
@@ -120,10 +122,10 @@ def _nearly_equal(labels: list[str], names: list[str]) -> bool:
 
 
 def _fit(task: str, size: int) -> list[str]:
-    """How an image becomes the input."""
+    """How an image becomes the input, where the importer does not say it."""
     if task == "classification":
         return ["input.fit=centre_crop", f"input.resize={round(size / EVALUATION_CROP)}"]
-    return ["input.fit=tf1_square"] if task == "ssdlite" else ["input.fit=pad"]  # those that there are, are TF's
+    return ["input.fit=pad"]
 
 
 def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], subject: str, note: str) -> None:

@@ -1,6 +1,7 @@
 """What a frozen graph of the Object Detection API says beside its weights: anchors, scores and which boxes it keeps."""
 
 import math
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,9 @@ def detector_settings(graph: FrozenGraph) -> list[str]:
     Raises:
         ConfigError: it does what our detector does not.
     """
-    return [f"{KEY}.{key}={value}".replace(" ", "") for key, value in _settings(graph)]
+    resized = [node for node in graph.nodes.values() if re.match(r"Preprocessor/.*ResizeBilinear$", node.name)]
+    fit = ["input.fit=square"] if any(node.attr["half_pixel_centers"].b for node in resized) else []  # not TF 1's
+    return fit + [f"{KEY}.{key}={value}".replace(" ", "") for key, value in _settings(graph)]
 
 
 def _settings(graph: FrozenGraph) -> Iterator[tuple[str, object]]:

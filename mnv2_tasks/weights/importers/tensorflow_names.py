@@ -90,17 +90,18 @@ def _backbone(scope: str) -> dict[str, str]:
     }
 
 
+SLIM_INPUT = [*TF_INPUT, "input.fit=tf1_centre_crop"]
 SLIM = TensorFlowLayout(
     family="TF slim",
     task="classification",
-    overrides=TF_LAYERS + TF_INPUT,
+    overrides=TF_LAYERS + SLIM_INPUT,
     normalised=_backbone("MobilenetV2"),
     biased={"MobilenetV2/Logits/Conv2d_1c_1x1": ("tasks.classification.head.linear", _imagenet_rows)},
 )
 NASNET = TensorFlowLayout(
     family="TF slim NASNet-A",
     task="classification",
-    overrides=["width=1.0", "backbone.norm_momentum=0.0003", *TF_INPUT],
+    overrides=["width=1.0", "backbone.norm_momentum=0.0003", *SLIM_INPUT],
     normalised={},
     biased={"final_layer/FC": (CLASSIFIER, _imagenet_rows)},
     whole=nasnet_names.slim_variables(),
@@ -111,7 +112,7 @@ NASNET = TensorFlowLayout(
 SLIM_V1 = TensorFlowLayout(
     family="TF slim",
     task="classification",
-    overrides=TF_LAYERS + TF_INPUT,
+    overrides=TF_LAYERS + SLIM_INPUT,
     normalised={
         "MobilenetV1/Conv2d_0": "backbone.layers.0",
         r"MobilenetV1/Conv2d_(\d+)_depthwise": r"backbone.layers.\1.0",
@@ -151,6 +152,7 @@ SSDLITE = TensorFlowLayout(
         "tasks.ssdlite.max_per_class=100",
         "tasks.ssdlite.max_detections=100",
         *TF_INPUT,
+        "input.fit=tf1_square",
     ],
     normalised={
         **_backbone("FeatureExtractor/MobilenetV2"),
