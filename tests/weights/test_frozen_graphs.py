@@ -12,6 +12,7 @@ import torch
 from frozen_graphs import GraphWriter, folded
 from tf_networks import TFNetwork
 
+from mnv2_tasks.boxes.anchors import ssd_anchors
 from mnv2_tasks.build import build_fit, build_network, load_strictly
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import coco_categories
@@ -111,6 +112,31 @@ def test_detector_brings_its_size_anchors_scores_and_limits(networks, images, tm
     ours = outputs(imported, images)
     np.testing.assert_allclose(ours.class_logits, logits.numpy()[..., [1, 2, 0]], atol=1e-9, rtol=0)
     np.testing.assert_allclose(ours.box_deltas, codes.numpy()[..., [1, 0, 3, 2]], atol=1e-9, rtol=0)
+
+
+def prepared_for_tflite(variables, anchors):
+    """As export_tflite_ssd_graph.py writes it."""
+    writer = GraphWriter(variables)
+    writer.placeholder(1, 320, 320, 3)
+    writer.operation("convert_scores", "Sigmoid")
+    writer.constant("anchors", anchors)
+    limits = {"nms_score_threshold": 0.25, "nms_iou_threshold": 0.45}
+    coding = {"y_scale": 10, "x_scale": 10, "h_scale": 5, "w_scale": 5}
+    node = writer.operation("found", "TFLite_Detection_PostProcess", **limits, **coding)
+    node.attr["max_detections"].i = 10
+    return writer
+
+
+def test_a_detector_prepared_for_tflite_brings_its_limits_and_has_to_have_tensorflows_anchors(networks, tmp_path):
+    variables, path = networks["ssdlite"][0], tmp_path / "tflite_graph.pb"
+    corners = ssd_anchors([(cells, cells) for cells in (20, 10, 5, 3, 2, 1)]).numpy()
+    sizes = np.hstack([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]])[:, [1, 0, 3, 2]]
+    task = compose("train", load_weights(prepared_for_tflite(variables, sizes).write(path)).overrides).tasks.ssdlite
+    assert (task.scores, task.score_threshold, task.iou_threshold, task.max_detections) == ("sigmoid", 0.25, 0.45, 10)
+    refused(
+        prepared_for_tflite(variables, sizes * 1.1).write(path), "its 2034 anchors are not the 2034 of TensorFlow's"
+    )
+    refused(prepared_for_tflite(variables, sizes[1:]).write(path), "its 2033 anchors are not the 2034 of TensorFlow's")
 
 
 def test_a_detector_that_resizes_as_tensorflow_2_sees_pixels_from_their_centres(networks, tmp_path):
@@ -320,6 +346,9 @@ def test_googles_own_optimised_graph_of_coco_is_read(tmp_path):
         tensor = node["attr"]["value"]["tensor"]  # without its numbers
         number = np.float32(0.5) if tensor["dtype"] == 1 else np.int32(300)
         shape = [int(side["size"]) for side in tensor["tensorShape"]["dim"]]
+        if node["name"] == "Postprocessor/ExpandDims":
+            number = ssd_anchors([(cells, cells) for cells in (19, 10, 5, 3, 2, 1)]).numpy()[None][..., [1, 0, 3, 2]]
+            assert list(number.shape) == shape
         writer.constant(node["name"], number, shape=shape, packed=False)
     imported = load_weights(writer.write(tmp_path / "frozen.pb"))
     assert "imgsz=300" in imported.overrides and is_folded(network_of(imported))

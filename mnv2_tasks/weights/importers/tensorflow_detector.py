@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mnv2_tasks.boxes.anchors import ssd_anchors
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.tensorflow_graph import FrozenGraph
 
@@ -13,6 +14,8 @@ KEY = "tasks.ssdlite"
 SCORES = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
 CODING = [10, 10, 5, 5]  # the inverses of boxes/coding.py's variances
 SUPPRESSION = r"Postprocessor/.*MultiClassNonMaxSuppression"
+FOR_TFLITE = "TFLite_Detection_PostProcess"  # all of it, in a graph that export_tflite_ssd_graph.py wrote
+TFLITE_LIMITS = {"score_threshold": "nms_score_threshold", "iou_threshold": "nms_iou_threshold"}
 CLOSE = 1e-3  # TF rounds a third to 0.3333
 
 
@@ -28,11 +31,16 @@ def detector_settings(graph: FrozenGraph) -> list[str]:
 
 
 def _settings(graph: FrozenGraph) -> Iterator[tuple[str, object]]:
-    if (node := graph.nodes.get("Postprocessor/convert_scores")) is not None:
+    if (node := graph.nodes.get("Postprocessor/convert_scores") or graph.nodes.get("convert_scores")) is not None:
         if node.op not in SCORES:
             raise ConfigError(f"{graph.source}: its scores are made by {node.op}: expected {' or '.join(SCORES)}")
         yield "scores", SCORES[node.op]
     coding = [float(value.flat[0]) for value in graph.numbered(r"Postprocessor/Decode/(?:true)?div(?:_([123]))?/y")]
+    prepared = next((node.attr for node in graph.nodes.values() if node.op == FOR_TFLITE), None)
+    if prepared is not None:
+        coding = [prepared[f"{part}_scale"].f for part in "yxhw"]
+        yield from {key: f"{prepared[theirs].f:.6g}" for key, theirs in TFLITE_LIMITS.items()}.items()
+        yield "max_detections", prepared["max_detections"].i
     if len(coding) == len(CODING) and not np.allclose(coding, CODING):
         raise ConfigError(f"{graph.source}: its boxes are coded with the scales {coding}: expected {CODING}")
     for key in ("score_threshold", "iou_threshold"):
@@ -42,7 +50,27 @@ def _settings(graph: FrozenGraph) -> Iterator[tuple[str, object]]:
     limits = [int(value.flat[0]) for value in graph.numbered(rf"{SUPPRESSION}/Minimum(?:_(\d{{1,9}}))?/x")]
     if len(limits) > 1:
         yield from {"max_per_class": limits[0], "max_detections": limits[-1]}.items()
+    _check_anchors(graph)
     yield from _anchors(graph)
+
+
+def _check_anchors(graph: FrozenGraph) -> None:
+    """Refuse anchors that a tool has worked out before and that are not TF's: nothing in the graph says their rule."""
+    found = graph.numbered(r"(?:Postprocessor/ExpandDims|anchors)()")
+    side, rows = graph.size(), [values.reshape(-1, 4) for values in found if values.shape[-1:] == (4,)]
+    if side is None or not rows:
+        return
+    grids = [-(-side // stride) for stride in (16, 32)]
+    while len(grids) < 6:
+        grids.append(-(-grids[-1] // 2))
+    anchors = ssd_anchors([(cells, cells) for cells in grids]).numpy()[:, [1, 0, 3, 2]]  # as y, x
+    if "anchors" in graph.nodes:  # centres and sizes, not corners
+        anchors = np.hstack([(anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]])
+    if rows[0].shape != anchors.shape or not np.allclose(rows[0], anchors, atol=CLOSE):
+        raise ConfigError(
+            f"{graph.source}: its {len(rows[0])} anchors are not the {len(anchors)} of TensorFlow's SSDLite at {side} "
+            f"pixels, and it does not say by which rule they are made; name the graph from before it was optimised"
+        )
 
 
 def _anchors(graph: FrozenGraph) -> Iterator[tuple[str, object]]:
