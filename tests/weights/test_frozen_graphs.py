@@ -1,7 +1,6 @@
 """TensorFlow's frozen graphs are read without TensorFlow, and give its numbers; nothing else gets in."""
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from frozen_graphs import GraphWriter, folded
+from imported_networks import network_of, outputs
 from tf_networks import TFNetwork
 
 from mnv2_tasks.boxes.anchors import ssd_anchors
-from mnv2_tasks.build import build_fit, build_network, load_strictly
+from mnv2_tasks.build import build_fit
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.data.images.decode import read_image
@@ -28,14 +28,6 @@ ASSETS = Path(__file__).parents[3] / "shared" / "assets"
 REAL = ASSETS / "weights" / "tf_ssdlite_mobilenet_v2_pedestrian_frozen.pb"
 RATIOS = [1.0, 2.0, 0.5, 3.0, 0.3333, 1.0]
 needs_assets = pytest.mark.skipif(not REAL.is_file(), reason="needs the assets that are not part of the project")
-
-
-@pytest.fixture(scope="module")
-def tf():
-    import torch._dynamo  # noqa: F401  before TensorFlow, see weights/importers/tensorflow.py
-
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before its import
-    return pytest.importorskip("tensorflow")
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +49,6 @@ def networks(tf, images):
 
 def scales(*of_maps):
     return [[0.1, 0.2, 0.2]] + [[s] * 5 + [(s * after) ** 0.5] for s, after in zip(of_maps, [*of_maps[1:], 1.0])]
-
-
-def network_of(imported):
-    network = build_network(compose("train", imported.overrides), imported.class_names)
-    load_strictly(network, imported.state, imported.family)
-    return network.eval()
-
-
-@torch.inference_mode()
-def outputs(imported, images):
-    (result,) = network_of(imported).double()(torch.from_numpy(images).permute(0, 3, 1, 2)).values()
-    return result
 
 
 # ---------------------------------------------------------------- the same numbers
@@ -313,7 +293,7 @@ def check_raw_outputs(path):
     network = network_of(load_weights(path))
     raw = np.load(ASSETS / "ssd_oracle/ssdlite_mobilenet_v2_pedestrian_raw.npz")
     with torch.inference_mode():
-        (ours,) = network(torch.from_numpy(raw["pre"]).permute(0, 3, 1, 2) * 127.5 + 127.5).values()
+        (ours,) = network(torch.from_numpy(raw["pre"]).permute(0, 3, 1, 2).double() * 127.5 + 127.5).values()
     np.testing.assert_allclose(ours.class_logits[..., [1, 0]], raw["scores"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(ours.box_deltas[..., [1, 0, 3, 2]], raw["boxes"], atol=1e-4, rtol=0)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from imported_networks import network_of
 from torch import nn
 
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
@@ -34,12 +35,6 @@ def trained(net):
             if module.bias is not None:
                 module.bias.data.normal_(0, 0.1)
     return net.double().eval()
-
-
-def network_of(imported, *overrides):
-    network = build_network(compose("train", [*imported.overrides, *overrides]), imported.class_names)
-    load_strictly(network, imported.state, imported.family)
-    return network.double().eval()
 
 
 def pictures(size):

@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from faults import bounded, spoilt, spoilt_inside
+from imported_networks import network_of
 
 from mnv2_tasks.backbones import darknet as backbone
-from mnv2_tasks.build import build_network, load_network, load_strictly
+from mnv2_tasks.build import build_network, load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.data.class_lists import VOC_OBJECTS, coco_categories, imagenet_names, imagenet_wnids
@@ -157,12 +158,6 @@ def run(text, numbers, image):
         outputs.append(x)
     assert at == len(numbers)
     return x[0]
-
-
-def network_of(imported):
-    network = build_network(compose("train", imported.overrides), imported.class_names)
-    load_strictly(network, imported.state, imported.family)
-    return network.double().eval()
 
 
 def picture(side):

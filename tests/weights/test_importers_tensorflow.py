@@ -1,17 +1,17 @@
 """TensorFlow checkpoints give the same numbers here as in TensorFlow."""
 
 import csv
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from imported_networks import outputs
 from tf_networks import TFNasnet, TFNetwork
 
 from mnv2_tasks.boxes.coding import decode_boxes
-from mnv2_tasks.build import build_network, load_strictly
+from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import VOC_SEGMENTATION, coco_categories, imagenet_names
 from mnv2_tasks.data.images.fit import Fit
@@ -21,14 +21,6 @@ from mnv2_tasks.weights.importers.tensorflow_names import SSDLITE, place
 
 ORACLE = Path(__file__).parents[3] / "shared/assets/ssd_oracle/ssdlite_mobilenet_v2_coco_tensors.csv"
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-
-
-@pytest.fixture(scope="module")
-def tf():
-    import torch._dynamo  # noqa: F401  before TensorFlow, see weights/importers/tensorflow.py
-
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before its import
-    return pytest.importorskip("tensorflow")
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +41,6 @@ def ssdlite(tf, images):
     network = TFNetwork(tf, 0.35)
     codes, logits = (rows.numpy() for rows in network.ssdlite(images))
     return network.variables, codes, logits
-
-
-@torch.inference_mode()
-def outputs(imported, images):
-    """Of our network as the overrides build it, in float64, for NHWC images in [0, 255]."""
-    network = build_network(compose("train", imported.overrides), imported.class_names)
-    load_strictly(network, imported.state, imported.family)
-    (result,) = network.double().eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).values()
-    return result
 
 
 def save(tf, prefix, variables):

@@ -1,16 +1,13 @@
 """Label maps beside a detector's weights say its classes; a bad one is one line that says what is wrong, and where."""
 
-import os
 import re
 
 import numpy as np
 import pytest
-import torch
 from frozen_graphs import GraphWriter
+from imported_networks import outputs
 from tf_networks import TFNetwork
 
-from mnv2_tasks.build import build_network, load_strictly
-from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.class_lists import coco_categories
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.label_map import label_map_beside, read_label_map
@@ -33,12 +30,9 @@ def images():
 
 
 @pytest.fixture(scope="module", params=[4, 91])
-def detector(request, images):
+def detector(request, tf, images):
     """(columns, graph, logits) of TensorFlow's."""
-    import torch._dynamo  # noqa: F401  before TensorFlow, see weights/importers/tensorflow.py
-
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    network = TFNetwork(pytest.importorskip("tensorflow"), 0.35)
+    network = TFNetwork(tf, 0.35)
     _, logits = network.ssdlite(images, columns=request.param)
     return request.param, GraphWriter(network.variables), logits.numpy()
 
@@ -64,11 +58,9 @@ def test_the_classes_are_those_of_the_label_map_beside(detector, images, text, n
     imported = load_weights(path)
     assert imported.class_names == {"ssdlite": names[number]}
     assert ("data=coco" in imported.overrides) == (names[number] == COCO)
-    network = build_network(compose("train", imported.overrides), imported.class_names)
-    load_strictly(network, imported.state, imported.family)
-    with torch.inference_mode():
-        (ours,) = network.eval().double()(torch.from_numpy(images).permute(0, 3, 1, 2)).values()
-    np.testing.assert_allclose(ours.class_logits, logits[..., [*columns[number], 0]], atol=1e-9, rtol=0)
+    np.testing.assert_allclose(
+        outputs(imported, images).class_logits, logits[..., [*columns[number], 0]], atol=1e-9, rtol=0
+    )
     whose = "the label map" if text else "COCO"
     dropped = [why for name, why in imported.left_out.items() if name.endswith("[unused ids]")]
     some = number - 1 > len(names[number])
