@@ -1,6 +1,7 @@
 """What an evaluation found, in tables and lines."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def conditions(
     lines = [
         f"weights: {path} ({weights.family}; {averaged}; "
         f"started from: {training.get('started_from', 'not recorded: ' + weights.passport['command'])})",
+        *(f"weights: left out {count}: {why}" for why, count in Counter(weights.left_out.values()).items()),
         f"input: {view}; mean {list(config.input.mean)}, std {list(config.input.std)}; "
         f"convolutions padded as in {config.backbone.get('padding', 'torch')}; "
         f"output stride {config.output_stride}; {precision}",

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from mnv2_tasks.weights.importers.tensorflow_names import (
     CLASS_BIASES,
     SHADOW,
     SSDLITE,
+    TensorFlowLayout,
     check_anchors,
     dropped_columns,
     folded_norm,
@@ -106,11 +107,7 @@ def convert(
         ConfigError: not one of our networks, a variable without a place, or one that is missing.
     """
     names = set(variables)
-    layout = recognise_layout(names, source)
-    labels = label_map_beside(Path(source)) if layout is SSDLITE and CLASS_BIASES in names else None
-    if labels is not None:
-        labels.check(len(read(CLASS_BIASES)) // 3 - 1)
-        layout = ssdlite_of(list(labels.names))
+    layout, labels = _layout_and_labels(names, read, source)
     state: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
     unknown = []
@@ -158,8 +155,20 @@ def convert(
         backbone=layout.backbone,
         shapes=shapes,
         size=size,
-        labels=labels and list(labels.names.values()),
+        labels=labels,
     )
+
+
+def _layout_and_labels(
+    names: Collection[str], read: Callable[[str], np.ndarray], source: str
+) -> tuple[TensorFlowLayout, list[str] | None]:
+    """The naming scheme, and the names of the classes where a label map lies beside a detector."""
+    layout = recognise_layout(names, source)
+    label_map = label_map_beside(Path(source)) if layout is SSDLITE and CLASS_BIASES in names else None
+    if label_map is None:
+        return layout, None
+    label_map.check(len(read(CLASS_BIASES)) // 3 - 1)
+    return ssdlite_of(list(label_map.names)), list(label_map.names.values())
 
 
 def _prefix(path: Path) -> Path:
