@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from mnv2_tasks.prediction.least_scores import Thresholds, least_scores
 from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
 from mnv2_tasks.prediction.predictor import Predictor, Unread, load_predictor
 from mnv2_tasks.prediction.results import Result
-from mnv2_tasks.prediction.sources import Picture, inputs_of, is_one
+from mnv2_tasks.prediction.sources import Input, Picture, inputs_of, is_one
 from mnv2_tasks.stored.run_files import read_scores
 from mnv2_tasks.weights.find import find_weights, manifest
 from mnv2_tasks.wording import counted, log_to_screen
@@ -106,11 +105,11 @@ class LoadedModel:
         """
         if not is_one(source):
             return self.predict(source, min_score=min_score, classes=classes, thresholds=thresholds)
-        inputs, least = list(inputs_of(source)), self._least(min_score, classes, thresholds)
+        inputs = list(inputs_of(source))
         if len(inputs) != 1:
             named, given = (source, f"{str(source)!r}") if isinstance(source, str | os.PathLike) else ("picture", "it")
             raise ConfigError(f"{named}: are {counted(len(inputs), 'picture')}; say model.predict({given})")
-        (outcome,) = self._predictor.results(inputs, batch=1, least=least)
+        (outcome,) = self._outcomes(source, inputs, 1, min_score, classes, thresholds)
         return _result_or_raise(outcome)
 
     @overload
@@ -163,17 +162,17 @@ class LoadedModel:
             ConfigError: nothing is there, or a value is out of range.
             DataError: a picture cannot be read; those before it were yielded, if they are streamed.
         """
-        least = self._least(min_score, classes, thresholds)
-        say_if_only_shapes(self.weights, self._passport, source)
-        outcomes = self._predictor.results(inputs_of(source), batch=batch, least=least)
+        outcomes = self._outcomes(source, inputs_of(source), batch, min_score, classes, thresholds)
         results = map(_result_or_raise, outcomes)
         return results if stream else list(results)
 
-    def _least(
-        self, min_score: float, classes: Iterable[str] | None, thresholds: Thresholds | None
-    ) -> Mapping[str, np.ndarray]:
+    def _outcomes(
+        self, source: object, inputs: Iterable[Input], batch: int, min_score: float, classes: Any, thresholds: Any
+    ) -> Iterator[Result | Unread]:
+        say_if_only_shapes(self.weights, self._passport, source)
         tasks = self._predictor.network.tasks
-        return least_scores(tasks, min_score=min_score, classes=classes, thresholds=thresholds)
+        least = least_scores(tasks, min_score=min_score, classes=classes, thresholds=thresholds)
+        return self._predictor.results(inputs, batch=batch, least=least)
 
     def evaluate(
         self, *, data: str | None = None, root: str | os.PathLike[str] | None = None, **settings: Any
