@@ -136,20 +136,24 @@ def pixels(size: int, batch: int) -> np.ndarray:
 
 def export_all(task: str, size: int, folder: Path, quick: bool) -> dict[str, Path | str]:
     """{format and precision: file, or why there is none}."""
-    config = our_config(task, size)
-    network = our_network(config).eval()
-    passport = make_passport(config, {name: task.class_names for name, task in network.tasks.items()}, "bench")
-    kinds = {name: task.kind for name, task in network.tasks.items()}
-    metadata = {"passport": json.dumps(passport), "tasks": json.dumps(kinds)}
     files: dict[str, Path | str] = {}
     for name, about in list(FORMATS.items())[: 1 if quick else None]:
         for precision in about.precisions[: 1 if quick else None]:
-            path = folder / f"{name}-{precision}{about.suffix}"
-            example = torch.from_numpy(pixels(size, CALIBRATION if precision == "int8" else 2))
             try:
-                write(network, name, example, metadata | {"precision": precision}, path, precision)
-                files[f"{name} {precision}"] = path
+                files[f"{name} {precision}"] = export_one(task, size, folder, name, precision)
             except Exception as error:  # a library's own; the others go on
                 files[f"{name} {precision}"] = str(error).split("\n")[0]
             log.info("exported %s as %s %s", task, name, precision)
     return files
+
+
+def export_one(task: str, size: int, folder: Path, format: str, precision: str) -> Path:
+    config = our_config(task, size)
+    network = our_network(config).eval()
+    passport = make_passport(config, {name: task.class_names for name, task in network.tasks.items()}, "bench")
+    kinds = {name: task.kind for name, task in network.tasks.items()}
+    metadata = {"passport": json.dumps(passport), "tasks": json.dumps(kinds), "precision": precision}
+    path = folder / f"{format}-{precision}{FORMATS[format].suffix}"
+    example = torch.from_numpy(pixels(size, CALIBRATION if precision == "int8" else 2))
+    write(network, format, example, metadata, path, precision)
+    return path

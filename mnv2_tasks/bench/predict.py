@@ -13,22 +13,25 @@ from omegaconf import DictConfig
 
 from mnv2_tasks.bench.contestants import SIZES, optional, our_config, our_network
 from mnv2_tasks.bench.data import drawn_photos, photos_below
+from mnv2_tasks.bench.infer import export_one
 from mnv2_tasks.bench.turns import Turns, repeat, table_rows, take_turns
 from mnv2_tasks.build import build_fit
+from mnv2_tasks.contracts import Model
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.allocator import keep_freed_memory
-from mnv2_tasks.network.devices import autocast_type
+from mnv2_tasks.network.devices import FLOAT32, autocast_type
 from mnv2_tasks.prediction.least_scores import least_scores
 from mnv2_tasks.prediction.predictor import Predictor, Unread, for_prediction
 from mnv2_tasks.prediction.result_files import ResultFiles
 from mnv2_tasks.prediction.sources import inputs_of
+from mnv2_tasks.runtimes.exported import Exported
 from mnv2_tasks.wording import nearest
 
 log = logging.getLogger(__name__)
 
 PHOTOS, SIDES = 128, (375, 500)  # drawn where there are no others; (height, width) of most of ImageNet
-MOST_PHOTOS = {"classification": 256, "ssdlite": 128, "mobile_deeplabv3": 32}  # a turn takes seconds then
+MOST_PHOTOS = {"classification": 256, "ssdlite": 64, "mobile_deeplabv3": 16}  # a turn takes seconds then
 THEIRS = {  # the smallest of each, with the input that it is trained for
     "classification": ("yolo26n-cls.yaml", 224),
     "ssdlite": ("yolo26n.yaml", 640),
@@ -55,16 +58,14 @@ def _most(config: DictConfig, photos: int) -> int:
 
 def _table(task: str, photos: list[Path], config: DictConfig) -> Table:
     network, side = THEIRS[task]
-    others = {"ultralytics, as it comes": (1, 1), "ultralytics, batch=16": (16, 1)}
-    others |= {f"ultralytics, batch=16, {config.threads or torch.get_num_threads()} threads": (16, None)}
-    contestants = {
-        name: partial(repeat, partial(ours, task, photos, precision))
-        for name, precision in {"ours": "32-true", "ours, precision=bf16-mixed": "bf16-mixed"}.items()
+    prepared = {
+        "ours": partial(ours, task, photos),
+        "ours, precision=bf16-mixed": partial(ours, task, photos, precision="bf16-mixed"),
+        "ours, exported to ONNX": partial(ours, task, photos, exported=True),
+        "ultralytics, as it comes": partial(theirs, network, side, photos, batch=1, threads=1),
+        "ultralytics, batch=16, all threads": partial(theirs, network, side, photos, batch=16, threads=None),
     }
-    contestants |= {
-        name: partial(repeat, partial(theirs, network, side, photos, batch, threads))
-        for name, (batch, threads) in others.items()
-    }
+    contestants = {name: partial(repeat, prepare) for name, prepare in prepared.items()}
     found = take_turns(
         contestants, rounds=config.repeats or (1 if config.quick else 5), warmup=1, threads=torch.get_num_threads()
     )
@@ -86,12 +87,16 @@ def _table(task: str, photos: list[Path], config: DictConfig) -> Table:
     )
 
 
-def ours(task: str, photos: list[Path], precision: str) -> Callable[[], None]:
+def ours(task: str, photos: list[Path], *, precision: str = FLOAT32, exported: bool = False) -> Callable[[], None]:
     keep_freed_memory()
     config = our_config(task, SIZES[task])
-    network = our_network(config)
+    if exported:
+        file = export_one(task, SIZES[task], Path(tempfile.mkdtemp()), "onnx", "fp32")
+        network: Model = Exported(file, trust=True)
+    else:
+        network = for_prediction(our_network(config))
     least = least_scores(network.tasks, min_score=0.4)
-    predictor = Predictor(for_prediction(network), build_fit(config), autocast_type(precision))
+    predictor = Predictor(network, build_fit(config), autocast_type(precision))
 
     def call() -> None:
         with tempfile.TemporaryDirectory() as folder:
