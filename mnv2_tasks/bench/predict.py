@@ -100,7 +100,7 @@ def ours(task: str, photos: list[Path], *, precision: str = FLOAT32, exported: b
 
     def call() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            files = ResultFiles(Path(folder), ["pictures", "masks", "json"])
+            files = ResultFiles(Path(folder), ["pictures", "masks", "json"], waiting=16)
             for result in predictor.results(inputs_of(photos), batch=16, least=least):
                 assert not isinstance(result, Unread), result
                 files.write(result)

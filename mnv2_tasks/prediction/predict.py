@@ -47,7 +47,7 @@ def predict(config: DictConfig) -> None:
     kept = {"min_score": config.min_score, "classes": config.classes, "thresholds": config.thresholds}
     results = predictor.results(inputs, batch=config.batch, least=least_scores(network.tasks, **kept))
     out = make_folder(config.out, Path("runs/predict")) if saved else None
-    files = ResultFiles(out, saved) if out else None
+    files = ResultFiles(out, saved, waiting=config.batch) if out else None
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     broken: list[str] = []

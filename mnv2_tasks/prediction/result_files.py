@@ -20,7 +20,6 @@ from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.whole_files import write_text
 
 SAVED = ("pictures", "masks", "crops", "json")
-WAITING = 32  # results that may wait for them: each holds its image
 
 
 class ResultFiles:
@@ -28,10 +27,11 @@ class ResultFiles:
     Args:
         folder: is there, and empty.
         saved: of SAVED.
+        waiting: results that may wait to be written, each of which holds its image.
     """
 
-    def __init__(self, folder: Path, saved: Collection[str]):
-        self.folder, self.saved = folder, saved
+    def __init__(self, folder: Path, saved: Collection[str], *, waiting: int):
+        self.folder, self.saved, self.waiting = folder, saved, waiting
         self.entries: list[dict[str, Any]] = []  # of results.json
         self.taken: set[str] = set()  # stems of the files written, in lower case
         self.seconds = 0.0  # spent so far, in all threads together
@@ -43,7 +43,7 @@ class ResultFiles:
         """Soon; those before it first. A file that could not be written is told by a later call."""
         stem = self._free_stem(_stem(result.name))
         self._waiting.append(self._writers.submit(self._write, result, stem))
-        while len(self._waiting) > WAITING:
+        while len(self._waiting) > self.waiting:
             self.entries.append(self._waiting.popleft().result())
 
     def finish(self) -> None:
