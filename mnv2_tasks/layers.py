@@ -1,6 +1,6 @@
 """The convolutions that every backbone and head is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -42,11 +42,10 @@ def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> Norm:
 
 
 class Conv2d(nn.Conv2d):
-    """nn.Conv2d, around two faults of oneDNN (3.12, torch 2.14) in bf16 and channels-last: it leaves part of the weight
-    gradient of a depthwise convolution unset, NaN after a few steps, if that is
+    """nn.Conv2d around faults and slow kernels of oneDNN (3.12, torch 2.14) for depthwise convolutions in bf16.
 
-    strided, on a map of one cell (SSDLite below 130 pixels): every stride gives the same output there, so it is 1;
-    dilated, on a map wider than 28 cells (DeepLab): it is computed in float32.
+    A strided one on a map of one cell (SSDLite below 130 pixels) has a weight gradient that is left unset in part, NaN
+    after a few steps. Every stride gives the same output there, so it is 1. For all else see `_DepthwiseInBFloat16`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -56,11 +55,91 @@ class Conv2d(nn.Conv2d):
         stride = self.stride
         if max(stride) > 1 and input.shape[2] * input.shape[3] == 1:
             stride = (1, 1)
-        if self.groups > 1 and max(self.dilation) > 1 and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                exact = F.conv2d(input.float(), self.weight, self.bias, stride, padding, self.dilation, self.groups)
-            return exact.to(torch.get_autocast_dtype("cpu"))
+        if _learns_in_bf16(input, self.weight) and self._is_depthwise(padding):
+            window = stride, padding, self.dilation
+            return _DepthwiseInBFloat16.apply(input.bfloat16(), self.weight, self.bias, *window)
         return F.conv2d(input, self.weight, self.bias, stride, padding, self.dilation, self.groups)
+
+    def _is_depthwise(self, padding: Any) -> bool:
+        """With no output that reads padding alone."""
+        return 1 < self.groups == self.in_channels == self.out_channels and all(
+            before <= reach for before, reach in zip(padding, _reach(self.weight, self.dilation))
+        )
+
+
+def _reach(weight: Tensor, dilation: Sequence[int]) -> list[int]:
+    """Cells from the first to the last one that a kernel reads, vertically and horizontally."""
+    return [rate * (side - 1) for rate, side in zip(dilation, weight.shape[2:])]
+
+
+def _learns_in_bf16(input: Tensor, weight: Tensor) -> bool:
+    """Whether a convolution computes in bf16 on a CPU, by autocast or not, and its gradient will be asked for."""
+    if not input.is_cpu or not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return False
+    cast = torch.is_autocast_enabled("cpu") and input.dtype != torch.float64
+    dtype = torch.get_autocast_dtype("cpu") if cast else input.dtype
+    return dtype == torch.bfloat16 and (input.requires_grad or weight.requires_grad)
+
+
+class _DepthwiseInBFloat16(torch.autograd.Function):
+    """A depthwise convolution whose gradients are computed in other ways than oneDNN would.
+
+    The input's: the output's gradient, spread over zeros where there is a stride, is filtered by the turned kernel. Its
+    own takes 4 to 40 times as long with a stride, and twice as long without.
+    The weights': in float32 where the kernel is larger than 3 x 3, which takes a quarter of the time, or dilated, which
+    on maps wider than 28 cells (DeepLab) it leaves unset in part.
+    """
+
+    @staticmethod
+    def forward(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+    ) -> Tensor:
+        bias = None if bias is None else bias.to(input.dtype)
+        return F.conv2d(input, weight.to(input.dtype), bias, stride, padding, dilation, len(weight))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        input, weight, _, *ctx.window = inputs
+        ctx.save_for_backward(input, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        of_input = _input_gradient(gradient, input, weight, *ctx.window) if ctx.needs_input_grad[0] else None
+        dtype = torch.float32 if max(weight.shape[2:]) > 3 or max(ctx.window[2]) > 1 else input.dtype
+        tensors = (tensor.to(dtype) for tensor in (gradient, input, weight))
+        mask = [False, *ctx.needs_input_grad[1:3]]
+        settings = [len(weight)], *ctx.window, False, [0, 0], len(weight), mask
+        _, *of_others = torch.ops.aten.convolution_backward(*tensors, *settings) if any(mask) else (None, None, None)
+        return (of_input, *of_others, None, None, None)
+
+
+def _input_gradient(
+    gradient: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    reach = _reach(weight, dilation)
+    if max(stride) > 1:
+        without_stride = [size + 2 * p - r for size, p, r in zip(input.shape[2:], padding, reach)]
+        last = input.is_contiguous(memory_format=torch.channels_last)
+        spread = torch.empty(
+            (*input.shape[:2], *without_stride),
+            dtype=gradient.dtype,
+            memory_format=torch.channels_last if last else torch.contiguous_format,
+        ).zero_()
+        spread[:, :, :: stride[0], :: stride[1]] = gradient
+        gradient = spread
+    turned = weight.to(gradient.dtype).flip(2, 3)
+    return F.conv2d(gradient, turned, None, 1, [r - p for r, p in zip(reach, padding)], dilation, len(weight))
 
 
 def mend_convolutions(module: nn.Module) -> None:
@@ -99,7 +178,7 @@ class SameConv2d(Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._convolve(F.pad(input, same_padding(input, self)), 0)
+        return self._convolve(F.pad(input, same_padding(input, self)), (0, 0))
 
 
 def conv2d(in_channels: int, out_channels: int, kernel: int, *, padding: str = "torch", **conv) -> nn.Conv2d:

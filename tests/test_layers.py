@@ -1,12 +1,16 @@
-"""Gradients of convolutions in bf16, which a library leaves unset where nobody looks."""
+"""Gradients of convolutions in bf16, which a library is slow at, or leaves unset where nobody looks."""
+
+import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.layers import Conv2d, conv2d
+from mnv2_tasks.layers import Conv2d, SameConv2d, conv2d, same_padding
 from mnv2_tasks.network.allocator import keep_freed_memory
 
 
@@ -43,3 +47,122 @@ def test_no_backbone_has_a_dilated_depthwise_convolution_of_another_kind(backbon
         m for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels and max(m.dilation) > 1
     ]
     assert dilated and all(isinstance(m, Conv2d) for m in dilated)
+
+
+def depthwise(kernel=3, **window):
+    torch.manual_seed(0)
+    return conv2d(32, 32, kernel, groups=32, **window).to(memory_format=torch.channels_last)
+
+
+def pictures(*size, dtype=torch.float32):
+    return torch.randn(2, 32, *size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+
+def plainly(conv):
+    """The same convolution, as torch alone computes it."""
+
+    def convolve(images):
+        padded = F.pad(images, same_padding(images, conv)) if isinstance(conv, SameConv2d) else images
+        return F.conv2d(padded, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    return convolve
+
+
+def gradients(convolve, conv, images, *, autocast=True):
+    """Result, and gradients of the images, the weights and the bias."""
+    conv.zero_grad()
+    images = images.clone(memory_format=torch.preserve_format).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        result = convolve(images)
+    torch.manual_seed(1)
+    result.backward(torch.randn_like(result))
+    return result.detach(), images.grad, conv.weight.grad.clone(), conv.bias.grad.clone()
+
+
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("size", [(2, 3), (7, 7), (8, 9), (28, 28), (17, 33)], ids=str)
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_depthwise_gradients_in_bf16_are_those_of_torchs_convolution(padding, size, kernel, stride):
+    conv, images = depthwise(kernel, stride=stride, padding=padding), pictures(*size)
+    result, of_images, *of_others = gradients(conv, conv, images)
+    expected = gradients(plainly(conv), conv, images)
+    assert torch.equal(result, expected[0])
+    assert (of_images != expected[1]).float().mean() < 1e-3  # sums in another order, which bf16 then rounds
+    torch.testing.assert_close(of_images, expected[1], rtol=2**-7, atol=1e-5)
+    for ours, theirs in zip(of_others, expected[2:]):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.01 * float(theirs.abs().max()))
+    assert of_images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("padding", ["torch", "same"])
+@pytest.mark.parametrize("window", [{"dilation": 2}, {"dilation": 4}, {"dilation": 2, "stride": 2}], ids=str)
+def test_dilated_depthwise_gradients_in_bf16_are_those_in_float32_rounded(padding, window):
+    conv, images = depthwise(padding=padding, **window), pictures(33, 40, dtype=torch.bfloat16).float()
+    conv.weight.data = conv.weight.data.bfloat16().float()
+    found, exact = gradients(conv, conv, images), gradients(conv, conv, images, autocast=False)
+    for ours, theirs in zip(found, exact):
+        torch.testing.assert_close(ours.float(), theirs, rtol=2**-7, atol=0.01 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_in_float32_or_without_gradients_is_torchs_convolution(stride):
+    conv, images = depthwise(stride=stride), pictures(14, 14)
+    for ours, theirs in zip(*(gradients(c, conv, images, autocast=False) for c in (conv, plainly(conv)))):
+        assert torch.equal(ours, theirs)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(conv(images), plainly(conv)(images))
+    with torch.autocast("cpu", torch.bfloat16):
+        program = torch.export.export(conv, (images,))
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert not [name for name in called if "Depthwise" in name or "convolution_backward" in name]
+    assert any("conv2d" in name for name in called)
+
+
+def test_depthwise_in_bf16_without_autocast_computes_the_same_gradients():
+    conv, images = depthwise(5, stride=2), pictures(15, 15, dtype=torch.bfloat16)
+    expected = gradients(conv, conv, images)
+    found = gradients(conv.bfloat16(), conv, images, autocast=False)
+    for ours, theirs in zip(found, expected):
+        torch.testing.assert_close(ours.float(), theirs.float(), rtol=2**-7, atol=0.05)
+
+
+def test_depthwise_gradients_in_bf16_are_differentiable_once_more():
+    conv, images = depthwise(stride=2), pictures(9, 9).requires_grad_()
+
+    def second(convolve):
+        with torch.autocast("cpu", torch.bfloat16):
+            result = convolve(images)
+        (first,) = torch.autograd.grad(result.float().square().sum(), images, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), [images, conv.weight])
+
+    for ours, theirs in zip(second(conv), second(plainly(conv))):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 * float(theirs.abs().max()))
+
+
+def test_depthwise_in_bf16_can_be_frozen_copied_and_recomputed():
+    conv, images = depthwise(stride=2), pictures(14, 14)
+    expected = gradients(conv, conv, images)
+    recomputed = gradients(lambda x: checkpoint(conv, x, use_reentrant=False), conv, images)
+    twin = copy.deepcopy(conv)
+    for found in (recomputed, gradients(twin, twin, images)):
+        assert all(map(torch.equal, found, expected))
+    images.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        conv.requires_grad_(False)(images).float().sum().backward()
+    assert images.grad is not None and conv.weight.grad is not None  # that from before
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not conv(images.detach()).requires_grad
+
+
+def test_depthwise_in_bf16_is_captured_as_one_graph():
+    conv, images = depthwise(stride=2), pictures(14, 14)
+    captured = torch.compile(conv, backend="aot_eager", fullgraph=True)
+    for ours, theirs in zip(gradients(captured, conv, images), gradients(conv, conv, images)):
+        torch.testing.assert_close(ours, theirs, rtol=2**-7, atol=1e-4)
+
+
+def test_depthwise_that_reads_padding_alone_has_torchs_gradients():
+    conv = Conv2d(32, 32, 1, stride=2, padding=1, groups=32).to(memory_format=torch.channels_last)
+    for ours, theirs in zip(*(gradients(c, conv, pictures(5, 5)) for c in (conv, plainly(conv)))):
+        assert ours.shape == theirs.shape
