@@ -11,5 +11,6 @@ class PixelCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Scalar of (B, K, H, W) logits and (B, H, W) masks with classes in [0, K), or IGNORE."""
-        total = F.cross_entropy(logits, masks.long(), ignore_index=IGNORE, reduction="sum")
+        rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # (B * H * W, K): a view where they lie channels-last
+        total = F.cross_entropy(rows, masks.long().flatten(), ignore_index=IGNORE, reduction="sum")
         return total / (masks != IGNORE).sum().clamp(min=1)

@@ -1,9 +1,11 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from frames import filling
 
-from mnv2_tasks.contracts import FeatureSpec, SegmentationBatch
+from mnv2_tasks.contracts import IGNORE, FeatureSpec, SegmentationBatch
 from mnv2_tasks.heads.deeplabv3 import DeepLabV3Head
+from mnv2_tasks.losses.pixel import PixelCrossEntropy
 from mnv2_tasks.network.cost import LiveBytes
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.tasks.segmentation import SegmentationTask
@@ -96,3 +98,16 @@ def test_training_batch_of_one_image_does_not_crash_the_image_pooling(rates):
 def test_atrous_rates_scale_with_the_stride_of_the_features():
     for stride, expected in ((16, [6, 12, 18]), (8, [12, 24, 36]), (32, [3, 6, 9])):
         assert [branch[0].dilation[0] for branch in head([6, 12, 18], stride).atrous] == expected
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_loss_and_gradients_are_those_of_cross_entropy_over_maps(layout):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 9, 11).contiguous(memory_format=layout).requires_grad_()
+    masks = torch.randint(0, 5, (2, 9, 11))
+    masks[0, :4] = IGNORE
+    ours = PixelCrossEntropy()(logits, masks)
+    theirs = F.cross_entropy(logits, masks, ignore_index=IGNORE)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
