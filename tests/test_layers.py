@@ -1,4 +1,4 @@
-"""Gradients of convolutions in bf16, which a library is slow at, or leaves unset where nobody looks."""
+"""Gradients of convolutions in bf16, which a library is slow at, or leaves unset where nobody looks; ReLU6."""
 
 import copy
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.layers import Conv2d, SameConv2d, conv2d, same_padding
+from mnv2_tasks.layers import Conv2d, ReLU6, SameConv2d, batch_norm, conv2d, conv_norm_act, same_padding
 from mnv2_tasks.network.allocator import keep_freed_memory
 
 
@@ -166,3 +167,56 @@ def test_depthwise_that_reads_padding_alone_has_torchs_gradients():
     conv = Conv2d(32, 32, 1, stride=2, padding=1, groups=32).to(memory_format=torch.channels_last)
     for ours, theirs in zip(*(gradients(c, conv, pictures(5, 5)) for c in (conv, plainly(conv)))):
         assert ours.shape == theirs.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu6_has_torchs_gradients_at_its_edges_too(dtype):
+    values = torch.tensor([-1, -0.0, 0, 1e-30, 3, 5.96875, 6, 6.03125, 1e30, float("inf"), float("nan")], dtype=dtype)
+    found = []
+    for activation in (ReLU6(), nn.ReLU6()):
+        values = values.detach().requires_grad_()
+        result = activation(values)
+        (first,) = torch.autograd.grad(result, values, torch.full_like(values, 0.3), create_graph=True)
+        (second,) = torch.autograd.grad(first, values, torch.ones_like(values))
+        found.append([result.detach(), first.detach(), second])
+    for ours, theirs in zip(*found):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def kept_by_a_step(layers, images):
+    """Bytes that the layers keep for the gradient, each memory once."""
+    kept = {}
+
+    def note(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        result = layers(images)
+    assert result.requires_grad
+    return sum(kept.values())
+
+
+def test_relu6_keeps_what_the_next_layer_keeps_and_nothing_else():
+    block = nn.Sequential(*(conv_norm_act(32, 32, 1, norm=batch_norm()) for _ in range(4)))
+    images = pictures(40, 40)
+    each = images.nbytes
+    assert kept_by_a_step(block, images) < 9.5 * each  # images, and of each block the result of convolution and ReLU6
+    for part in block:
+        part[2] = nn.ReLU6()
+    assert kept_by_a_step(block, images) > 12 * each
+
+
+def test_what_a_hook_holds_is_not_clamped_later():
+    layers, held = conv_norm_act(32, 32, 1, norm=batch_norm()), []
+    layers[1].register_forward_hook(lambda norm, inputs, output: held.append(output))
+    result = layers(pictures(8, 8))
+    assert held[0].min() < 0 and torch.equal(held[0].clamp(0, 6), result)
+
+
+def test_relu6_is_torchs_in_evaluation_and_export():
+    layers = conv_norm_act(32, 32, 1, norm=batch_norm()).eval()
+    assert "HardtanhBackward" in layers(pictures(8, 8)).grad_fn.name()
+    for mode in (True, False):
+        called = [str(node.target) for node in torch.export.export(layers.train(mode), (pictures(8, 8),)).graph.nodes]
+        assert [name for name in called if "relu6" in name or "hardtanh" in name]

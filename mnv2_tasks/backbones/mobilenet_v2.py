@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mnv2_tasks.backbones.stride import check_taps, limit_stride
 from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.layers import Norm, batch_norm, conv_norm_act, init_convs, make_divisible
+from mnv2_tasks.layers import Norm, ReLU6, batch_norm, conv_norm_act, init_convs, make_divisible
 
 TABLE_2 = [  # expansion t, channels c, repeats n, stride s of the first repeat
     (1, 16, 1, 1),
@@ -108,7 +108,7 @@ class MobileNetV2(nn.Module):
                 stride=stride,
                 norm=norm,
                 padding=padding,
-                projection_activation=None if projection_activation == "linear" else nn.ReLU6,
+                projection_activation=None if projection_activation == "linear" else ReLU6,
                 only_expand=index == deepest == TAPS["c4_expand"],
             )
             blocks.append(block)
