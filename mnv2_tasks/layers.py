@@ -86,8 +86,8 @@ class _DepthwiseInBFloat16(torch.autograd.Function):
 
     The input's: the output's gradient, spread over zeros where there is a stride, is filtered by the turned kernel. Its
     own takes 4 to 40 times as long with a stride, and twice as long without.
-    The weights': in float32 where the kernel is larger than 3 x 3, which takes a quarter of the time, or dilated, which
-    on maps wider than 28 cells (DeepLab) it leaves unset in part.
+    The weights': in float32 where the kernel is larger than 3 x 3, which takes a quarter of the time, and where it is
+    left unset in part: dilated on maps wider than 28 cells (DeepLab), or with a result of one row or column.
     """
 
     @staticmethod
@@ -111,7 +111,8 @@ class _DepthwiseInBFloat16(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         of_input = _input_gradient(gradient, input, weight, *ctx.window) if ctx.needs_input_grad[0] else None
-        dtype = torch.float32 if max(weight.shape[2:]) > 3 or max(ctx.window[2]) > 1 else input.dtype
+        exact = max(weight.shape[2:]) > 3 or max(ctx.window[2]) > 1 or min(gradient.shape[2:]) == 1
+        dtype = torch.float32 if exact else input.dtype
         tensors = (tensor.to(dtype) for tensor in (gradient, input, weight))
         mask = [False, *ctx.needs_input_grad[1:3]]
         settings = [len(weight)], *ctx.window, False, [0, 0], len(weight), mask
