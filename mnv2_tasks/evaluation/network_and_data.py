@@ -1,6 +1,8 @@
 """Config -> the network for its data sets, and their loaders: what training and evaluation begin with."""
 
+import math
 from collections.abc import Sequence
+from typing import cast
 
 from lightning import seed_everything
 from omegaconf import DictConfig
@@ -18,10 +20,13 @@ from mnv2_tasks.build import (
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.data.images.augment import Augment, check_preset
 from mnv2_tasks.data.images.fit import check_side
+from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.loading.loaders import TasksData
+from mnv2_tasks.loading.caching import CachedPictures, Wanted, choose_caches
+from mnv2_tasks.loading.loaders import TasksData, TrainingSet
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.rounding import train_rounded
+from mnv2_tasks.runs.processes import processes_here
 
 
 def build_tasks_network(
@@ -63,6 +68,27 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
         done=done,
         reduced=[task for task in kinds if _decode(config, task) == "reduced"],
     )
+
+
+def build_caches(config: DictConfig, data: TasksData) -> list[CachedPictures]:
+    """What `data.cache` keeps of the training pictures, not read yet.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    of_tasks = {task: data_config(config, task) for task in data.trained}
+    bounds = [of.cache_gb for of in of_tasks.values() if of.get("cache_gb") is not None]
+    for bound in bounds:
+        if isinstance(bound, int | float) and 0 < bound < math.inf:
+            continue
+        raise ConfigError(f"data.cache_gb={bound}: expected a positive number, or null")
+    wanted = {}
+    for task, loader in data.train_dataloader().items():
+        dataset = cast(TrainingSet, loader.dataset)
+        if isinstance(dataset.source, FileSource):  # others draw; runs of former versions have no such key
+            wanted[task] = Wanted(dataset.source, dataset.least, str(of_tasks[task].get("cache", "none")))
+    most = 1e9 * min(bounds) if bounds else None
+    return choose_caches(wanted, most=most, processes=processes_here(config.trainer))
 
 
 def _decode(config: DictConfig, task: str) -> str:

@@ -30,7 +30,7 @@ class TrainingSet(Dataset[Item]):
 
     def __init__(self, source: DataSource, augment: Augment, seed: int, *, reduced: bool = False):
         self.source, self.augment, self.seed = source, augment, seed
-        self.least = augment.least if reduced else None
+        self.least = augment.least if reduced else None  # see `DataSource.sample`
 
     def __getitem__(self, key: Key) -> Item:
         sample = self.source.sample("train", *key, least=self.least)

@@ -32,6 +32,20 @@ def started_by_the_first() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and not started_from_outside()
 
 
+def processes_here(settings: Any) -> int:
+    """How many processes will train on this machine, one for each device.
+
+    Args:
+        settings: of config.trainer.
+    """
+    devices = settings.devices
+    if isinstance(devices, int) and devices > 0:
+        return devices
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
 def check_machines(settings: Any) -> None:
     """Raise ConfigError if several machines are asked for, and nothing has started a process on each of them.
 

@@ -16,10 +16,11 @@ from mnv2_tasks.build import build_sources, class_names_of, data_name, load_stri
 from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.errors import DataError
-from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
+from mnv2_tasks.evaluation.network_and_data import build_caches, build_data, build_tasks_network
 from mnv2_tasks.evaluation.score import score_network
 from mnv2_tasks.evaluation.summary import print_metrics
 from mnv2_tasks.heads.auxiliary import AuxiliaryHead
+from mnv2_tasks.loading.caching import CachedPictures, fill_caches
 from mnv2_tasks.loading.loaders import TasksData, training_images
 from mnv2_tasks.metrics.names import named, prefix_of
 from mnv2_tasks.metrics.outcomes import save_outcomes
@@ -83,6 +84,7 @@ class Prepared(NamedTuple):
     sources: dict[str, DataSource]
     network: Network
     data: TasksData
+    caches: list[CachedPictures]  # of its training pictures, to be filled
     module: TasksModule
     precision: str  # to train in
     scored_in: str  # the precision of the scores at the end
@@ -137,7 +139,7 @@ def prepare(config: DictConfig) -> Prepared:
     if earlier := earlier_run(config):
         check_data(earlier, fingerprints, class_names)
     data = build_data(config, sources, resumed.done)
-    data.train_dataloader()  # refuses a batch larger than the data
+    caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     started_from = resumed.started_from or start_from_weights(network, config)
     passport = make_passport(config, class_names, command_line(), started_from)
     module = build_module(
@@ -154,7 +156,7 @@ def prepare(config: DictConfig) -> Prepared:
     )
     if config.repeat:
         check_start(Path(config.repeat), description)
-    return Prepared(config, sources, network, data, module, precision, scored_in, resumed, description)
+    return Prepared(config, sources, network, data, caches, module, precision, scored_in, resumed, description)
 
 
 def assemble(prepared: Prepared, run: Path) -> L.Trainer:
@@ -169,6 +171,7 @@ def assemble(prepared: Prepared, run: Path) -> L.Trainer:
         write_config(run, config)
     if len(prepared.sources) > 1:
         log.info("%s", data.describe_epoch())
+    fill_caches(prepared.caches)
     statistics_stay = config.freeze_norms or "backbone" in config.freeze
     if not resumed.checkpoint and not statistics_stay and is_folded(network):
         log.info("batch norms are folded into the weights: unfolding them on %d training images", UNFOLD_IMAGES)

@@ -49,6 +49,12 @@ def size_of(file: str | Path) -> int:
     return os.stat(file).st_size if member is None else int(member["size"])
 
 
+def file_with(file: str) -> str:
+    """The file, or the shard of a member."""
+    member = MEMBER.match(file)
+    return file if member is None else member["shard"]
+
+
 def is_remote(place: str) -> bool:
     return "://" in place
 

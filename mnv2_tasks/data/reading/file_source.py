@@ -16,6 +16,7 @@ from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
+from mnv2_tasks.data.reading.picture_cache import PictureCache
 from mnv2_tasks.data.reading.problems import (
     SLACK,
     Problem,
@@ -78,6 +79,7 @@ class FileSource:
         self.values, self.later_on_top = values, later_on_top
         self.white: int | None = None  # of 16-bit pictures, as the weights want it; None: as the verified ones need it
         self.peaks: dict[str, int] = {}  # the largest value of 16-bit pictures of each split, 0 without any
+        self.cache: PictureCache | None = None  # filled with the pictures of the training split
         self._splits: dict[str, Records] = {}
         self._sizes: dict[str, np.ndarray] = {}  # (n, 2) of each split, see verify_files
         self.notes: dict[str, list[str]] = {}  # what people should know of how the pictures of a split are read
@@ -164,8 +166,11 @@ class FileSource:
         """
         records, sizes = self.verified(split)
         height, width = sizes[index].tolist()
-        least = None if self.kind == "segmentation" else least
-        image = read_image(records.files[index], (height, width), least=least, white=self.white_used())
+        least = self._reducible(least)
+        if self.cache is not None and split == "train" and least == self.cache.least:
+            image = self.cache.picture(index)
+        else:
+            image = read_image(records.files[index], (height, width), least=least, white=self.white_used())
         sample = Sample(image=image, image_id=int(records.ids[index]))
         if self.kind == "classification":
             return sample._replace(label=int(records.labels[index]))
@@ -177,6 +182,15 @@ class FileSource:
         if image.shape[:2] != (height, width):
             boxes *= np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
         return sample._replace(boxes=boxes, box_labels=records.box_labels[rows][real])
+
+    def picture_cache(self, least: int | None) -> PictureCache:
+        """An empty one for the training pictures, as `sample` gives them for this `least`."""
+        records, sizes = self.verified("train")
+        least = self._reducible(least)
+        return PictureCache(records.files, sizes, least=least, white=self.white_used(), name=self.kind)
+
+    def _reducible(self, least: int | None) -> int | None:
+        return None if self.kind == "segmentation" else least
 
     def mask(self, records: Records, index: int, size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8 class indices of an image, read from its file or drawn from the outlines of its objects."""
