@@ -246,6 +246,12 @@ def test_more_than_is_free_is_an_error_with_its_remedy(tmp_path, monkeypatch):
         choose_caches({"task": Wanted(source, LEAST, "tape")})
 
 
+def test_what_will_be_taken_is_said_before(tmp_path, caplog):
+    caplog.set_level("INFO")
+    cached(written(tmp_path), "ram")
+    assert caplog.messages[0] == "decoding 5 pictures into memory, 45.0 kB"
+
+
 def test_a_file_that_is_there_needs_no_further_room(tmp_path, monkeypatch):
     cached(written(tmp_path), "disk")
     monkeypatch.setattr(caching, "free_space", lambda folder: 0)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 from filelock import FileLock
+from rich.filesize import decimal
 from rich.progress import track
 
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
@@ -144,7 +145,7 @@ class PictureCache:
 
     def _fill(self, put: Callable[[np.ndarray], Any], where: str) -> None:
         began = time.perf_counter()
-        log.info("decoding %s into %s, %.2f GB", counted(len(self.files), "picture"), where, self.num_bytes / 1e9)
+        log.info("decoding %s into %s, %s", counted(len(self.files), "picture"), where, decimal(self.num_bytes))
         title, shown = "decoding pictures (once)", os.isatty(1)
         for image in track(self._decoded(), title, total=len(self.files), transient=True, disable=not shown):
             put(image)
