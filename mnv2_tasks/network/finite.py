@@ -8,28 +8,81 @@ from torch import Tensor, nn
 
 from mnv2_tasks.errors import ConfigError
 
+AT_ONCE = {"cpu"}  # devices whose flags are read where they are made
+
 
 def is_finite(values: Any) -> bool:
     """Of all tensors in what a layer takes or returns; those that have no numbers, on meta, are."""
     return all(tensor.is_meta or bool(torch.isfinite(tensor).all()) for tensor in _tensors(values))
 
 
-def check_finite(outputs: Mapping[str, Any], network: nn.Module, run: Callable[[], Any]) -> None:
+class FiniteWatch:
+    """Flags of what was computed, read when a GPU has long gone on: what asks for one at once makes it stand idle.
+
+    A flag is copied while the GPU works and read at the next one; where nothing is gained by it, on a CPU, at once.
+    """
+
+    def __init__(self) -> None:
+        self._open: tuple[Tensor, torch.cuda.Event | None, Callable[[], None]] | None = None
+
+    def add(self, flag: Tensor, tell: Callable[[], None]) -> None:
+        """
+        Args:
+            flag: scalar bool, whether all was finite.
+            tell: raises the error of this step; called where it was not.
+        """
+        self.settle()
+        self._open = (*on_its_way(flag), tell)
+        if flag.device.type in AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Read what has not been read: before anything is kept that came of it."""
+        if self._open is None:
+            return
+        (flag, event, tell), self._open = self._open, None
+        if event:
+            event.synchronize()  # it was recorded before the work that the GPU has now
+        if not flag:
+            tell()
+
+
+def on_its_way(flag: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """A copy of it on the CPU, which is there once the event is over."""
+    if not flag.is_cuda:
+        return flag, None
+    copy, event = flag.to("cpu", non_blocking=True), torch.cuda.Event()
+    event.record()
+    return copy, event
+
+
+def check_finite(
+    outputs: Mapping[str, Any], network: nn.Module, run: Callable[[], Any], watch: FiniteWatch | None = None
+) -> None:
     """
     Args:
         outputs: {task: what its head returned}.
         run: computes them once more.
+        watch: raises it later; None: here.
 
     Raises:
         ConfigError: one is not finite; it names the first layer.
     """
-    wrong = [task for task, output in outputs.items() if not is_finite(output)]
-    if wrong:
+
+    def tell() -> None:
+        wrong = [task for task, output in outputs.items() if not is_finite(output)]
         raise ConfigError(
             f"{', '.join(wrong)}: what the network computes is not finite (NaN or infinite), first in "
             f"{first_not_finite(network, run) or 'no layer of its own'}. Such weights find nothing: take others, or "
             f"train anew with a lower rate (lr=...)"
         )
+
+    flags = [torch.isfinite(tensor).all() for tensor in _tensors(outputs) if not tensor.is_meta]
+    here = watch or FiniteWatch()
+    if flags:
+        here.add(torch.stack(flags).all(), tell)
+    if watch is None:
+        here.settle()
 
 
 def first_not_finite(network: nn.Module, run: Callable[[], Any]) -> str:

@@ -18,7 +18,7 @@ from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
 from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
-from mnv2_tasks.training.averaging import build_averaging
+from mnv2_tasks.training.averaging import Averaging
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
@@ -187,7 +187,7 @@ def build_trainer(
         folder: of the run.
     """
     if config.ema > 0:
-        callbacks = [build_averaging(config.ema, warmup=config.ema_warmup), *callbacks]
+        callbacks = [Averaging(config.ema, warmup=config.ema_warmup), *callbacks]
     if sys.stdout.isatty():
         callbacks = [*callbacks, ProgressBar()]
     settings = config.trainer

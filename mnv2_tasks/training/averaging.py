@@ -1,38 +1,54 @@
 """Averaged weights, which are validated and saved in place of those of the last step."""
 
+from collections import defaultdict
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def build_averaging(decay: float, *, warmup: bool) -> WeightAveraging:
+class Averaging(WeightAveraging):
     """An exponential moving average over the optimizer's steps.
 
+    Torch's own update asks the GPU in every step whether it is the first one; here the steps are counted.
+
     Args:
-        warmup: the decay rises to its value; without, the weights of the first step hold decay^n of the average after
-            n steps, which is most of it in a short run.
-    """
-    # EMAWeightAveraging is this with one small operation per tensor, a tenth of a small network's step
-    return WarmedAveraging(decay) if warmup else WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-
-class WarmedAveraging(WeightAveraging):
-    """The decay after n steps is min(decay, (1 + n) / (10 + n)), as TensorFlow's ExponentialMovingAverage has it.
-
-    The average so spans about the last tenth of a run's steps, until that is longer than the decay's own span.
+        warmup: the decay after n steps is min(decay, (1 + n) / (10 + n)), as TensorFlow's ExponentialMovingAverage has
+            it: the average spans about the last tenth of a run's steps, until that is longer than the decay's own
+            span. Without, the weights of the first step hold decay^n of the average after n steps, which is most of
+            it in a short run.
     """
 
-    def __init__(self, decay: float):
-        super().__init__(multi_avg_fn=self._average)
-        self.decay = decay
+    def __init__(self, decay: float, *, warmup: bool):
+        super().__init__()
+        self.decay, self.warmup = decay, warmup
 
-    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
-        self.averaged = trainer.global_step - 1  # steps before this one; a resumed run has them from its checkpoint
-        super().on_train_batch_end(trainer, *arguments)
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step > self._latest_update_step:
+            assert self._average_model is not None
+            self._update(self._average_model, pl_module, trainer.global_step - 1)
+            self._latest_update_step = trainer.global_step
 
-    def _average(self, averages: Any, weights: Any, _: Any) -> None:
-        """The number that torch passes lies on the GPU: reading it would hold up every step."""
-        decay = min(self.decay, (1 + self.averaged) / (10 + self.averaged))
-        get_ema_multi_avg_fn(decay)(averages, weights, self.averaged)
+    @torch.no_grad()
+    def _update(self, average: AveragedModel, module: L.LightningModule, before: int) -> None:
+        """
+        Args:
+            before: steps before this one; a resumed run has them from its checkpoint.
+        """
+        if before == 0:
+            return average.update_parameters(module)  # which copies the weights
+        decay = min(self.decay, (1 + before) / (10 + before)) if self.warmup else self.decay
+        by_type: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for pair in zip(_tensors(average.module), _tensors(module), strict=True):
+            by_type[pair[0].dtype].append(pair)
+        for pairs in by_type.values():  # all tensors of a type at once: one by one is a tenth of a small network's step
+            averages, weights = map(list, zip(*pairs))
+            get_ema_multi_avg_fn(decay)(averages, weights, before)
+        average.n_averaged += 1
+
+
+def _tensors(module: torch.nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

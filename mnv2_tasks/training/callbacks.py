@@ -22,16 +22,28 @@ from mnv2_tasks.wording import duration
 
 log = logging.getLogger(__name__)
 
+LOSS_EVERY = 10  # steps from one loss in the progress bar to the next
 LEFT_OUT = ("/AR", "/mIoU_union")  # of the line that an epoch leaves in the log; metrics.csv has them
 MOVED = 0.002  # difference between a score's validation while training and the one at the end that is told
 STARVED = 0.2  # share of an epoch's training spent waiting for images, from which a hint is due
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, without the version number of the logger."""
+    """Lightning's, without the version number of the logger.
+
+    The loss is read every few steps: `log(prog_bar=True)` has every step wait for it, even where no bar is shown.
+    """
+
+    loss: dict[str, float] = {}  # noqa: RUF012 - replaced, never changed
 
     def get_metrics(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, module).items() if name != "v_num"}
+        shown = {name: value for name, value in super().get_metrics(trainer, module).items() if name != "v_num"}
+        return shown | self.loss
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx % LOSS_EVERY == 0:
+            self.loss = {"loss": float(outputs["logged"]["train/loss"])}
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
 
 
 class EpochPlan(L.Callback):

@@ -211,5 +211,7 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: L.Trainer, name: str) -> None:
         self.resumable = False  # where it cannot be written, it is not tried again
+        module: Any = trainer.lightning_module
+        module.watch.settle()  # what a loss that is not finite has spoilt is not kept
         trainer.save_checkpoint(self.folder / f"{name}.ckpt", weights_only=False)
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step

@@ -7,12 +7,13 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation.score import computed
 from mnv2_tasks.metrics.names import named
-from mnv2_tasks.network.finite import first_not_finite
+from mnv2_tasks.network.finite import FiniteWatch, first_not_finite, is_finite
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.distillation import Distillation
@@ -62,6 +63,7 @@ class TasksModule(L.LightningModule):
         self.multi_scale = multi_scale
         self.mixing, self.distillation = mixing or {}, distillation
         self.auxiliary = auxiliary
+        self.watch = FiniteWatch()
 
     def training_step(self, batches: dict[str, Batch], batch_index: int) -> dict[str, Any]:
         if self.multi_scale:
@@ -76,18 +78,27 @@ class TasksModule(L.LightningModule):
         if self.distillation:
             terms = self.distillation(terms, outputs, batches)
         total = self.task_weights({task: sum(of_task.values()) for task, of_task in terms.items()})
-        if not torch.isfinite(total):
-            debug_folder = Path(self.trainer.default_root_dir) / "debug"
-            layer = first_not_finite(self.network, lambda: self.network.outputs(batches))
-            raise DataError(not_finite(terms, batches, self.trainer.global_step, debug_folder, layer))
+        step = self.trainer.global_step
+        terms = {task: {term: value.detach() for term, value in of_task.items()} for task, of_task in terms.items()}
+        self.watch.add(torch.isfinite(total.detach()), lambda: self._not_finite(terms, batches, step))
         logged = {f"train/{key}": value.detach() for key, value in named(terms, self.network.tasks).items()}
         logged |= {f"train/weight/{task}": weight for task, weight in self.task_weights.current().items()}
         logged["train/loss"] = total.detach()
         self.log_dict(
             logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(next(iter(batches.values())).images)
         )
-        self.log("loss", total.detach(), prog_bar=True, logger=False)
         return {"loss": total, "logged": logged}
+
+    def _not_finite(self, terms: dict[str, dict[str, Tensor]], batches: dict[str, Batch], step: int) -> None:
+        folder = Path(self.trainer.default_root_dir) / "debug"
+        # once the optimizer has made a step of it, every layer is broken, and none is the first
+        late = not all(is_finite(weight) for weight in self.network.parameters())
+        layer = "" if late else first_not_finite(self.network, lambda: self.network.outputs(batches))
+        raise DataError(not_finite(terms, batches, step, folder, layer))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.trainer.is_last_batch:  # before it is validated and written
+            self.watch.settle()
 
     def on_validation_epoch_start(self) -> None:
         for task in self.network.tasks.values():

@@ -22,7 +22,7 @@ def not_finite(
         terms: {task: {loss term: scalar}}.
         layer: the first whose results are not finite, see `first_not_finite`; "" where all are.
     """
-    parts = {task: {name: float(value.detach()) for name, value in of_task.items()} for task, of_task in terms.items()}
+    parts = {task: {name: float(value) for name, value in of_task.items()} for task, of_task in terms.items()}
     lines = [f"the loss is not finite at step {step}: {parts}"]
     lines += [f"  first in {layer}"] if layer else []
     for task, batch in batches.items():

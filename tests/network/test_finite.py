@@ -14,6 +14,8 @@ from mnv2_tasks.contracts import Frames
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.export.export import export
+from mnv2_tasks.network import finite
+from mnv2_tasks.network.finite import FiniteWatch
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.prediction.predict import predict
 from mnv2_tasks.runtimes.exported import Exported
@@ -146,6 +148,54 @@ def test_loss_that_is_not_finite_names_the_layer(tiny, monkeypatch):
     monkeypatch.setattr(Network, "features", features)
     with pytest.raises(DataError, match=r"the loss is not finite at step 0.*\n  first in backbone\.stem\.0 \(Conv2d\)"):
         train(compose("train", ["task=classification", *tiny]))
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Flags are read a step later, as on a GPU."""
+    monkeypatch.setattr(finite, "AT_ONCE", set())
+
+
+def test_a_flag_is_read_at_the_next_one_or_when_it_is_asked_for_and_once(late):
+    def tell(step):
+        def raises():
+            raise DataError(f"step {step}")
+
+        return raises
+
+    watch = FiniteWatch()
+    watch.add(torch.tensor(False), tell(0))
+    with pytest.raises(DataError, match="step 0"):
+        watch.add(torch.tensor(True), tell(1))
+    watch.add(torch.tensor(True), tell(2))
+    watch.add(torch.tensor(False), tell(3))
+    with pytest.raises(DataError, match="step 3"):
+        watch.settle()
+    watch.settle()
+
+
+@pytest.mark.parametrize("bad", [2, 3])  # of four steps an epoch
+def test_loss_that_is_not_finite_and_read_late_names_its_own_images_and_keeps_the_checkpoint_before(
+    bad, late, tiny, tmp_path, monkeypatch
+):
+    seen, loss = [], Network.loss
+
+    def poisoned(self, outputs, batches):
+        seen.append(batches["classification"].image_ids.tolist())
+        terms = loss(self, outputs, batches)
+        if len(seen) == bad + 1:
+            terms["classification"]["class"] = terms["classification"]["class"] * torch.nan
+        return terms
+
+    monkeypatch.setattr(Network, "loss", poisoned)
+    with pytest.raises(DataError) as stop:
+        train(compose("train", ["task=classification", *tiny, "trainer.save_every_steps=1"]))
+    assert f"not finite at step {bad}: " in str(stop.value) and f"images {seen[bad]}" in str(stop.value)
+    assert "first in" not in str(stop.value)  # every layer is, once the optimizer has made a step of it
+    [checkpoint] = tmp_path.rglob("*.ckpt")  # last.ckpt, and no best.ckpt
+    kept = torch.load(checkpoint, weights_only=True)
+    assert kept["global_step"] == bad and all(t.isfinite().all() for t in kept["state_dict"].values())
+    assert not list(tmp_path.rglob("metrics.csv"))
 
 
 def test_a_normalisation_of_whole_numbers_is_kept_as_float32():
