@@ -35,7 +35,7 @@ class Sample(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Where each image of a batch lies in the network's input."""
+    """Where each image of a batch lies in the network's input. Its tensors stay on the CPU, whatever the images do."""
 
     input_size: tuple[int, int]  # height, width of the network's input
     content_sizes: Tensor  # (B, 2) int64 height, width of the part that holds the image
@@ -134,6 +134,8 @@ class Head(Protocol):
 
 
 class Detections(NamedTuple):
+    """On the CPU."""
+
     boxes: Tensor  # (M, 4) float32 xyxy pixels of the original image
     scores: Tensor  # (M,) float32 in [0, 1], descending
     labels: Tensor  # (M,) int64 in [0, K)

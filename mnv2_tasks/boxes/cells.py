@@ -47,7 +47,7 @@ def encode_region(boxes: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Tens
     cells = torch.arange(rows * columns, device=boxes.device).repeat_interleave(len(anchors) // (rows * columns))
     corner = torch.stack([cells % columns, cells // columns], dim=-1)  # (A, 2)
     centre, size = centre_size(boxes)
-    place = centre * boxes.new_tensor([columns, rows]) - corner
+    place = centre * _placed([columns, rows], boxes) - corner
     return torch.cat([place, torch.log(size.clamp(min=1e-6) / centre_size(anchors)[1])], dim=-1)
 
 
@@ -64,11 +64,16 @@ def decode_region(deltas: Tensor, anchors: Tensor, grid: tuple[int, int]) -> Ten
         (..., 4) xyxy fractions, not clipped.
     """
     rows, columns = grid
-    cell = torch.tensor([1 / columns, 1 / rows], device=deltas.device)  # width, height
+    cell = _placed([1 / columns, 1 / rows], deltas)  # width, height
     middle, size = centre_size(anchors)
     centre = middle + (deltas[..., :2].sigmoid() - 0.5) * cell
     half = deltas[..., 2:].clamp(max=MAX_LOG_RATIO).exp() * size / 2
     return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def _placed(values: list[float], beside: Tensor) -> Tensor:
+    """float32, where `beside` is, which the host does not wait for."""
+    return torch.tensor(values, dtype=torch.float32).to(beside.device, non_blocking=True)
 
 
 def reorg(x: Tensor, side: int) -> Tensor:

@@ -94,6 +94,38 @@ def best_pairs_first(boxes: Tensor, valid: Tensor, anchors: Tensor, best: Tensor
             flat[bidder] = torch.where(loses > 0, changed, flat[bidder])
 
 
+@best_pairs_first.register_kernel("cuda")
+def best_pairs_in_rounds(boxes: Tensor, valid: Tensor, anchors: Tensor, best: Tensor, anchor: Tensor) -> Tensor:
+    """The same without a number that the host would wait for: as many rounds as an image may need.
+
+    Each round settles at least the best pair of those that are left. Of N objects, one of whose N best anchors is
+    always free, all bid at once.
+    """
+    images, count = valid.shape
+    lowest = len(anchors) - 1
+    keys = []  # of pairs: by the overlap, of equal ones by the anchor
+    for place, chunk in zip(torch.arange(lowest, -1, -1, device=boxes.device).split(TOGETHER), anchors.split(TOGETHER)):
+        key = overlaps(boxes, chunk).view(torch.int32).to(torch.int64) * len(anchors) + place  # (B, N, a)
+        keys.append(key.topk(min(count, len(chunk)), dim=2).values)
+    key = torch.cat(keys, dim=2).topk(min(count, len(anchors)), dim=2).values  # (B, N, M), the best first
+    wanted = lowest - key % len(anchors)
+    behind = torch.arange(count - 1, -1, -1, device=boxes.device)[:, None]  # of equal offers the first object's counts
+    offers = torch.where(valid[..., None], key // len(anchors) * count + behind, -1)
+    turns = torch.arange(key.shape[2], 0, -1, device=boxes.device)
+
+    anchor, bid = torch.where(valid, wanted[..., 0], len(anchors)), offers[..., 0].clamp(min=0)
+    for _ in range(count):
+        highest = bid.new_full((images, len(anchors) + 1), -1).scatter_reduce_(1, anchor, bid, "amax")
+        outbid = highest.gather(1, anchor) > bid
+        winnable = offers > highest.gather(1, wanted.flatten(1)).view_as(wanted)
+        turn = torch.where(winnable, turns, 0).amax(dim=2, keepdim=True)
+        first = (len(turns) - turn).clamp(max=len(turns) - 1)
+        wins = outbid & (turn[..., 0] > 0)
+        anchor = torch.where(wins, wanted.gather(2, first)[..., 0], torch.where(outbid, len(anchors), anchor))
+        bid = torch.where(wins, offers.gather(2, first)[..., 0], torch.where(outbid, 0, bid))
+    return anchor
+
+
 @best_pairs_first.register_fake
 def _(boxes: Tensor, valid: Tensor, anchors: Tensor, best: Tensor, anchor: Tensor) -> Tensor:
     return torch.empty_like(anchor)

@@ -71,11 +71,17 @@ def within_input(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def within_images(boxes: Tensor, frames: Frames) -> Tensor:
-    """(B, k, 4) xyxy fractions of the network's input -> pixels of each image, clipped to it."""
-    scale = frames.original_sizes.cpu() / frames.content_sizes.cpu()
-    extents = torch.tensor(frames.input_size) / frames.content_sizes.cpu() * frames.original_sizes.cpu()
-    sizes = (extents, frames.corners().cpu() * scale, frames.original_sizes)
-    extent, origin, limit = (corners(of_images).to(boxes.device) for of_images in sizes)
+    """(B, k, 4) xyxy fractions of the network's input -> pixels of each image, clipped to it.
+
+    Args:
+        frames: on the CPU.
+    """
+    contents, originals = frames.content_sizes, frames.original_sizes
+    scale = originals / contents
+    extents = torch.tensor(frames.input_size) / contents * originals
+    sizes = (extents, frames.corners() * scale, originals)
+    # they are few, and ready: the host need not wait until the device has them
+    extent, origin, limit = (corners(of_images).to(boxes.device, non_blocking=True) for of_images in sizes)
     return torch.minimum((boxes * extent - origin).clamp(min=0), limit)
 
 
@@ -85,6 +91,10 @@ def corners(sizes: Tensor) -> Tensor:
 
 
 def unpadded(boxes: Tensor, scores: Tensor, labels: Tensor, counts: Tensor) -> list[Detections]:
-    """What `detect` returned, image by image."""
-    rows = zip(boxes, scores, labels, counts.tolist())
+    """What `detect` returned, image by image, on the CPU: all of a batch at once, and in float32, which labels fit."""
+    found = torch.cat(
+        [boxes, scores[..., None], labels[..., None], counts[:, None, None].expand_as(scores[..., None])], 2
+    )
+    found = found.cpu()
+    rows = zip(found[..., :4], found[..., 4], found[..., 5].long(), found[:, 0, 6].long().tolist())
     return [Detections(b[:count], s[:count], classes[:count]) for b, s, classes, count in rows]

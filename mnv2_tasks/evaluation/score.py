@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mnv2_tasks.contracts import Frames, Metric
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import FLOAT32, without_tf32
+from mnv2_tasks.network.finite import FiniteWatch
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.processes import meet_on_loopback
 from mnv2_tasks.runs.quiet import quiet_lightning
@@ -78,12 +79,16 @@ def score_network(
     network = cast(Network, fabric.strategy.precision.convert_module(network))
     network.to(fabric.device).to(memory_format=torch.channels_last).eval()
 
+    watch = FiniteWatch()
+
     def predict(task: str, images: Tensor, frames: Frames) -> Any:
         with fabric.autocast():
-            return network.predict_task(task, *fabric.to_device((images, frames)), views=views)
+            return network.predict_task(task, fabric.to_device(images), frames, views, watch)
 
     with without_tf32() if precision == FLOAT32 else nullcontext():
-        return score(predict, network.tasks, loaders()), fabric.is_global_zero
+        values = score(predict, network.tasks, loaders())
+        watch.settle()
+        return values, fabric.is_global_zero
 
 
 def computed(metric: Metric) -> dict[str, Any]:

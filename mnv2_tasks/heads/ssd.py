@@ -80,8 +80,8 @@ class SSDHead(nn.Module):
         class_logits = _rows([p(x) for p, x in zip(self.class_predictors, maps)], self.num_columns)
         box_deltas = _rows([p(x) for p, x in zip(self.box_predictors, maps)], 4)
         # last, because torch.compile's graph ends here
-        anchors = ssd_anchors([(x.shape[2], x.shape[3]) for x in maps], self.anchor_shapes).to(class_logits.device)
-        return SSDOutput(class_logits, box_deltas, anchors)
+        anchors = ssd_anchors([(x.shape[2], x.shape[3]) for x in maps], self.anchor_shapes)
+        return SSDOutput(class_logits, box_deltas, anchors.to(class_logits.device, non_blocking=True))
 
 
 def _rows(maps: list[Tensor], columns: int) -> Tensor:

@@ -88,7 +88,9 @@ class YOLOv2Head(nn.Module):
         rows = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.columns)  # (B, A, 5 + K)
         grid = (x.shape[2], x.shape[3])
         deltas, objectness, logits = rows.split([4, 1, self.columns - 5], dim=-1)
-        return YOLOv2Output(logits, objectness[..., 0], deltas, self._anchors_of(grid).to(x.device), grid)
+        return YOLOv2Output(
+            logits, objectness[..., 0], deltas, self._anchors_of(grid).to(x.device, non_blocking=True), grid
+        )
 
     def _anchors_of(self, grid: tuple[int, int]) -> Tensor:
         """(A, 4) xyxy fractions."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import lightning as L
@@ -91,6 +92,13 @@ class TasksData(L.LightningDataModule):
         self.batch_size, self.workers, self.done, self.reduced = batch_size, workers, done, reduced
         self.trained = [name for name in sources if trained is None or name in trained]
         self.batch_sizes = _batch_sizes(batch_size, batch_ratio, list(sources))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """All but what the host reads: to have that back, it would wait for the device."""
+        if isinstance(batch, dict):
+            return {task: self.transfer_batch_to_device(part, device, dataloader_idx) for task, part in batch.items()}
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(image_ids=batch.image_ids, frames=batch.frames)
 
     def train_dataloader(self) -> dict[str, DataLoader]:
         for name in self.trained:

@@ -24,11 +24,12 @@ class TopKAccuracy:
 
     def update(self, predictions: Tensor, batch: ClassificationBatch) -> None:
         """`predictions`: (B, K) scores, larger is better."""
-        best = predictions.topk(min(5, predictions.shape[1])).indices.cpu()  # (B, <=5)
-        labels = batch.labels.cpu()
+        best = predictions.topk(min(5, predictions.shape[1])).indices  # (B, <=5)
+        labels = batch.labels.to(best.device, non_blocking=True)
         right = best == labels[:, None]
-        for image_id, label, row in zip(batch.image_ids.tolist(), labels.tolist(), right):
-            self.hits[image_id] = (label, bool(row[0]), bool(row.any()))
+        rows = torch.stack([labels, right[:, 0], right.any(dim=1)], dim=1).tolist()  # all that leaves the device
+        for image_id, (label, top1, top5) in zip(batch.image_ids.tolist(), rows):
+            self.hits[image_id] = (label, bool(top1), bool(top5))
 
     def merge(self, other: "TopKAccuracy") -> None:
         self.hits.update(other.hits)

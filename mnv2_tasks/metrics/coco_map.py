@@ -47,9 +47,9 @@ class CocoMAP:
 
     def update(self, predictions: list[Detections], batch: DetectionBatch) -> None:
         for image_id, found in zip(batch.image_ids.tolist(), predictions):
-            boxes = found.boxes.double().cpu().numpy()
+            boxes = found.boxes.double().numpy()
             sides = boxes[:, 2:] - boxes[:, :2]
-            rows = [boxes[:, :2], sides, found.scores.double().cpu()[:, None], found.labels.cpu()[:, None]]
+            rows = [boxes[:, :2], sides, found.scores.double()[:, None], found.labels[:, None]]
             self.results[image_id] = np.concatenate(rows, axis=1)
 
     def merge(self, other: "CocoMAP") -> None:

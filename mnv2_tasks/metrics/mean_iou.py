@@ -1,10 +1,12 @@
 """Mean intersection over union, from one confusion matrix over the whole split."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from mnv2_tasks.contracts import SegmentationBatch
+from mnv2_tasks.contracts import IGNORE, SegmentationBatch
 from mnv2_tasks.metrics.outcomes import Pixels
 
 
@@ -28,16 +30,23 @@ class MeanIoU:
 
     def update(self, predictions: list[Tensor], batch: SegmentationBatch) -> None:
         """`predictions`: class maps, each (h, w) int64 of its image's original size; a repeated image id is skipped."""
-        for image_id, predicted, mask in zip(batch.image_ids.tolist(), predictions, batch.masks):
+        for image_id, confusion in zip(batch.image_ids.tolist(), self._confusions(predictions, batch.masks)):
             if image_id in self.counts:
                 continue
-            height, width = predicted.shape  # masks of a batch are padded to one size
-            truth = mask[:height, :width].cpu().numpy()
-            confusion = _confusion(truth, predicted.cpu().numpy(), len(self.class_names))
             self.confusion += confusion
             hit = confusion.diagonal()
             rows = np.stack([hit, confusion.sum(1) - hit, confusion.sum(0) - hit])
             self.counts[image_id] = rows.astype(np.int32)
+
+    def _confusions(self, predictions: list[Tensor], masks: Tensor) -> Iterable[np.ndarray]:
+        """(K, K) int64 of each image."""
+        num_classes, on_cpu = len(self.class_names), predictions[0].device.type == "cpu"
+        masks = masks.to(predictions[0].device, non_blocking=True)
+        pairs = [(mask[: p.shape[0], : p.shape[1]], p) for mask, p in zip(masks, predictions)]  # masks are padded
+        if on_cpu:
+            return (_confusion(truth.numpy(), predicted.numpy(), num_classes) for truth, predicted in pairs)
+        counts = torch.stack([counted_at_once(truth, predicted, num_classes) for truth, predicted in pairs])
+        return counts.cpu().numpy()  # all that leaves the device
 
     def merge(self, other: "MeanIoU") -> None:
         """Add another process's counts. The validation sampler gives no image to two processes."""
@@ -68,6 +77,13 @@ class MeanIoU:
         counts = np.array([self.counts[i] for i in image_ids], np.int32).reshape(-1, 3, len(self.class_names))
         hit, missed, wrong = counts.transpose(1, 0, 2)
         return Pixels(image_ids=np.array(image_ids, np.int64), hit=hit, missed=missed, wrong=wrong)
+
+
+def counted_at_once(truth: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """`_confusion` where the pixels are: bincount would have the host wait for the largest of them."""
+    pairs = torch.where(truth == IGNORE, num_classes**2, truth.long() * num_classes + predicted).flatten()
+    counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=pairs.device)
+    return counts.scatter_add_(0, pairs, torch.ones_like(pairs))[:-1].view(num_classes, num_classes)
 
 
 def _confusion(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

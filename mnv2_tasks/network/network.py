@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mnv2_tasks.contracts import Backbone, Batch, Frames, Task
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.network.finite import check_finite
+from mnv2_tasks.network.finite import FiniteWatch, check_finite
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,32 @@ class Network(nn.Module):
         check_finite(outputs, self, lambda: self(images))
         return {name: self.tasks[name].results(output, frames) for name, output in outputs.items()}
 
-    def predict_task(self, task: str, images: Tensor, frames: Frames, views: Views = ONE_VIEW) -> Any:
-        """Results of one task, whose head alone runs; class maps from several views where those are asked for."""
-        if self.tasks[task].kind == "segmentation" and views != ONE_VIEW:
-            return self.predict_views(task, images, frames, scales=views.scales, flip=views.flip)
-        return self.tasks[task].results(self._finite_output(task, images), frames)
+    def predict_task(
+        self, task: str, images: Tensor, frames: Frames, views: Views = ONE_VIEW, watch: FiniteWatch | None = None
+    ) -> Any:
+        """Results of one task, whose head alone runs; class maps from several views where those are asked for.
 
-    def _finite_output(self, task: str, images: Tensor) -> Any:
+        Args:
+            watch: raises later what is not finite, and the caller settles it; None: at once.
+        """
+        if self.tasks[task].kind == "segmentation" and views != ONE_VIEW:
+            return self.predict_views(task, images, frames, scales=views.scales, flip=views.flip, watch=watch)
+        return self.tasks[task].results(self._finite_output(task, images, watch), frames)
+
+    def _finite_output(self, task: str, images: Tensor, watch: FiniteWatch | None) -> Any:
         output = self.output(task, images)
-        check_finite({task: output}, self, lambda: self.output(task, images))
+        check_finite({task: output}, self, lambda: self.output(task, images), watch)
         return output
 
     def predict_views(
-        self, task: str, images: Tensor, frames: Frames, *, scales: Sequence[float], flip: bool
+        self,
+        task: str,
+        images: Tensor,
+        frames: Frames,
+        *,
+        scales: Sequence[float],
+        flip: bool,
+        watch: FiniteWatch | None = None,
     ) -> list[Tensor]:
         """Class maps from the mean of the probabilities at several scales, each also mirrored (DeepLabv3, section 4.1).
 
@@ -158,15 +171,15 @@ class Network(nn.Module):
         for scale in scales:
             scaled = [round(scale * (side - 1)) + 1 for side in frames.input_size]
             for mirrored in (False, True) if flip else (False,):
-                total += self._probabilities_of_view(task, images, frames, scaled, mirrored=mirrored)
+                total += self._probabilities_of_view(task, images, frames, scaled, watch, mirrored=mirrored)
         return segmenter.class_maps(total, frames)
 
     def _probabilities_of_view(
-        self, task: str, images: Tensor, frames: Frames, scaled: list[int], *, mirrored: bool
+        self, task: str, images: Tensor, frames: Frames, scaled: list[int], watch: FiniteWatch | None, *, mirrored: bool
     ) -> Tensor:
         view = F.interpolate(images.float(), size=scaled, mode="bilinear", align_corners=True)
         segmenter: Any = self.tasks[task]
-        output = self._finite_output(task, view.flip(3) if mirrored else view)
+        output = self._finite_output(task, view.flip(3) if mirrored else view, watch)
         probabilities = segmenter.probabilities(output, frames.input_size)
         return probabilities.flip(3) if mirrored else probabilities
 

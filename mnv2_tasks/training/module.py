@@ -106,10 +106,11 @@ class TasksModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         name = list(self.network.tasks)[dataloader_idx]
-        results = self.network.predict_task(name, batch.images, batch.frames, self.views)
+        results = self.network.predict_task(name, batch.images, batch.frames, self.views, self.watch)
         self.network.tasks[name].metric.update(results, batch)
 
     def on_validation_epoch_end(self) -> None:
+        self.watch.settle()
         values = {name: computed(task.metric) for name, task in self.network.tasks.items()}
         primary = [values[name][task.metric.primary] or 0.0 for name, task in self.network.tasks.items()]
         scalars = {

@@ -7,8 +7,9 @@ from torchvision.ops import box_iou, nms
 
 from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, anchor_shapes, ssd_anchors, tf_scales
 from mnv2_tasks.boxes.coding import decode_boxes, encode_boxes
-from mnv2_tasks.boxes.matching import UNMATCHED, match_anchors
+from mnv2_tasks.boxes.matching import UNMATCHED, best_pairs_first, best_pairs_in_rounds, match_anchors, overlaps
 from mnv2_tasks.boxes.postprocess import unpadded, within_images
+from mnv2_tasks.boxes.suppression import survivors, survivors_at_once
 from mnv2_tasks.contracts import Frames, SSDOutput
 from mnv2_tasks.tasks.detection import DetectionTask
 
@@ -275,3 +276,32 @@ def test_detections_of_a_batch_are_to_the_bit_those_of_each_image_alone(scores, 
         alone = detect_image(logits[row], deltas[row], anchors, extents[row], originals[row], **settings)
         assert all(torch.equal(*pair) for pair in zip(ours, alone, strict=True))
         assert not any(field[row, len(ours.scores) :].any() for field in padded[:3])
+
+
+@pytest.mark.parametrize("images, count, num_anchors", [(1, 1, 300), (4, 40, 300), (3, 40, 25), (2, 30, 700)])
+def test_forced_matches_in_rounds_are_those_of_bids(images, count, num_anchors):
+    """The operator's way on a GPU; on a coarse grid, so that many pairs overlap alike, and some boxes no anchor."""
+    boxes = (torch.stack([random_boxes(seed, count) for seed in range(images)]) * 6).round() / 6
+    boxes[..., 2:] = boxes[..., :2] + (boxes[..., 2:] - boxes[..., :2]).clamp(min=1 / 6)
+    boxes[:, 0] += 2.0
+    boxes[:, count // 2 :] = boxes[:, count // 2 :][:, :1]  # all want the same anchors
+    valid = torch.rand(images, count, generator=torch.Generator().manual_seed(0)) > 0.2
+    boxes, anchors = boxes * valid[..., None], (random_boxes(1, num_anchors) * 6).round() / 6
+    anchors[:, 2:] = anchors[:, :2] + (anchors[:, 2:] - anchors[:, :2]).clamp(min=1 / 6)
+    best, anchor = overlaps(boxes, anchors).max(dim=2)
+    expected = best_pairs_first(boxes, valid, anchors, best, anchor)
+    assert torch.equal(best_pairs_in_rounds(boxes, valid, anchors, best, anchor), expected)
+
+
+@pytest.mark.parametrize("count", [5, 100, 200])
+@pytest.mark.parametrize("size", [10, 60])
+def test_survivors_of_all_images_at_once_are_those_of_each(size, count):
+    """The operator's way on a GPU; of boxes that are sparse or crowded, some twice, and some without an area."""
+    generator = torch.Generator().manual_seed(0)
+    low = 200 * torch.rand(3, 200, 2, generator=generator)
+    boxes = torch.cat([low, low + size * torch.rand(3, 200, 2, generator=generator)], dim=-1)
+    boxes[:, 10:40] = boxes[:, :1]
+    boxes[:, 50:60, 2:] = boxes[:, 50:60, :2]
+    ranks = torch.arange(200, 0, -1.0) * (torch.rand(3, 200, generator=generator) > 0.2)
+    ranks[1] = 0
+    assert torch.equal(survivors_at_once(boxes, ranks, 0.45, count), survivors(boxes, ranks, 0.45, count))
