@@ -91,9 +91,10 @@ def build_sources(config: DictConfig) -> dict[str, DataSource]:
         if COMMAND_URL.match(root) and not config.trust:
             raise ConfigError(f"data.root={root}: is read by a command that is run on this machine. Say trust=true too")
     sources = {n: partial_of(data_config(config, n).source)(kind=kind) for n, kind in task_kinds(config).items()}
-    for source in sources.values():
+    for name, source in sources.items():
         if isinstance(source, FileSource):
             source.white = config.input.get("white")
+            source.verify = data_config(config, name).get("verify", "auto")  # others' data sets, and runs, have none
     return sources
 
 

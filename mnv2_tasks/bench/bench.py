@@ -28,6 +28,7 @@ PARTS = {
     "predict": "photos per second from files to drawn pictures, beside ultralytics",
     "startup": "seconds to --help and to the first training step",
     "scale": "time and memory as images, batches, classes, objects and annotations grow",
+    "files": "files a second, and memory, of sets of a thousand to a million pictures",
 }
 
 

@@ -23,6 +23,7 @@ from mnv2_tasks.errors import DataError
 
 JPEG = b"\xff\xd8"
 TAIL = 1 << 14  # bytes at the end of a PNG, where some tools put its EXIF
+ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what a whole file has within its last kilobyte
 UNREAD = {  # by their first bytes: what nobody here can decode, and its name does not say
     "a TIFF whose pixels are of a kind that cannot be read": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "HEIC or AVIF": (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftypavif"),
@@ -125,6 +126,19 @@ def check_content(content: bytes, path: str | Path) -> Header:
     if header.deep:  # Pillow halves its colours to 8 bits
         header = header._replace(peak=int(_deep_pixels(content, path).max()))
     return header
+
+
+def read_header(path: str | Path) -> Header | None:
+    """Of a file that nothing is wrong with as far as its beginning and its end tell, such as one cut short.
+
+    None: `check_image` must tell, which knows 16 bits' largest value and what is wrong, or the format marks no end.
+    """
+    try:
+        with opened(Path(path), path) as image:
+            header, mark = _header(image, path), ENDS.get(image.format or "")
+            return header if mark and not header.deep and _ends_with(mark, cast(Any, image).fp, 1 << 10) else None
+    except DataError:
+        return None
 
 
 def _pixels(content: bytes, path: str | Path, flags: int) -> np.ndarray:
@@ -344,18 +358,19 @@ def _orientation(image: Image.Image) -> int:
     """By the EXIF tag; of XMP's, which few programs follow, nothing is read."""
     if isinstance(image, TiffImageFile):
         return orientation.valid(image.tag_v2.get(orientation.TAG))
-    if "exif" not in image.info and image.format == "PNG" and _ends_with_exif(cast(Any, image).fp):
+    if "exif" not in image.info and image.format == "PNG" and _ends_with(b"eXIf", cast(Any, image).fp, TAIL):
         image.load()
     return orientation.in_exif(image.info.get("exif") or b"")
 
 
-def _ends_with_exif(file: Any) -> bool:
-    """Whether a PNG has its EXIF behind the pixels, where exiftool writes it; of one that was loaded it was read."""
+def _ends_with(mark: bytes, file: Any, within: int) -> bool:
+    """Whether the last bytes of a picture's file hold a mark, such as the EXIF that exiftool writes behind a PNG's
+    pixels; of one that was loaded all was read."""
     if file is None:
         return False
     place = file.tell()
     file.seek(0, os.SEEK_END)
-    file.seek(max(file.tell() - TAIL, 0))
-    found = b"eXIf" in file.read()
+    file.seek(max(file.tell() - within, 0))
+    found = mark in file.read()
     file.seek(place)
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.deep import FULL, white_above
-from mnv2_tasks.data.images.file_bytes import content_of, size_of
+from mnv2_tasks.data.images.file_bytes import content_of, is_remote, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
@@ -27,7 +27,7 @@ from mnv2_tasks.data.reading.problems import (
     first_alike,
 )
 from mnv2_tasks.data.reading.records import Records
-from mnv2_tasks.data.reading.verify import verify_files
+from mnv2_tasks.data.reading.verify import check_depth, verify_files
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import counted, first_few, visible
 
@@ -77,6 +77,7 @@ class FileSource:
         self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
         self.values, self.later_on_top = values, later_on_top
+        self.verify = "auto"  # how closely files are looked at before a run, see `verify_files`
         self.white: int | None = None  # of 16-bit pictures, as the weights want it; None: as the verified ones need it
         self.peaks: dict[str, int] = {}  # the largest value of 16-bit pictures of each split, 0 without any
         self.cache: PictureCache | None = None  # filled with the pictures of the training split
@@ -162,8 +163,19 @@ class FileSource:
         """An image with its annotations; boxes of crowds are left out. With a mask it keeps its size.
 
         Raises:
-            DataError: the file has become unreadable since it was verified.
+            DataError: the file cannot be decoded, and was not when it was verified, or has changed since.
         """
+        try:
+            return self._sample(split, index, least)
+        except DataError as error:
+            number = int(self.verified(split)[0].ids[index])
+            raise DataError(
+                f"{error}\nThis is image {number} of {split}. `python tools/data.py check` with the same data=... "
+                f"data.root=... finds all such files; data.verify=full refuses them before a run, or with "
+                f"data.on_bad=skip leaves them out"
+            ) from None
+
+    def _sample(self, split: str, index: int, least: int | None) -> Sample:
         records, sizes = self.verified(split)
         height, width = sizes[index].tolist()
         least = self._reducible(least)
@@ -261,7 +273,7 @@ class FileSource:
 
     def problems(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
-        records, found, sizes = self._read(split)
+        records, found, sizes = self._read(split, "full")
         if nothing := self._nothing_in(split, records, sizes):
             found = [*found, Problem(f"the {split} split", *nothing, None)]
         return records, found, sizes
@@ -273,32 +285,39 @@ class FileSource:
 
         return nothing_to_learn(split, self.kind, records, self.class_names, mask)
 
-    def _read(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
+    def _read(self, split: str, depth: str) -> tuple[Records, list[Problem], np.ndarray]:
+        check_depth(depth)
         records, found = self.read(split)
         if not len(records):
             raise ConfigError(f"{self.found}: the {split} split has no images. Add some, or remove its folder or list")
-        if self.packed is not None:
-            sizes, self.peaks[split] = self.packed(split).sizes, self.packed(split).peak
-            return records, [*found, *box_problems(records, self.class_names, sizes)], sizes
-        in_files, sizes, as_stored, peaks, brightest = verify_files(
-            records, class_names=self.class_names, split=split, values=self.values
+        packed = self.packed(split) if self.packed else None
+        if packed and is_remote(records.files[0]) and depth != "full":
+            depth = "headers"  # a sample would copy every shard
+        seen = verify_files(
+            records,
+            class_names=self.class_names,
+            split=split,
+            values=self.values,
+            depth=depth,
+            packed_sizes=packed.sizes if packed else None,
         )
         self.notes[split] = [
-            *_stored_note(split, records, as_stored),
-            *_shallow_note(split, records, peaks),
-            *_dark_note(split, records, brightest),
+            *_stored_note(split, records, seen.as_stored & (packed is None)),
+            *_shallow_note(split, records, seen.peaks),
+            *_dark_note(split, records, seen.brightest, seen.decoded),
+            *_decoded_note(split, seen.decoded),
         ]
-        self.peaks[split] = int(peaks.max(initial=0))
-        found = [*found, *in_files]
-        if self.kind == "detection":
-            broken = {problem.image for problem in in_files}
-            found += [p for p in box_problems(records, self.class_names, sizes) if p.image not in broken]
-        return records, found, sizes
+        self.peaks[split] = packed.peak if packed else int(seen.peaks.max(initial=0))
+        found = [*found, *seen.problems]
+        if self.kind == "detection" or packed:
+            broken = {problem.image for problem in seen.problems}
+            found += [p for p in box_problems(records, self.class_names, seen.sizes) if p.image not in broken]
+        return records, found, seen.sizes
 
     def verified(self, split: str) -> tuple[Records, np.ndarray]:
         """What is usable of a split, and (n, 2) int32 height and width of its pictures."""
         if split not in self._splits:
-            records, found, sizes = self._read(split)
+            records, found, sizes = self._read(split, self.verify)
             kept, line = apply_policy(records, found, self.on_bad, split)
             if line:
                 self.skipped.append(line)
@@ -354,9 +373,16 @@ def _shallow_note(split: str, records: Records, peaks: np.ndarray) -> list[str]:
     return [f"{what} of {FULL:,}: {first_few(names, 3)}"] if names else []
 
 
-def _dark_note(split: str, records: Records, brightest: np.ndarray) -> list[str]:
+def _decoded_note(split: str, decoded: np.ndarray) -> list[str]:
+    """That not all were decoded, if not."""
+    if decoded.all():
+        return []
+    return [f"{decoded.sum():,} of {len(decoded):,} images of {split} decoded before the run (data.verify=full: all)"]
+
+
+def _dark_note(split: str, records: Records, brightest: np.ndarray, decoded: np.ndarray) -> list[str]:
     """That 8-bit pictures are black or nearly so, or all of them dark: values from 0 to 1, or of 4 or 6 bits."""
-    most = int(brightest.max(initial=0))
+    most = int(brightest[decoded].max(initial=0))
     names = _names(records, brightest <= (DARK if most <= DARK else BLACK))
     what = f"{counted(len(names), 'image')} of {split} all dark, with values up to {most} of 255"
     if most > DARK:

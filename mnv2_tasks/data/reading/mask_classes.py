@@ -47,5 +47,5 @@ def mask_classes(masks: Sequence[str], values: MaskValues, num_classes: int) -> 
 
 def _state(masks: Sequence[str], values: MaskValues, num_classes: int) -> str:
     digest = hashlib.sha256(f"classes 1 {values} {num_classes}".encode())
-    digest.update(stamps(masks))
+    digest.update(b"".join(stamps(masks)))
     return digest.hexdigest()[:32]

@@ -128,7 +128,8 @@ class PictureCache:
         """Changes when a picture, its annotated size, or what is made of it does."""
         digest = hashlib.sha256(f"{self.least} {self.white}".encode())
         digest.update(self.annotated.astype(np.int32).tobytes())
-        digest.update(stamps(self.files))
+        for stamp in stamps(self.files):
+            digest.update(stamp)
         return digest.hexdigest()
 
     def _header(self) -> bytes:

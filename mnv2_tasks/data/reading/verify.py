@@ -1,35 +1,42 @@
-"""Decode every file of a split once, in parallel, before a long run; what it finds is kept until a file changes."""
+"""Look at every file of a split before a long run, in parallel; what it shows is kept until a file changes."""
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.progress import track
 
 from mnv2_tasks.contracts import IGNORE
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
-from mnv2_tasks.data.images.decode import check_image
+from mnv2_tasks.data.images.decode import Header, check_image, read_header
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.data.images.limits import LONGEST_SIDE
 from mnv2_tasks.data.images.mask_values import INDICES, WHITE, MaskValues
 from mnv2_tasks.data.reading.file_stamps import stamps
+from mnv2_tasks.data.reading.npz_files import read_arrays
 from mnv2_tasks.data.reading.problems import Problem
 from mnv2_tasks.data.reading.records import Records
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.plain_data import parse_json
-from mnv2_tasks.whole_files import write_text
-from mnv2_tasks.wording import counted
+from mnv2_tasks.whole_files import written_whole
+from mnv2_tasks.wording import counted, duration
 
 log = logging.getLogger(__name__)
 
+DEPTHS = ("full", "sample", "headers")  # each knows what the later ones would find
+SHORT = 10.0  # seconds: by default a look that takes longer is at a sample
+SAMPLE = 2000  # images, spread evenly over the split
+TIMED = 64  # images that tell how long all will take
+AT_ONCE = 64  # images of one piece of work: one for each image would take a kilobyte of memory each
 MOST_REMEMBERED = 1 << 30  # bytes, of our own writing
-VERSION = 4  # of what is checked: another number forgets what was remembered
+VERSION = 5  # of what is checked: another number forgets what was remembered
 
 
 class Verified(NamedTuple):
@@ -39,68 +46,173 @@ class Verified(NamedTuple):
     sizes: np.ndarray  # (n, 2) int32 height and width in whose pixels annotations are; 0 where a picture is unreadable
     as_stored: np.ndarray  # (n,) bool: annotated, and so read, in the stored pixels where EXIF asks for a turn
     peaks: np.ndarray  # (n,) int64: the largest value of a picture of 16 bits, 0 of others
-    brightest: np.ndarray  # (n,) int64: the same of a picture of 8 bits, 255 of others, see `Header`
+    brightest: np.ndarray  # (n,) int64: the same of a picture of 8 bits that was decoded, 255 of others, see `Header`
+    decoded: np.ndarray  # (n,) bool: of the others the header, or what they were packed with, was looked at
 
 
-def verify_files(records: Records, *, class_names: list[str], split: str, values: MaskValues = INDICES) -> Verified:
-    """Decode pictures and masks, in whose pixels is said what `values` says."""
-    memory = cache_folder() / "verified" / f"{_state(records, class_names, values)}.json"
-    found = _remembered(memory, len(records))
-    if found is None:
-        check = _checker(records, class_names, values)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
-            rows = pool.map(check, range(len(records)))
-            shown = track(rows, f"checking {split} (once)", total=len(records), transient=True, disable=not _terminal())
-            found = list(shown)
-        _remember(memory, found)
-    problems = [
-        Problem(file, what, remedy, image)
-        for image, (_, faults, *_) in enumerate(found)
-        for file, what, remedy in faults
-    ]
-    sizes, _, as_stored, peaks, brightest = zip(*found) if found else ((),) * 5
-    return Verified(
-        problems,
-        np.array(sizes, np.int32).reshape(-1, 2),
-        np.array(as_stored, bool),
-        np.array(peaks, np.int64),
-        np.array(brightest, np.int64),
+class _Finding(NamedTuple):
+    """Of one image."""
+
+    size: Sequence[int] = (0, 0)
+    faults: Sequence[tuple[str, str, str]] = ()  # (file, what, remedy)
+    as_stored: bool = False
+    peak: int = 0
+    brightest: int = 255
+    decoded: bool = True
+
+
+def check_depth(depth: str) -> None:
+    if depth not in ("auto", *DEPTHS):
+        raise ConfigError(f"data.verify={depth}: expected auto, {', '.join(DEPTHS[:-1])} or {DEPTHS[-1]}")
+
+
+def verify_files(
+    records: Records,
+    *,
+    class_names: list[str],
+    split: str,
+    values: MaskValues = INDICES,
+    depth: str = "full",
+    packed_sizes: np.ndarray | None = None,
+) -> Verified:
+    """Look at pictures, and decode masks, in whose pixels is said what `values` says.
+
+    Args:
+        depth: "full" decodes all pictures; "headers" reads where they begin and end, and decodes those alone of which
+            that does not tell enough; "sample" decodes a few more; "auto" is "full" where that takes some seconds.
+        packed_sizes: (n, 2) height and width of pictures in shards, which were verified when they were packed: "sample"
+            and "headers" leave the others, and all masks, as they are.
+    """
+    place, state = cache_folder() / "verified", _state(records, class_names, values)
+    least = "sample" if depth == "auto" else depth
+    for known in DEPTHS[: DEPTHS.index(least) + 1]:
+        found = _remembered(place / f"{state}-{known}.npz", records)
+        if found is not None:
+            return found
+    found = _look(_checker(records, class_names, values, packed_sizes), records, split, depth)
+    _remember(place / f"{state}-{'full' if found.decoded.all() else least}.npz", found)
+    return found
+
+
+def _look(check: Callable[[int, bool], _Finding], records: Records, split: str, depth: str) -> Verified:
+    n = len(records)
+    found = Verified(
+        [], np.zeros((n, 2), np.int32), np.zeros(n, bool), np.zeros(n, np.int64), np.full(n, 255), np.zeros(n, bool)
     )
-
-
-def _remembered(memory: Path, images: int) -> list | None:
-    """What an earlier run found; None if nothing is remembered, or what is there is damaged."""
+    seen = np.zeros(n, bool)
+    pool = ThreadPoolExecutor(os.cpu_count())  # decoders release the interpreter's lock
     try:
-        found = parse_json(memory.read_bytes(), str(memory), most_bytes=MOST_REMEMBERED)
-    except FileNotFoundError:
+
+        def take(indices: np.ndarray, decode: bool) -> Iterator[int]:
+            for index, finding in _findings(pool, check, indices[~seen[indices]], decode):
+                seen[index] = True
+                _put(found, index, finding)
+                yield index
+
+        def seconds_each(indices: np.ndarray, decode: bool) -> float:
+            started = time.perf_counter()
+            looked = sum(1 for _ in take(indices, decode))
+            return (time.perf_counter() - started) / max(looked, 1)
+
+        in_full, by_header = 0.0, 0.0
+        if depth != "headers":
+            in_full = seconds_each(_spread(n, TIMED), True)
+        if depth == "auto":
+            depth = "full" if in_full * n <= SHORT else "sample"
+        if depth != "full":
+            by_header = seconds_each(_spread(n, TIMED) + 1, False) if n > 2 * TIMED else 0.0
+        chosen = {"full": np.arange(n), "sample": _spread(n, SAMPLE), "headers": np.zeros(0, np.int64)}[depth]
+        expected = in_full * len(chosen) + by_header * (n - len(chosen))
+        said = f"checking {split} (once)"
+        if expected > SHORT:
+            rest = "" if depth == "full" else f"{len(chosen):,} decoded, the headers of the others, "
+            more = f"; all decoded in {duration(in_full * n)} by data.verify=full" if depth == "sample" else ""
+            log.info("checking %s before the run: %s, %sabout %s%s", split, counted(n, "image"), rest,
+                     duration(expected), more)  # fmt: skip
+            said += f", about {duration(expected)}"
+
+        def rest_of_them() -> Iterator[int]:
+            yield from take(chosen, True)
+            yield from take(np.arange(n), False)
+
+        for _ in track(rest_of_them(), said, total=int(n - seen.sum()), transient=True, disable=not _terminal()):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for what has not begun
+    found.problems.sort(key=lambda problem: problem.image or 0)
+    return found
+
+
+def _findings(
+    pool: Executor, check: Callable[[int, bool], _Finding], indices: np.ndarray, decode: bool
+) -> Iterator[tuple[int, _Finding]]:
+    def piece(some: np.ndarray) -> list[tuple[int, _Finding]]:
+        return [(index, check(index, decode)) for index in some.tolist()]
+
+    at_once = max(1, min(AT_ONCE, len(indices) // (4 * (os.cpu_count() or 1))))
+    for done in pool.map(piece, [indices[start : start + at_once] for start in range(0, len(indices), at_once)]):
+        yield from done
+
+
+def _put(found: Verified, index: int, finding: _Finding) -> None:
+    found.problems.extend(Problem(file, what, remedy, index) for file, what, remedy in finding.faults)
+    found.sizes[index], found.as_stored[index] = finding.size, finding.as_stored
+    found.peaks[index], found.brightest[index] = finding.peak, finding.brightest
+    found.decoded[index] = finding.decoded
+
+
+def _spread(n: int, count: int) -> np.ndarray:
+    """Indices of at most `count` of n, the same each time."""
+    return np.arange(min(n, count)) * n // max(1, min(n, count))
+
+
+def _remembered(memory: Path, records: Records) -> Verified | None:
+    """What an earlier run found; None if nothing is remembered, or what is there is damaged."""
+    if not memory.is_file():
         return None
-    except (OSError, ConfigError) as error:
+    try:
+        arrays = read_arrays(memory, str(memory), most_bytes=MOST_REMEMBERED)
+        listed = parse_json(arrays.pop("problems").tobytes(), str(memory), most_bytes=MOST_REMEMBERED)
+        found = Verified([Problem(*row) for row in listed], **arrays)
+        _check_remembered(found, len(records))
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         log.warning("%s: cannot be read (%s); the files are checked anew", memory, error)
         return None
-    return found if isinstance(found, list) and len(found) == images and all(map(_is_finding, found)) else None
+    return found
 
 
-def _is_finding(row: Any) -> bool:
-    """((height, width), [(file, what, remedy)], as stored, peak, brightest), as JSON has it."""
-    if not isinstance(row, list) or len(row) != 5 or not all(isinstance(part, list) for part in row[:2]):
-        return False
-    size, faults, as_stored, peak, brightest = row
-    return (
-        len(size) == 2
-        and type(as_stored) is bool
-        and type(peak) is int
-        and 0 <= peak <= FULL
-        and type(brightest) is int
-        and all(type(side) is int and 0 <= side <= LONGEST_SIDE for side in size)
-        and all(isinstance(f, list) and len(f) == 3 and all(isinstance(text, str) for text in f) for f in faults)
-    )
+def _check_remembered(found: Verified, n: int) -> None:
+    """Raise a ValueError for what `_look` does not find."""
+    for name, shape, kind, most in (
+        ("sizes", (n, 2), np.int32, LONGEST_SIDE),
+        ("as_stored", (n,), np.bool_, 1),
+        ("peaks", (n,), np.int64, FULL),
+        ("brightest", (n,), np.int64, 255),
+        ("decoded", (n,), np.bool_, 1),
+    ):
+        array = getattr(found, name)
+        if array.shape != shape or array.dtype != kind or (array < 0).any() or (array > most).any():
+            raise ValueError(f"{name} hold what they cannot")
+    for problem in found.problems:
+        texts = problem.file, problem.what, problem.remedy
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or type(problem.image) is not int
+            or problem.box is not None
+        ):
+            raise ValueError("a problem is none")
+        if not 0 <= problem.image < n:
+            raise ValueError("a problem is of no image")
 
 
-def _remember(memory: Path, found: list) -> None:
+def _remember(memory: Path, found: Verified) -> None:
     """What cannot be kept is found anew the next time."""
+    arrays = found._asdict()
+    listed = json.dumps([problem[:4] for problem in arrays.pop("problems")])
     try:
         make_cache(memory.parent)
-        write_text(memory, json.dumps(found))
+        with written_whole(memory) as file:
+            np.savez(file, problems=np.frombuffer(listed.encode(), np.uint8), **arrays)
     except ConfigError as error:
         log.warning("these files will be checked anew the next time: %s", error)
 
@@ -109,35 +221,49 @@ def _terminal() -> bool:
     return os.isatty(1)
 
 
-def _checker(records: Records, class_names: list[str], values: MaskValues) -> Callable[[int], tuple]:
-    """index -> ((height, width), [(file, what, remedy)], as stored, peak, brightest)"""
+def _checker(
+    records: Records, class_names: list[str], values: MaskValues, packed_sizes: np.ndarray | None
+) -> Callable[[int, bool], _Finding]:
+    """(index, whether its picture is to be decoded in any case) -> what was found"""
 
-    def check(index: int) -> tuple:
+    def check(index: int, decode: bool) -> _Finding:
+        if packed_sizes is not None and not decode:
+            return _Finding(packed_sizes[index], decoded=False)
         file = records.files[index]
-        height, width = (int(side) for side in records.sizes[index])
+        header = None if decode else read_header(file)
+        decoded = header is None
         try:
-            header = check_image(Path(file))
+            header = header or check_image(file)
         except DataError as error:
-            what = str(error).removeprefix(f"{file}: ")
-            if file.endswith(".*"):  # of labels alone, see the layouts
-                what, remedy = (
-                    "is annotated or listed, and there is no image of this name",
-                    "Name both alike, or remove it",
-                )
-                return (0, 0), [(file, what, remedy)], False, 0, 255
-            return (0, 0), [(file, what, "Fetch or export it again, or remove it from the data set")], False, 0, 255
-        stored, upright = header.stored, header.upright
+            return _Finding(faults=[_unreadable(file, error, packed_sizes is not None)])
         if len(records.masks):
+            stored, upright = header.stored, header.upright
             size, faults = _check_mask(Path(records.masks[index]), (stored, upright), class_names, values)
-            return size, faults, tuple(size) != upright, header.peak, header.brightest
-        size = upright if (height, width) == (0, 0) else (height, width)
-        if size not in (stored, upright):
-            what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
-            remedy = "It was resized after it was annotated: restore it, or annotate it anew"
-            return (0, 0), [(file, what, remedy)], False, 0, 255
-        return size, [], size != upright, header.peak, header.brightest
+        else:
+            annotated = records.sizes[index] if packed_sizes is None else packed_sizes[index]
+            size, faults = _check_size(file, header, (int(annotated[0]), int(annotated[1])))
+        as_stored = tuple(size) not in ((0, 0), header.upright)
+        return _Finding(size, faults, as_stored, header.peak, header.brightest, decoded)
 
     return check
+
+
+def _unreadable(file: str, error: DataError, packed: bool) -> tuple[str, str, str]:
+    what, remedy = str(error).removeprefix(f"{file}: "), "Fetch or export it again, or remove it from the data set"
+    if packed:
+        remedy = "Copy the shards again, or pack again"
+    elif file.endswith(".*"):  # of labels alone, see the layouts
+        what, remedy = "is annotated or listed, and there is no image of this name", "Name both alike, or remove it"
+    return file, what, remedy
+
+
+def _check_size(file: str, header: Header, annotated: tuple[int, int]) -> tuple:
+    stored, upright = header.stored, header.upright
+    size = upright if annotated == (0, 0) else annotated
+    if size in (stored, upright):
+        return size, []
+    what = f"has {stored[1]} x {stored[0]} pixels, its annotation says {size[1]} x {size[0]}"
+    return (0, 0), [(file, what, "It was resized after it was annotated: restore it, or annotate it anew")]
 
 
 def _check_mask(path: Path, sizes: Sequence[Sequence[int]], class_names: list[str], values: MaskValues) -> tuple:
@@ -169,5 +295,7 @@ def _state(records: Records, class_names: list[str], values: MaskValues) -> str:
     """Changes when a file, an annotated size, the class list or what masks say does."""
     digest = hashlib.sha256(f"{VERSION} {class_names} {values}".encode())
     digest.update(records.sizes.tobytes())
-    digest.update(stamps(records.files) + stamps(records.masks))
+    for files in (records.files, records.masks):
+        for stamp in stamps(files):
+            digest.update(stamp)
     return digest.hexdigest()[:32]
