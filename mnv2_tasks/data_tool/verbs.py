@@ -102,10 +102,12 @@ def pack(config: DictConfig) -> None:
             f"of them, say whose with task=<task>"
         )
     (source,) = sources
-    written = write_shards(source, config.splits, Path(os.path.expanduser(config.out)))
-    for split, files in written.items():
-        size = decimal(sum(files.values()))
-        console.print(f"{split}: {source.length(split):,} samples in {counted(len(files), 'shard')}, {size}")
+    written = write_shards(source, config.splits, Path(os.path.expanduser(config.out)), size=config.size)
+    for split, (files, reduced, deep) in written.items():
+        said = f"{source.length(split):,} samples in {counted(len(files), 'shard')}, {decimal(sum(files.values()))}"
+        said += f", {counted(reduced, 'picture')} reduced" if config.size else ""
+        said += f", {counted(deep, 'picture')} with 16 bits left as large as before" if deep else ""
+        console.print(f"{split}: {said}")
     console.print(f"to train on them: data=shards data.root={config.out}")
 
 

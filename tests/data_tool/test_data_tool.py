@@ -89,3 +89,5 @@ def test_pack_writes_shards_that_check_finds_healthy(pets, tmp_path):
     assert "train: 2 samples in 1 shard" in done.stdout and "data=shards data.root=shards" in done.stdout
     done = tool("check", "data=shards", "data.root=shards", "task=classification", cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "classification: no problems", done.stderr
+    done = tool("pack", "data=folder", f"data.root={pets}", "out=small", "size=32", cwd=tmp_path)
+    assert "train: 2 samples in 1 shard" in done.stdout and "2 pictures reduced" in done.stdout, done.stderr
