@@ -37,6 +37,7 @@ ELSEWHERE = {  # where it may be otherwise, and why
     "bench/": "folders for the time being",
     "data/download/fetch.py": "a .part that the next call goes on with",
     "data/download/unpack.py": "a folder that is merged when it is complete",
+    "data/reduced.py": "into memory",
     "data_tool/repaired_copy.py": "into the folder of made_whole",
     "runs/run_folder.py": "the log, which grows; the probe of a disk",
     "studies/study/jobs.py": "the log of a run, which grows",

@@ -264,12 +264,16 @@ def packed_good(folder):
     for i in range(5):
         recorder.image(f"{i}.png", size=(40, 60), image_id=i + 7)
         recorder.box((i, 2, 20, 30), i % 3)
-    places = {name: np.full(5, 10, np.int64) for name in ("start", "size", "mask_start", "mask_size")}
+    picture = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(picture, "PNG")
+    places = {name: np.full(5, 10, np.int64) for name in ("start", "mask_start", "mask_size")}
+    places["size"] = np.full(5, len(picture.getvalue()), np.int64)
     file = io.BytesIO()
     sizes = np.full((5, 2), (40, 60), np.int32)
     np.savez(file, **to_arrays(recorder.records()), **places, shard=np.zeros(5, np.int64), verified_sizes=sizes)
-    (folder / "val-000000.tar").write_bytes(b"x" * 100)
-    (folder / "index.json").write_text(json.dumps(index_of({"val-000000.tar": 100})))
+    shard = b"x" * 10 + picture.getvalue()
+    (folder / "val-000000.tar").write_bytes(shard)
+    (folder / "index.json").write_text(json.dumps(index_of({"val-000000.tar": len(shard)})))
     return file.getvalue()
 
 

@@ -319,7 +319,7 @@ LAYOUTS = {  # as these archives are laid out; what is not read is empty here
 @pytest.mark.parametrize(
     "name, task, classes, settings",
     [
-        ("imagenet_tf_0.35_96", "classification", (1000, "tench"), {"imgsz": 96, "fit": "centre_crop"}),
+        ("imagenet_tf_0.35_96", "classification", (1000, "tench"), {"imgsz": 96, "fit": "tf1_centre_crop"}),
         ("coco_ssdlite", "ssdlite", (80, "person"), {"imgsz": 300, "fit": None}),
         ("voc_mobile_deeplabv3", "mobile_deeplabv3", (21, "background"), {"imgsz": 513, "fit": "pad"}),
         ("cityscapes_mobile_deeplabv3", "mobile_deeplabv3", (19, "road"), {"imgsz": 513, "fit": "pad"}),
