@@ -113,6 +113,7 @@ def test_no_preset_writes_into_the_pictures_of_all_processes(place, preset, tmp_
         np.testing.assert_array_equal(dataset[epoch, 0].sample.image, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["ram", "disk"])
 @pytest.mark.parametrize("start", multiprocessing.get_all_start_methods()[:2])
 def test_two_persistent_workers_however_started_read_one_copy(place, start, tmp_path):
@@ -291,6 +292,7 @@ def test_pictures_in_shards_are_kept_too_and_follow_their_shard(tmp_path):
     assert cache.unfit() == "the pictures have changed since"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_cache_delivers_the_weights_of_one_without(tiny, tmp_path, caplog):
     caplog.set_level("INFO")
     for name in ("a", "b"):

@@ -316,6 +316,7 @@ LAYOUTS = {  # as these archives are laid out; what is not read is empty here
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, task, classes, settings",
     [
