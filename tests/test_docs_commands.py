@@ -40,19 +40,20 @@ STAND_INS = {
 }
 STAND_INS |= {"<folder>": "photos", "<shards>": "shards", "<task>": "ssdlite", "<data>": "folder"}
 NOT_RUN = {  # what a command matches: why it is only composed
-    r"^data download|weights=imagenet": "a download",
+    r"^data download|weights=(imagenet|coco_ssdlite)": "a download",
     r"\$W/": "files of weights that others publish",
     r"data=(imagenet|coco|voc)|data.root=/data": "a data set of gigabytes",
     r"^study (?!.*dry=true)": "hours: many runs",
     r"^data anchors": "the boxes here have one shape; tests/data_tool/test_anchor_shapes.py runs it",
     r"^bench": "minutes of a machine that does nothing else",
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
+    r"source=-": "names that are piped in; tests/prediction/test_sources.py does",
     r"trainer.nodes": "several machines",
     r"split=test": "tests/evaluation/test_chosen_split.py evaluates on it, of data that have one",
     r"^scorecard": "a minute; tests/scorecard computes all of it",
     r"^train (?!.*(--help|re(sume|peat)=))": "tests/training trains every task, and test_command_line.py sweeps",
 }
-ABSENT = r"\$W/|weights=imagenet|weights=model.onnx data"  # whose weights are read to compose
+ABSENT = r"\$W/|weights=(imagenet|coco_ssdlite)|weights=model.onnx data"  # whose weights are read to compose
 TOOL = re.compile(
     r"(?:^|[\s`(])((?:\.venv/bin/)?(?:python )?tools/(\w+)\.py(?: [^`\n]*?)?)(?=\s+#|`|\n|\s*\\\n|$)", re.M
 )

@@ -26,6 +26,11 @@ class Averaging(WeightAveraging):
         super().__init__()
         self.decay, self.warmup = decay, warmup
 
+    @property
+    def state_key(self) -> str:
+        """Of the two classes that this one was, by which checkpoints of runs of before name its state."""
+        return "WarmedAveraging" if self.warmup else "WeightAveraging"
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         if trainer.global_step > self._latest_update_step:
             assert self._average_model is not None
