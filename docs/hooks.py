@@ -24,4 +24,6 @@ def on_files(files, config):
 def on_page_markdown(markdown, **_):
     for path, place in BESIDE.items():
         markdown = markdown.replace(f"](../{path}", f"]({place}")
-    return markdown.replace("](docs/", "](")  # of what lies beside docs/
+    for docs in ("](docs/", "](../docs/"):  # of what lies beside docs/, at the root or a folder below
+        markdown = markdown.replace(docs, "](")
+    return markdown
