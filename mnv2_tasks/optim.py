@@ -85,11 +85,15 @@ class TFRMSProp(torch.optim.Optimizer):
             squares = [self.state[p]["mean_square"] for p in parameters]
             velocities = [self.state[p]["velocity"] for p in parameters]
             # all tensors at once: one by one, launching them takes a GPU longer than computing
-            grads = torch._foreach_add([p.grad for p in parameters], parameters, alpha=group["weight_decay"])
-            torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - group["decay"])
-            roots = torch._foreach_sqrt(torch._foreach_add(squares, group["eps"]))
+            grads = [p.grad for p in parameters]
+            if group["weight_decay"]:
+                grads = torch._foreach_add(grads, parameters, alpha=group["weight_decay"])
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, grads, grads, value=1 - group["decay"])
+            roots = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(roots)
             torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, torch._foreach_div(grads, roots), alpha=group["lr"])
+            torch._foreach_addcdiv_(velocities, grads, roots, value=group["lr"])
             torch._foreach_sub_(parameters, velocities)
         return loss
 
