@@ -133,6 +133,13 @@ class Head(Protocol):
 # ---------------------------------------------------------------- results
 
 
+class ExportedOutput(NamedTuple):
+    """What an exported file returns, for those who run it without us."""
+
+    meaning: str
+    shape: tuple[str, ...]  # of an image: "height" and "width" are the input's
+
+
 class Detections(NamedTuple):
     """On the CPU."""
 

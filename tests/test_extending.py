@@ -269,7 +269,9 @@ def test_added_parts_do_what_the_page_says(project):
 
     assert "written: model.ort" in told  # the format, after it was compared with PyTorch
     session = onnxruntime.InferenceSession(str(project / "model.ort"))
-    assert [output.name for output in session.get_outputs()] == ["boxes", "scores", "labels", "counts"]
+    assert [output.name for output in session.get_outputs()] == [
+        f"ssdlite_{name}" for name in ("boxes", "scores", "labels", "counts")
+    ]
 
     (run,) = (project / "runs" / "tagging").iterdir()  # the kind
     metrics = json.loads((run / "metrics.json").read_text())

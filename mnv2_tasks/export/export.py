@@ -21,6 +21,7 @@ from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.export.darknet import write_darknet
 from mnv2_tasks.export.differences import Difference, differences, results_of
+from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
@@ -68,7 +69,7 @@ def export(config: DictConfig) -> Path:
     if config.precision == "int8":
         example = calibration_images(config.calibration, sources, fit, config.calibration_images)
     passport = make_passport(config, names, f"exported from {path}") | {"exported": True}
-    metadata = _metadata(config, network, passport)
+    metadata = _metadata(config, network, passport, pictures[:1])
 
     out = _place(config)
     with made_together(out) as part:
@@ -145,7 +146,7 @@ def _report_of(path: Path) -> Path:
     return path.with_suffix(".md")
 
 
-def _metadata(config: DictConfig, network: Network, passport: dict[str, Any]) -> dict[str, str]:
+def _metadata(config: DictConfig, network: Network, passport: dict[str, Any], picture: np.ndarray) -> dict[str, str]:
     """What goes into the file: all that tools/predict.py needs, and the same for people with another program."""
     tasks: dict[str, Any] = dict(network.tasks.items())
     preprocessing = {
@@ -155,12 +156,15 @@ def _metadata(config: DictConfig, network: Network, passport: dict[str, Any]) ->
         "resize": config.input.resize,
         "fill": list(config.input.mean),
     }
+    with torch.inference_mode():
+        outputs = Graph(network).outputs(torch.from_numpy(picture))
     return {
         "passport": json.dumps(passport),
         "precision": config.precision,
         "tasks": json.dumps({name: task.kind for name, task in tasks.items()}),
         "class_names": json.dumps({name: task.class_names for name, task in tasks.items()}),
         "preprocessing": json.dumps(preprocessing),
+        "outputs": json.dumps(outputs),
     }
 
 

@@ -17,14 +17,7 @@ class Graph(nn.Module):
     """A network with its batch norms folded, normalisation before it and post-processing behind it.
 
     Called with (B, H, W, 3) uint8 RGB pixels that were fitted to the network's input (data/images/fit.py), it returns a
-    flat tuple named by `output_names`, of every task from one pass:
-
-        probabilities  (B, K) float32
-        boxes          (B, M, 4) float32 xyxy pixels of the input, M = max_detections; beyond `counts` all are 0
-        scores         (B, M) float32, descending
-        labels         (B, M) int64
-        counts         (B,) int64: how many of the M there are
-        class_map      (B, H, W) uint8
+    flat tuple named by `output_names`, of every task from one pass; `Kind.OUTPUTS` says what each is.
 
     Args:
         suppress: how boxes are chosen, see also nms.py.
@@ -39,6 +32,24 @@ class Graph(nn.Module):
     @property
     def output_names(self) -> list[str]:
         return output_names({name: task.kind for name, task in self.tasks.items()})
+
+    def outputs(self, example: Tensor) -> list[dict[str, Any]]:
+        """Name, task, meaning and shape of each, in order, for those who run the file without us.
+
+        Args:
+            example: (B, H, W, 3) uint8, of the network's own size.
+        """
+        free = {"height", "width"} if self.any_size else set()
+        about = [(name, output) for name, task in self.tasks.items() for output in KINDS[task.kind].OUTPUTS.values()]
+        return [
+            {
+                "name": name,
+                "task": task,
+                "meaning": output.meaning,
+                "shape": ["batch", *(axis if axis in free else n for axis, n in zip(output.shape, found.shape[1:]))],
+            }
+            for name, (task, output), found in zip(self.output_names, about, self(example), strict=True)
+        ]
 
     @property
     def any_size(self) -> bool:

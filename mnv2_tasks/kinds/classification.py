@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnv2_tasks.contracts import ClassificationBatch, Frames, Sample
+from mnv2_tasks.contracts import ClassificationBatch, ExportedOutput, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_label
 from mnv2_tasks.drawing.predictions import TOP, draw_scores
 
@@ -17,7 +17,7 @@ SCORE_TITLE: str = "top-1"
 CLASS_SCORES: str = "top1_per_class"
 CLASS_SCORE_TITLE: str = "top-1"
 COUNTED: str = "images"
-OUTPUTS: tuple[str, ...] = ("probabilities",)
+OUTPUTS = {"probabilities": ExportedOutput("probability of each class, 0 to 1", ("classes",))}
 FIELDS: tuple[str, ...] = ("probabilities",)
 FILES: str = ""
 ANY_SIZE: bool = False

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
 from mnv2_tasks.boxes.postprocess import Suppress, corners, unpadded, within_input
-from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, FoundBoxes, Frames, Sample
+from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, ExportedOutput, FoundBoxes, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_boxes
 from mnv2_tasks.drawing.picture_files import file_name, write_picture
 from mnv2_tasks.drawing.predictions import draw_detections
@@ -23,7 +23,12 @@ SCORE_TITLE: str = "AP@[.5:.95]"
 CLASS_SCORES: str = "AP_per_class"
 CLASS_SCORE_TITLE: str = "AP"
 COUNTED: str = "boxes"
-OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "counts")
+OUTPUTS = {
+    "boxes": ExportedOutput("x0, y0, x1, y1 in pixels of the input; 0 beyond the count", ("detections", "4")),
+    "scores": ExportedOutput("score of each box, 0 to 1, descending", ("detections",)),
+    "labels": ExportedOutput("class of each box", ("detections",)),
+    "counts": ExportedOutput("how many of the boxes there are", ()),
+}
 FIELDS: tuple[str, ...] = FoundBoxes._fields
 FILES: str = "crops"
 ANY_SIZE: bool = False  # the anchors and their number belong to one size

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from mnv2_tasks.boxes.postprocess import Suppress
-from mnv2_tasks.contracts import Batch, Frames, Sample
+from mnv2_tasks.contracts import Batch, ExportedOutput, Frames, Sample
 from mnv2_tasks.kinds import classification, detection, segmentation
 
 
@@ -25,7 +25,7 @@ class Kind(Protocol):
     CLASS_SCORES: str  # the key of {class: score}
     CLASS_SCORE_TITLE: str
     COUNTED: str  # what annotations are counted in
-    OUTPUTS: tuple[str, ...]  # names of what an exported file returns
+    OUTPUTS: dict[str, ExportedOutput]  # what an exported file returns, in order
     FIELDS: tuple[str, ...]  # names of what a `Result` offers
     FILES: str  # what of a result JSON cannot hold, as `predict save=` calls it; may be empty
     ANY_SIZE: bool  # whether an exported file takes images of any height and width

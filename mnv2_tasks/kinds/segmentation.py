@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnv2_tasks.contracts import IGNORE, Frames, Sample, SegmentationBatch
+from mnv2_tasks.contracts import IGNORE, ExportedOutput, Frames, Sample, SegmentationBatch
 from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.drawing.predictions import draw_mask
 
@@ -19,7 +19,7 @@ SCORE_TITLE: str = "mIoU"
 CLASS_SCORES: str = "IoU"
 CLASS_SCORE_TITLE: str = "IoU"
 COUNTED: str = "pixels"
-OUTPUTS: tuple[str, ...] = ("class_map",)
+OUTPUTS = {"class_map": ExportedOutput("class of each pixel of the input", ("height", "width"))}
 FIELDS: tuple[str, ...] = ("mask",)
 FILES: str = "masks"
 ANY_SIZE: bool = True

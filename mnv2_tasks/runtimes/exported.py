@@ -80,13 +80,13 @@ class Exported:
         self.tasks: dict[str, Any] = {
             task: SimpleNamespace(kind=kind, class_names=names[task]) for task, kind in kinds.items()
         }
-        self.output_names = output_names(kinds)
+        self.output_names = output_names(kinds)  # by their order: former versions gave a single task's others
 
     def __str__(self) -> str:
         return f"{self.format} file, {self.precision}"
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """(B, H, W, 3) uint8 RGB, fitted to the network's input -> {output: array}, see `graph.Graph`.
+        """(B, H, W, 3) uint8 RGB, fitted to the network's input -> {output: array}, see `Kind.OUTPUTS`.
 
         Raises:
             ConfigError: an output is not finite.
@@ -105,8 +105,8 @@ class Exported:
         arrays = self.run(images.permute(0, 2, 3, 1).cpu().numpy())
         results: dict[str, Any] = {}
         for task, about in self.tasks.items():
-            prefix = "" if len(self.tasks) == 1 else f"{task}_"
-            outputs = [torch.from_numpy(np.asarray(arrays[prefix + name])) for name in KINDS[about.kind].OUTPUTS]
+            names = output_names({task: about.kind})
+            outputs = [torch.from_numpy(np.asarray(arrays[name])) for name in names]
             results[task] = KINDS[about.kind].from_exported(outputs, frames)
         return results
 

@@ -39,10 +39,8 @@ SMALLEST, LARGEST = 32, 8192  # pixels of a side, where any size is taken
 
 
 def output_names(kinds: Mapping[str, str]) -> list[str]:
-    """{task: kind} -> names of what a graph returns, in order; with the task's before them if there are several."""
-    return [
-        name if len(kinds) == 1 else f"{task}_{name}" for task, kind in kinds.items() for name in KINDS[kind].OUTPUTS
-    ]
+    """{task: kind} -> names of what a graph returns, in order, however many tasks there are."""
+    return [f"{task}_{name}" for task, kind in kinds.items() for name in KINDS[kind].OUTPUTS]
 
 
 def format_module(name: str, *, to_write: bool = False) -> ModuleType:

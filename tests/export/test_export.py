@@ -90,6 +90,41 @@ def test_file_holds_all_that_it_takes_to_use_it(file):
     assert exported.run(np.zeros((3, 97, 97, 3), np.uint8))["ssdlite_boxes"].shape == (3, 100, 4)
 
 
+def test_file_lists_its_outputs_with_the_shapes_that_they_have(file):
+    exported = Exported(file)
+    listed = json.loads(exported.metadata["outputs"])
+    assert [output["name"] for output in listed] == exported.output_names
+    assert [output.name for output in exported.session.session.get_outputs()] == exported.output_names
+    assert listed[0] == {
+        "name": "classification_probabilities",
+        "task": "classification",
+        "meaning": "probability of each class, 0 to 1",
+        "shape": ["batch", 8],
+    }
+    found = exported.run(np.zeros((3, 97, 97, 3), np.uint8))
+    assert all(found[output["name"]].shape == (3, *output["shape"][1:]) for output in listed)
+
+
+def test_outputs_of_one_task_are_named_as_among_several(segmenter):
+    (output,) = json.loads(Exported(segmenter).metadata["outputs"])
+    assert output["name"] == "mobile_deeplabv3_class_map" and output["shape"] == ["batch", "height", "width"]
+
+
+def test_file_of_before_whose_only_task_was_not_in_the_names_of_its_outputs_gives_the_same(segmenter, tmp_path):
+    import onnx as library
+
+    model = library.load(segmenter)
+    (node,) = (node for node in model.graph.node if model.graph.output[0].name in node.output)
+    node.output[0] = model.graph.output[0].name = "class_map"
+    kept = [entry for entry in model.metadata_props if entry.key != "outputs"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    library.save(model, tmp_path / "former.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 97, 97, 3), np.uint8)
+    (now,), (then,) = Exported(segmenter).run(pixels).values(), Exported(tmp_path / "former.onnx").run(pixels).values()
+    assert np.array_equal(now, then)
+
+
 def test_predicting_from_the_file_equals_predicting_from_the_weights_at_any_picture_size(file, network):
     pictures = [draw_scene(0, "val", 1, 97).image, draw_scene(0, "val", 2, 131).image[:, :90]]
     fit = Fit(mode="square", size=97, resize=None, fill=[0, 0, 0])
@@ -123,7 +158,7 @@ def test_segmentation_file_takes_any_height_and_width(segmenter, network, height
     sizes = torch.tensor([[height, width]] * 2)
     with torch.inference_mode():
         ours = network.predict(images_tensor(pixels), Frames((height, width), sizes, sizes))["mobile_deeplabv3"]
-    theirs = Exported(segmenter).run(pixels)["class_map"]
+    theirs = Exported(segmenter).run(pixels)["mobile_deeplabv3_class_map"]
     assert theirs.dtype == np.uint8
     assert (np.stack([m.numpy() for m in ours]) == theirs).mean() > 0.999
 
@@ -210,7 +245,7 @@ def test_yolov2_gives_its_detections_in_the_file(yolov2, format, precision, tmp_
     how = [f"weights={yolov2}", f"format={format}", f"precision={precision}", f"out={out}"]
     file = run(*how, "tasks.yolov2.score_threshold=0.05", *FEW)
     found = Exported(file).run(np.zeros((2, 96, 96, 3), np.uint8))
-    assert found["boxes"].shape == (2, 100, 4)
+    assert found["yolov2_boxes"].shape == (2, 100, 4)
 
 
 def test_detections_without_a_partner_are_counted():

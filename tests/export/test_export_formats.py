@@ -139,7 +139,7 @@ def test_segmentation_file_takes_any_height_and_width(name, segmenter, tmp_path)
     file = Exported(written(tmp_path, name, segmenter), trust=True)
     for height, width in [(64, 64), (33, 48), (65, 130)]:
         images = pixels(2, height, width)
-        assert (file.run(images)["class_map"] == reference(segmenter, images)[0]).mean() > 0.999
+        assert (file.run(images)["mobile_deeplabv3_class_map"] == reference(segmenter, images)[0]).mean() > 0.999
 
 
 def test_file_of_one_size_names_it(file):
@@ -154,7 +154,7 @@ def test_lower_precision_is_smaller_and_nearly_equal(name, precision, classifier
     images = pixels(4)
     path = written(tmp_path, name, classifier, precision, pixels(8))
     ours = reference(classifier, images)[0]
-    theirs = Exported(path, trust=True).run(images)["probabilities"]
+    theirs = Exported(path, trust=True).run(images)["classification_probabilities"]
     assert theirs.dtype == np.float32
     assert 0 < np.abs(theirs - ours).max() < 0.03
     assert path.stat().st_size < sum(4 * parameter.numel() for parameter in classifier.parameters())

@@ -137,7 +137,7 @@ def test_exported_file_names_its_output(tmp_path, monkeypatch):
 
     monkeypatch.setattr("mnv2_tasks.runtimes.onnx.Session", Session)
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(ConfigError, match=r"model\.onnx: its output probabilities is not finite"):
+    with pytest.raises(ConfigError, match=r"model\.onnx: its output classification_probabilities is not finite"):
         Exported(tmp_path / "model.onnx").predict(IMAGES[:1], FRAMES)
 
 
