@@ -168,7 +168,7 @@ def test_half_precision_file_is_half_as_large_and_nearly_equal(file, tmp_path, q
     assert half.stat().st_size < 0.6 * file.stat().st_size
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_openvino_reads_the_same_network(network, scenes, tmp_path, precision, quick):
     pytest.importorskip("openvino")
     out = run(

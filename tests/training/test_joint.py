@@ -81,6 +81,7 @@ def photos(tmp_path):
 # ---------------------------------------------------------------- a data set per task
 
 
+@pytest.mark.slow
 def test_each_task_trains_and_is_evaluated_on_a_data_set_of_its_own(tiny, photos, caplog):
     caplog.set_level("INFO")
     run = joint(
@@ -312,6 +313,7 @@ def test_impossible_weightings_are_refused(tiny):
         joint(tiny, "task_weighting=uncertainty", "loss_weights.ssdlite=0.0")
 
 
+@pytest.mark.slow
 def test_a_task_can_be_left_out(tiny):
     run = joint(tiny, "~tasks.classification")
     metrics = evaluate(compose("eval", [f"run={run}"]))

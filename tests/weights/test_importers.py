@@ -131,6 +131,7 @@ def test_flat_weights_give_the_same_logits(width, separate_last, family):
     assert_same_logits(imported, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width, size", [(0.35, 96), (1.0, 224), (1.4, 65)])
 def test_hugging_face_classifiers_give_their_logits_without_the_background(width, size):
     transformers = pytest.importorskip("transformers")
@@ -150,6 +151,7 @@ def test_hugging_face_classifiers_give_their_logits_without_the_background(width
     assert ((symmetric - ours).abs().max() < 1e-3) == (size % 32 == 1)  # TF pads even maps on one side only
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_hugging_face_segmenters_give_their_logits(output_stride):
     transformers = pytest.importorskip("transformers")

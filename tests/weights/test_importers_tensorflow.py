@@ -19,6 +19,8 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights.importers.tensorflow import convert, read_tensorflow
 from mnv2_tasks.weights.importers.tensorflow_names import SSDLITE, place
 
+pytestmark = pytest.mark.slow  # TensorFlow starts, traces and computes
+
 ORACLE = Path(__file__).parents[3] / "shared/assets/ssd_oracle/ssdlite_mobilenet_v2_coco_tensors.csv"
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 

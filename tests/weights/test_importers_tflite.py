@@ -20,6 +20,8 @@ from mnv2_tasks.runtimes.exported import is_exported
 from mnv2_tasks.weights.importers.tflite import read_tflite
 from mnv2_tasks.weights.weight_files import load_weights
 
+pytestmark = pytest.mark.slow  # TensorFlow converts
+
 SSD_V1 = Path(__file__).parents[3] / "shared/assets/ssd_oracle/ssd_mobilenet_v1_quant_detect.tflite"
 
 
