@@ -171,10 +171,10 @@ class _ReLU6(torch.autograd.Function):
 
 
 def mend_convolutions(module: nn.Module) -> None:
-    """Put a `Conv2d` in the place of others' plain depthwise convolutions; parameters and their names stay."""
+    """Put a `Conv2d` in the place of others' depthwise convolutions padded by zeros; parameters and names stay."""
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
-            if type(layer) is nn.Conv2d and layer.groups > 1:
+            if type(layer) is nn.Conv2d and layer.groups > 1 and layer.padding_mode == "zeros":
                 settings: dict[str, Any] = {setting: getattr(layer, setting) for setting in CONV_SETTINGS}
                 with torch.device("meta"):  # its own parameters would be drawn at random, only to go
                     mended = Conv2d(**settings, bias=False)

@@ -11,7 +11,16 @@ from torch.utils.checkpoint import checkpoint
 
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.layers import Conv2d, ReLU6, SameConv2d, batch_norm, conv2d, conv_norm_act, same_padding
+from mnv2_tasks.layers import (
+    Conv2d,
+    ReLU6,
+    SameConv2d,
+    batch_norm,
+    conv2d,
+    conv_norm_act,
+    mend_convolutions,
+    same_padding,
+)
 from mnv2_tasks.network.allocator import keep_freed_memory
 
 
@@ -222,3 +231,14 @@ def test_relu6_is_torchs_in_evaluation_and_export():
     for mode in (True, False):
         called = [str(node.target) for node in torch.export.export(layers.train(mode), (pictures(8, 8),)).graph.nodes]
         assert [name for name in called if "relu6" in name or "hardtanh" in name]
+
+
+def test_depthwise_convolutions_of_others_are_mended_and_compute_what_they_did():
+    theirs = nn.Sequential(
+        nn.Conv2d(4, 4, 3, 2, padding=1, groups=4), nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="reflect")
+    )
+    images = torch.randn(2, 4, 9, 9)
+    expected = theirs(images)
+    mend_convolutions(theirs)
+    assert [type(layer) for layer in theirs] == [Conv2d, nn.Conv2d]  # ours knows no padding but zeros
+    assert torch.equal(theirs(images), expected)
