@@ -1,6 +1,6 @@
 """bench(config): what is fast, measured beside what people would use instead, in one run and by turns.
 
-Each part is a module of this package, `measure(config) -> list[Table]`; its name is `what=`.
+Each part is a module of this package, `measure(config) -> Iterable[Table]`; its name is `what=`.
 """
 
 import logging
@@ -33,7 +33,7 @@ PARTS = {
 
 
 def bench(config: DictConfig) -> list[Table]:
-    """Measure one part, print its tables, and write them into a folder.
+    """Measure one part, print its tables, and write them into a folder, each as soon as it is measured.
 
     Raises:
         ConfigError: there is no such part.
@@ -50,11 +50,13 @@ def bench(config: DictConfig) -> list[Table]:
     heading = f"{machine()}; {'quick: shows that it runs, not how fast' if config.quick else PARTS[config.what]}"
     console = Console(markup=False)
     console.print(heading, highlight=False)
-    tables = import_module(f"mnv2_tasks.bench.{config.what}").measure(config)
-    for table in tables:
+    tables: list[Table] = []
+    for table in import_module(f"mnv2_tasks.bench.{config.what}").measure(config):
+        tables.append(table)
         table.show(console)
-    text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])
-    write_text(out / f"{config.what}.md", text)
-    write_json(out / f"{config.what}.json", {"machine": machine(), "tables": [table.to_json() for table in tables]})
+        text = "\n".join([f"# bench what={config.what}", "", heading, "", *(table.to_markdown() for table in tables)])
+        write_text(out / f"{config.what}.md", text)
+        found = {"machine": machine(), "tables": [table.to_json() for table in tables]}
+        write_json(out / f"{config.what}.json", found)
     log.info("written to %s: %s", out, ", ".join(sorted(file.name for file in out.iterdir())))
     return tables

@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ OURS = {  # contestant -> how it runs
 }
 
 
-def measure(config: DictConfig) -> list[Table]:
+def measure(config: DictConfig) -> Iterator[Table]:
     if config.batch is not None and config.batch < 1:
         raise ConfigError(f"batch={config.batch}: expected at least 1 image")
     if config.only is not None and config.only not in SIZES:
@@ -49,16 +49,13 @@ def measure(config: DictConfig) -> list[Table]:
     threads = sorted({1, torch.get_num_threads()})
     settings = [(1, 1)] if config.quick else [(batch, number) for batch in batches for number in threads]
     tasks = [config.only] if config.only else list(SIZES)
-    tables = []
     for task in tasks[:1] if config.quick else tasks:
         size = 64 if config.quick else SIZES[task]
         with tempfile.TemporaryDirectory() as folder:
             files = export_all(task, size, Path(folder), config.quick)
             for batch, number in settings:
                 found = _turns(task, size, batch, number, files, config)
-                tables.append(_table(task, size, batch, number, found))
-                log.info("measured %s", tables[-1].title)
-    return tables
+                yield _table(task, size, batch, number, found)
 
 
 def _turns(

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ THEIRS = {  # the smallest of each, with the input that it is trained for
 }
 
 
-def measure(config: DictConfig) -> list[Table]:
+def measure(config: DictConfig) -> Iterator[Table]:
     if config.only is not None and config.only not in THEIRS:
         raise ConfigError(f"only={config.only}: unknown. {nearest(config.only, list(THEIRS))}")
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,8 @@ def measure(config: DictConfig) -> list[Table]:
             else drawn_photos(Path(folder, "photos"), _most(config, PHOTOS), SIDES)
         )
         tasks = list(THEIRS)[:1] if config.quick else [config.only] if config.only else list(THEIRS)
-        return [_table(task, photos[: _most(config, MOST_PHOTOS[task])], config) for task in tasks]
+        for task in tasks:
+            yield _table(task, photos[: _most(config, MOST_PHOTOS[task])], config)
 
 
 def _most(config: DictConfig, photos: int) -> int:

@@ -1,6 +1,5 @@
 """what=train: images per second of training, ours as tools/train.py runs it, beside the references' loops."""
 
-import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -27,14 +26,14 @@ from mnv2_tasks.bench.machine import matmul_peak
 from mnv2_tasks.bench.turns import Contestant, Turns, table_rows, take_turns
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.training.assemble import build_module, build_trainer
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog
 from mnv2_tasks.training.checkpoints import Checkpoints, StepRandomness
-
-log = logging.getLogger(__name__)
+from mnv2_tasks.wording import nearest
 
 OURS = "mnv2_tasks"
 FLOAT32 = "32-true"
@@ -55,18 +54,18 @@ CONTESTS = (
 )
 
 
-def measure(config: DictConfig) -> list[Table]:
+def measure(config: DictConfig) -> Iterator[Table]:
+    tasks = [contest.task for contest in CONTESTS]
+    if config.only not in (None, *tasks):
+        raise ConfigError(f"only={config.only}: unknown. {nearest(config.only, tasks)}")
     rounds, warmup = (1, 1) if config.quick else (config.repeats or 7, 3)
     precision = torch.bfloat16 if choose_precision("auto") == "bf16-mixed" else torch.float32
     peak = matmul_peak(precision)
-    tables = []
-    for contest in CONTESTS:
+    for contest in (contest for contest in CONTESTS if config.only in (None, contest.task)):
         contest = contest._replace(size=64, batch=2) if config.quick else contest
         contestants = _contestants(contest, config.quick)
         found = take_turns(contestants, rounds=rounds, warmup=warmup, threads=torch.get_num_threads())
-        tables.append(_table(contest, found, precision, peak))
-        log.info("measured %s", contest.task)
-    return tables
+        yield _table(contest, found, precision, peak)
 
 
 def _contestants(contest: Contest, quick: bool) -> dict[str, Contestant]:
