@@ -1,8 +1,9 @@
 """evaluate(config): a run, or a file of weights -> tables and metrics.json."""
 
+import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import build_sources, class_names_of, load_tasks, load_with_passport, no_larger_than
+from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import summary
 from mnv2_tasks.evaluation.chosen_split import evaluate_on
@@ -28,7 +31,7 @@ from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.importers.complete import numbered_classes
 from mnv2_tasks.weights.passport import head_settings, input_settings
 from mnv2_tasks.weights.weight_files import Weights
-from mnv2_tasks.whole_files import write_json
+from mnv2_tasks.whole_files import write_json, write_text
 from mnv2_tasks.wording import first_few
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if config.get("split"):
         evaluate_on(config, str(config.split))
     sources = build_sources(config)
+    server_split = _server_split(sources)
     _check_tasks(path, weights.passport, class_names_of(sources))
     for source in sources.values():
         source.prepare(("val",))
@@ -67,6 +71,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if writes:
         out = Path(config.out) if config.get("out") else (run / _folder_of(config) if run else run_folder_of(config))
         out.mkdir(parents=True, exist_ok=True)
+        if server_split:
+            return _write_for_server(config, network, out, server_split) | {"precision": precision}
         with written_alone(out):
             save_outcomes(out / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
             for name, task in network.tasks.items():
@@ -79,6 +85,35 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
             log.info("%s", line)
         log.info("written: %s", out / "metrics.json")
     return metrics
+
+
+def _server_split(sources: Mapping[str, DataSource]) -> str | None:
+    """What a server calls the split of which it alone has the annotations; None where they are here.
+
+    Raises:
+        ConfigError: other tasks are to be scored beside.
+    """
+    of_tasks = {name: source.server_split for name, source in sources.items() if isinstance(source, FileSource)}
+    name = next((name for name, split in of_tasks.items() if split), None)
+    if name and len(sources) > 1:
+        raise ConfigError(
+            f"data.{name}: {of_tasks[name]} has no annotations, so it is for one task alone: "
+            f"task={name} data=coco weights=<this run>/weights.safetensors split=test-dev"
+        )
+    return of_tasks[name] if name else None
+
+
+def _write_for_server(config: DictConfig, network: Network, out: Path, split: str) -> dict[str, Any]:
+    """The detections of a split without annotations, in the file that COCO's server takes; there are no scores."""
+    ((name, task),) = network.tasks.items()
+    file = out / f"detections_{split}_{name}-{config.choices.backbone}_results.json"
+    boxes = KINDS[task.kind].server_results(task.metric) or []
+    with written_alone(out):
+        write_text(file, json.dumps(boxes, allow_nan=False))  # in one line: they are two millions
+    log.info(
+        "no scores: COCO's server alone has the annotations of %s. Zip this file alone and upload it: %s", split, file
+    )
+    return {"boxes": len(boxes)}
 
 
 def _write_thresholds(out: Path, network: Network) -> None:

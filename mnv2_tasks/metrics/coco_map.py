@@ -22,7 +22,8 @@ class CocoMAP:
 
     Args:
         ground_truth: the content of an annotation file: `images`, `annotations`, `categories`. The i-th category, in
-            the order of ids, is label i: sparse ids exist here and in the loader, nowhere else.
+            the order of ids, is label i: sparse ids exist here and in the loader, nowhere else. Without `annotations`,
+            as of a test set, results are collected and nothing is scored.
         backend: "hotcoco", or "pycocotools", which takes many times as long for the same numbers.
 
     Raises:
@@ -34,7 +35,7 @@ class CocoMAP:
     def __init__(self, ground_truth: dict[str, Any], *, backend: str = "hotcoco"):
         if backend not in BACKENDS:
             raise ConfigError(f"eval.backend={backend}: expected {' or '.join(BACKENDS)}")
-        if backend == "hotcoco" and ground_truth["images"]:
+        if backend == "hotcoco" and ground_truth["images"] and "annotations" in ground_truth:
             _hotcoco()
         self.ground_truth = ground_truth
         self.backend = backend
@@ -84,8 +85,10 @@ class CocoMAP:
         """COCO's twelve numbers over the images seen, in [0, 1], or None where no object has that size.
 
         `AP_per_class` gives each class's AP; a class without objects is left out. `table` then holds the twelve lines
-        in pycocotools' wording.
+        in pycocotools' wording. Nothing where the ground truth has no annotations.
         """
+        if "annotations" not in self.ground_truth:
+            return {}
         summary: Any = COCOeval(iouType="bbox")
         summary.eval = BACKENDS[self.backend](self._truth(), self._rows())
         with contextlib.redirect_stdout(io.StringIO()) as printed:

@@ -42,6 +42,7 @@ def read_coco_json(
     outlines: bool,
     labels: Mapping[int, int] | None = None,
     elsewhere: Callable[[str], str | None] = lambda name: None,
+    annotated: bool = True,
 ) -> CocoJson:
     """Images, boxes and, if asked for, outlines. Images without objects are kept.
 
@@ -57,13 +58,14 @@ def read_coco_json(
         labels: {category id: label}; objects of other categories are left out. By default the file's categories are
             numbered in the order of their ids.
         elsewhere: the name of a picture that does not lie within `root` -> the file that is meant, None for none.
+        annotated: False: the images alone are read, as of a test set that is published without annotations.
 
     Raises:
         DataError: the file is not in COCO's format, is cut short, lists an image twice or a category that annotations
             use, names a picture outside of `root`, or has no annotations or, where they are asked for, outlines.
         ConfigError: none of its pictures is there.
     """
-    content = _sections(path, outlines=outlines, labels=labels)
+    content = _sections(path, outlines=outlines, labels=labels, annotated=annotated)
     categories = _categories(path, content["categories"], content["annotations"])
     label_of = labels if labels is not None else {number: label for label, number in enumerate(categories)}
     files, ids, sizes, problems = _images(path, content["images"], pictures, root, elsewhere)
@@ -84,9 +86,9 @@ def read_coco_json(
     return CocoJson(records, [*problems, *boxes.problems], categories)
 
 
-def _sections(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -> dict[str, list]:
-    """The file's lists, none of them empty."""
-    content = parse(path, outlines=outlines, labels=labels)
+def _sections(path: Path, *, outlines: bool, labels: Mapping[int, int] | None, annotated: bool) -> dict[str, list]:
+    """The file's lists, none of them empty but the annotations of a set without."""
+    content = parse(path, outlines=outlines, labels=labels) | ({} if annotated else {"annotations": []})
     missing = [section for section in SECTIONS if not isinstance(content.get(section), list)]
     if missing == ["annotations"]:
         raise DataError(f"{path}: has images but no 'annotations'; a test split is published without labels")
@@ -95,7 +97,7 @@ def _sections(path: Path, *, outlines: bool, labels: Mapping[int, int] | None) -
             f"{path}: is not in COCO's format, it lacks the lists {missing}; it has {brief(sorted(content))}"
         )
     for section in SECTIONS:
-        if not content[section]:
+        if not content[section] and (annotated or section != "annotations"):
             raise DataError(f"{path}: its list of {section} is empty, there is nothing to learn or to evaluate")
     return content
 

@@ -55,6 +55,8 @@ class FileSource:
         values: what the pixels of mask files, or the labels of outlines, say.
         later_on_top: of outlines that overlap, the later one has the pixel; else it has no class.
         packed: split -> how it was packed into shards, once it had been verified; None: it lies in files of its own.
+        server_split: what a server, which alone has the annotations of the validation split, calls that; None: it has
+            some here.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class FileSource:
         values: MaskValues = INDICES,
         later_on_top: bool = False,
         packed: Callable[[str], Packed] | None = None,
+        server_split: str | None = None,
     ):
         check_policy(on_bad)
         check_class_names(class_names, found)
@@ -76,6 +79,7 @@ class FileSource:
         self.category_ids = list(category_ids or range(1, len(self.class_names) + 1))
         self.found, self.on_bad = visible(found), on_bad
         self.read, self.packed = read, packed
+        self.server_split = server_split
         self.values, self.later_on_top = values, later_on_top
         self.verify = "auto"  # how closely files are looked at before a run, see `verify_files`
         self.white: int | None = None  # of 16-bit pictures, as the weights want it; None: as the verified ones need it
@@ -127,6 +131,8 @@ class FileSource:
 
     def _boxes_told(self) -> str:
         """What people should know of the boxes; nothing where there is nothing to tell."""
+        if self.server_split:
+            return " (without annotations)"
         empty = sum(int((np.diff(records.starts) == 0).sum()) for records in self._splits.values())
         told = [f"{empty:,} without objects"] if empty else []
         for split, records in self._splits.items():
@@ -243,7 +249,7 @@ class FileSource:
         return digest.hexdigest()
 
     def coco_ground_truth(self) -> dict[str, Any]:
-        """The boxes of the validation split in COCO's format, with the data set's own ids."""
+        """The boxes of the validation split in COCO's format, with the data set's own ids; none that a server has."""
         records, sizes = self.verified("val")
         images = [
             {"id": int(i), "height": int(h), "width": int(w), "file_name": visible(Path(file).name)}
@@ -269,7 +275,8 @@ class FileSource:
             for number, (image_id, label, box, area, crowd) in enumerate(rows, start=1)
         ]
         categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.class_names)]
-        return {"images": images, "annotations": annotations, "categories": categories}
+        truth = {"images": images, "categories": categories}
+        return truth if self.server_split else truth | {"annotations": annotations}
 
     def problems(self, split: str) -> tuple[Records, list[Problem], np.ndarray]:
         """Everything that is wrong with a split: its records as read, the problems, and the sizes of the images."""
@@ -279,6 +286,9 @@ class FileSource:
         return records, found, sizes
 
     def _nothing_in(self, split: str, records: Records, sizes: np.ndarray) -> tuple[str, str] | None:
+        if self.server_split:
+            return None
+
         def mask(index: int) -> np.ndarray:
             height, width = sizes[index].tolist()
             return self.mask(records, index, (height, width))

@@ -32,17 +32,18 @@ def data_root(root: str | None, name: str) -> Path:
     return path
 
 
-def not_found(name: str, root: Path, missing: str, tree: str) -> ConfigError:
+def not_found(name: str, root: Path, missing: str, tree: str, how: str | None = None) -> ConfigError:
     """An error that shows what was missed, the tree that is expected, what lies there instead, and how to get the set.
 
     Args:
         missing: such as "annotations/instances_val2017.json".
         tree: the expected layout below the root, a line each.
+        how: to get it; None: as the whole set.
     """
     expected = "\n".join(f"    {line}" for line in tree.strip().splitlines())
     return ConfigError(
         f"data={name}: {root / missing} does not exist.\n  expected in {root}:\n{expected}\n"
-        f"  found there:\n    {listing(root)}\n{how_to_get(name, str(root))}"
+        f"  found there:\n    {listing(root)}\n{how or how_to_get(name, str(root))}"
     )
 
 
