@@ -19,6 +19,7 @@ from mnv2_tasks.data.images.darknet import DarknetCrop, DarknetPlace, HSVScale  
 from mnv2_tasks.data.images.fit import GREY  # noqa: E402
 from mnv2_tasks.data.images.policies import Policy  # noqa: E402
 from mnv2_tasks.data.images.ssd_crop import SSDCrop  # noqa: E402
+from mnv2_tasks.data.images.tf_crop import TFColours, TFDetectionCrop, random_part  # noqa: E402
 from mnv2_tasks.errors import ConfigError  # noqa: E402
 from mnv2_tasks.importing import imported  # noqa: E402
 
@@ -39,6 +40,22 @@ class RandomResizedCrop(A.RandomResizedCrop):
         skips = max((bottom - top) / height, (right - left) / width) > 2
         method = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
         return cv2.resize(img[top:bottom, left:right], (width, height), interpolation=method)
+
+
+class TFResizedCrop(RandomResizedCrop):
+    """The crop that TF slim trains its classifiers with: the same, but sides are as likely, not areas."""
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        size, least = params["shape"][:2], 0.1  # its default share of the object, which here is the picture
+        part = random_part(self.py_random, size, np.zeros((0, 4)), covered=least, ratios=self.ratio, areas=self.scale)
+        return {"crop_coords": part}
+
+
+class StepScale(A.RandomScale):
+    """By one of seven factors, a quarter apart."""
+
+    def get_params(self) -> dict[str, Any]:
+        return {"scale": self.py_random.randint(2, 8) / 4}
 
 
 def none(size: int, fill: Fill) -> list[A.BasicTransform]:
@@ -63,12 +80,8 @@ def imagenet(size: int, fill: Fill) -> list[A.BasicTransform]:
 
 
 def inception(size: int, fill: Fill) -> list[A.BasicTransform]:
-    """Crop, flip and colours in random order, as TF slim trains (research/slim/preprocessing, inception)."""
-    return [
-        RandomResizedCrop((size, size), scale=(0.05, 1.0), ratio=(3 / 4, 4 / 3)),
-        A.HorizontalFlip(p=0.5),
-        A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.2, 0.2), p=1.0),
-    ]
+    """Crop, flip and colours as TF slim trains (research/slim/preprocessing/inception_preprocessing.py, fast mode)."""
+    return [TFResizedCrop((size, size), scale=(0.05, 1.0), ratio=(0.75, 1.33)), A.HorizontalFlip(p=0.5), TFColours()]
 
 
 def imagenet_trivial(size: int, fill: Fill) -> list[A.BasicTransform]:
@@ -82,8 +95,13 @@ def imagenet_rand(size: int, fill: Fill) -> list[A.BasicTransform]:
 
 
 def ssd_crop(size: int, fill: Fill) -> list[A.BasicTransform]:
-    """SSD's crops and a flip, without colours and zoom: TF's SSDLite, and torchvision's `ssdlite`."""
+    """SSD's crops and a flip, without colours and zoom: torchvision's `ssdlite`."""
     return [SSDCrop(zoom_out=1.0, fill=fill), A.HorizontalFlip(p=0.5), A.Resize(size, size)]
+
+
+def ssd_crop_tf(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """Flip and crop of TF's SSDLite: an object may be cut to the share that the crop must hold of one."""
+    return [A.HorizontalFlip(p=0.5), TFDetectionCrop(), A.Resize(size, size)]
 
 
 def ssd(size: int, fill: Fill) -> list[A.BasicTransform]:
@@ -109,10 +127,20 @@ def darknet_2016(size: int, fill: Fill) -> list[A.BasicTransform]:
 
 
 def deeplab(size: int, fill: Fill) -> list[A.BasicTransform]:
-    """Scale by 0.5 to 2, crop, flip; what lies outside the picture has no class (as TF's DeepLab trains)."""
+    """Scale by 0.5 to 2, crop, flip; what lies outside the picture has no class."""
     return [
         A.RandomScale((-0.5, 1.0), p=1.0),
         A.PadIfNeeded(size, size, fill=fill, fill_mask=IGNORE, position="random"),
+        A.RandomCrop(size, size),
+        A.HorizontalFlip(p=0.5),
+    ]
+
+
+def deeplab_tf(size: int, fill: Fill) -> list[A.BasicTransform]:
+    """The same as TF's DeepLab trains: one of seven scales, and the canvas grows to the right and downwards."""
+    return [
+        StepScale(p=1.0),
+        A.PadIfNeeded(size, size, fill=fill, fill_mask=IGNORE, position="top_left"),
         A.RandomCrop(size, size),
         A.HorizontalFlip(p=0.5),
     ]
@@ -127,11 +155,13 @@ PRESETS: dict[str, Preset] = {
     "imagenet_rand": imagenet_rand,
     "ssd": ssd,
     "ssd_crop": ssd_crop,
+    "ssd_crop_tf": ssd_crop_tf,
     "darknet": darknet,
     "darknet_2016": darknet_2016,
     "deeplab": deeplab,
+    "deeplab_tf": deeplab_tf,
 }
-IN_PIXELS = {"deeplab"}  # cut out a part of so many pixels, not a share of the picture
+IN_PIXELS = {"deeplab", "deeplab_tf"}  # cut out a part of so many pixels, not a share of the picture
 CLASSIFICATION_ONLY = {"imagenet_trivial", "imagenet_rand"}  # move pixels, and neither boxes nor masks
 
 
