@@ -14,18 +14,19 @@ from mnv2_tasks.errors import ConfigError
 
 
 def parameter_groups(
-    modules: dict[nn.Module, float], weight_decay: float, *, decay_depthwise: bool = True
+    modules: dict[nn.Module, float], weight_decay: float, *, decay_depthwise: bool = True, decay_norms: bool = False
 ) -> list[dict]:
-    """Weight decay on matrices and kernels, none on norms and biases.
+    """Weight decay on matrices and kernels, none on norms and biases unless it is wanted.
 
     Args:
         modules: {module: its learning rate as a factor on the optimizer's}.
         decay_depthwise: also on the kernels of depthwise convolutions, which TF slim leaves alone.
+        decay_norms: also on the scales and shifts of norms and on biases, as torch's own optimizers do.
     """
     groups = []
     for module, factor in modules.items():
         parameters = [p for p in module.parameters() if p.requires_grad]
-        decayed = {p for p in parameters if p.ndim > 1 and (decay_depthwise or not _is_depthwise(p))}
+        decayed = {p for p in parameters if (decay_depthwise or not _is_depthwise(p)) and (decay_norms or p.ndim > 1)}
         for decay, members in (
             (weight_decay, [p for p in parameters if p in decayed]),
             (0.0, [p for p in parameters if p not in decayed]),
@@ -132,20 +133,30 @@ def multistep(
 
 
 def per_step(
-    optimizer: torch.optim.Optimizer, schedule: Callable[[float], float], *, warmup: float, steps: int
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[float], float],
+    *,
+    warmup: float,
+    steps: int,
+    warmup_start: float = 0.0,
 ) -> LambdaLR:
     """`schedule` over all `steps`, behind a linear warm-up over the first `warmup` share of them.
 
+    Args:
+        warmup_start: the share of the rate that it rises from.
+
     Raises:
-        ConfigError: `warmup` is not in [0, 1).
+        ConfigError: `warmup` is not in [0, 1), or `warmup_start` not in [0, 1].
     """
     if not 0 <= warmup < 1:
         raise ConfigError(f"schedule.warmup={warmup}: expected a share of training in [0, 1)")
+    if not 0 <= warmup_start <= 1:
+        raise ConfigError(f"schedule.warmup_start={warmup_start}: expected a share of the rate in [0, 1]")
     warmup_steps = round(warmup * steps)
 
     def factor(step: int) -> float:
         ramp = min(1.0, (step + 1) / (warmup_steps + 1))
-        return ramp * schedule(min(1.0, step / max(1, steps)))
+        return (warmup_start + (1 - warmup_start) * ramp) * schedule(min(1.0, step / max(1, steps)))
 
     factors = [group.get("lr_factor", 1.0) for group in optimizer.param_groups]
     return LambdaLR(optimizer, [lambda step, own=own: own * factor(step) for own in factors])

@@ -22,6 +22,12 @@ def test_kernels_of_depthwise_convolutions_are_left_alone_on_wish():
         assert any(p is depthwise.weight for p in decayed["params"]) == wish
 
 
+def test_norms_and_biases_decay_on_wish_as_torchs_own_optimizers_have_it():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    (decayed,) = parameter_groups({module: 1.0}, 0.1, decay_norms=True)
+    assert decayed["weight_decay"] == 0.1 and len(decayed["params"]) == 4
+
+
 def test_rates_follow_the_images_of_a_step_and_the_schedule_starts_from_there():
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([{"params": [weight], "lr_factor": 0.5}], lr=0.5)
@@ -46,9 +52,9 @@ def test_rmsprop_follows_tensorflows_formula():
     torch.testing.assert_close(weight.detach(), value)
 
 
-def factors(schedule, steps=100, warmup=0.0):
+def factors(schedule, steps=100, **warmup):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = per_step(optimizer, schedule, warmup=warmup, steps=steps)
+    scheduler = per_step(optimizer, schedule, steps=steps, **{"warmup": 0.0, **warmup})
     values = []
     for _ in range(steps):
         values.append(optimizer.param_groups[0]["lr"])
@@ -67,8 +73,12 @@ def test_warm_up_is_linear_and_then_the_schedule():
     values = factors(lambda done: 1.0, warmup=0.1)
     assert values[0] == pytest.approx(1 / 11) and values[4] == pytest.approx(5 / 11)
     assert values[10] == values[99] == 1.0
+    values = factors(lambda done: 1.0, warmup=0.1, warmup_start=0.25)
+    assert values[0] == pytest.approx(0.25 + 0.75 / 11) and values[10] == values[99] == 1.0
 
 
 def test_impossible_warm_up_is_refused():
     with pytest.raises(ConfigError, match=r"warmup=1.0.*\[0, 1\)"):
         factors(cosine, warmup=1.0)
+    with pytest.raises(ConfigError, match=r"warmup_start=2: expected a share of the rate"):
+        factors(cosine, warmup_start=2)

@@ -124,7 +124,7 @@ def _completed(stored: dict[str, Any]) -> DictConfig:
     defaults = load_config(CONF / "train.yaml")
     later: dict[str, Any] = {
         "trainer": load_config(CONF / "trainer" / "default.yaml"),
-        "optim": {"decay_depthwise": True},
+        "optim": {"decay_depthwise": True, "decay_norms": False},
         "input": {"white": FULL},
         "ema_warmup": False,
         "eval": {"precision": None},  # that of training

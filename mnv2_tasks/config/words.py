@@ -150,7 +150,7 @@ def check_added(override: Override, config: DictConfig) -> None:
     """
     *path, last = override.key_or_group.split(".")
     parent = OmegaConf.select(config, ".".join(path)) if path else config
-    if path[:1] == ["hydra"] or override.package is not None or (path and path[-1] in OPEN):
+    if path[:1] in (["hydra"], ["init_std"]) or override.package is not None or (path and path[-1] in OPEN):
         return
     if OmegaConf.is_dict(parent) and path and ("_target_" in parent or path[:1] == ["tasks"]):
         return

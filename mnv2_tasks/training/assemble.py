@@ -62,9 +62,11 @@ def build_optimisation(config: DictConfig) -> Optimisation:
         optimizer=partial_of(config.optim.optimizer),
         weight_decay=config.optim.weight_decay,
         decay_depthwise=config.optim.decay_depthwise,
+        decay_norms=config.optim.decay_norms,
         backbone_lr=config.backbone_lr,
         schedule=partial_of(config.schedule.shape),
         warmup=config.schedule.warmup,
+        warmup_start=config.schedule.get("warmup_start", 0.0),  # the cosine alone has one
         reference_batch=config.reference_batch,
     )
     optimisation.build_optimizer(nn.Linear(1, 1))  # torch's own check of its settings, before a run folder is there

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnv2_tasks.build import load_with_passport
 from mnv2_tasks.errors import ConfigError
@@ -14,6 +14,36 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.find import find_weights, manifest
 from mnv2_tasks.weights.passport import head_settings
 from mnv2_tasks.weights.weight_files import Weights
+
+
+def draw_weights(network: Network, widths: Mapping[str, Any], within: str = "") -> None:
+    """Draw the kernels and matrices of some parts anew, as TF's truncated normal does.
+
+    Args:
+        widths: {part of the network: the standard deviation, beyond twice which it is drawn again; None: it stays as it
+            is; or the same of its own parts}.
+
+    Raises:
+        ConfigError: there is no such part, or a width is not above 0.
+    """
+    for name, width in widths.items():
+        path = f"{within}{name}"
+        if isinstance(width, Mapping):
+            draw_weights(network, width, f"{path}.")
+        elif width is not None:
+            _draw(network, path, width)
+
+
+def _draw(network: Network, path: str, width: float) -> None:
+    try:
+        part = network.get_submodule(path)
+    except AttributeError:
+        raise ConfigError(f"init_std.{path}: this network has no such part") from None
+    if not width > 0:
+        raise ConfigError(f"init_std.{path}={width}: expected a standard deviation above 0")
+    for weight in part.parameters():
+        if weight.ndim > 1:
+            nn.init.trunc_normal_(weight, std=width, a=-2 * width, b=2 * width)
 
 
 def start_from_weights(network: Network, config: DictConfig) -> str:

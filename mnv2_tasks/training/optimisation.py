@@ -16,19 +16,21 @@ class Optimisation:
     """
     Args:
         optimizer: called with parameter groups.
-        decay_depthwise: see `parameter_groups`.
+        decay_depthwise, decay_norms: see `parameter_groups`.
         backbone_lr: the backbone's learning rate as a factor on that of the heads.
         schedule: maps the share of training done to a factor on the learning rate.
-        warmup: share of training spent on a linear warm-up.
+        warmup, warmup_start: share of training spent on a linear warm-up, and of the rate that this begins with.
         reference_batch: images of a step that the learning rate is stated for, see `scale_rates`; None leaves it.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
     weight_decay: float
     decay_depthwise: bool
+    decay_norms: bool
     backbone_lr: float
     schedule: Callable[[float], float]
     warmup: float
+    warmup_start: float
     reference_batch: int | None
 
     def __post_init__(self) -> None:
@@ -38,7 +40,8 @@ class Optimisation:
     def build_optimizer(self, backbone: nn.Module, *others: nn.Module) -> torch.optim.Optimizer:
         """Of all their parameters that are trained."""
         rates = {backbone: self.backbone_lr, **dict.fromkeys(others, 1.0)}
-        return self.optimizer(parameter_groups(rates, self.weight_decay, decay_depthwise=self.decay_depthwise))
+        wishes = {"decay_depthwise": self.decay_depthwise, "decay_norms": self.decay_norms}
+        return self.optimizer(parameter_groups(rates, self.weight_decay, **wishes))
 
     def scale_rates(self, optimizer: torch.optim.Optimizer, images: int) -> str:
         """Scale the learning rates to the images of one step, and say so; "" where they stay."""
@@ -46,4 +49,4 @@ class Optimisation:
 
     def build_schedule(self, optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
         """Over all steps of the training."""
-        return per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps)
+        return per_step(optimizer, self.schedule, warmup=self.warmup, steps=steps, warmup_start=self.warmup_start)

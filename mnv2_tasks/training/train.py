@@ -4,13 +4,13 @@ import logging
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import build_sources, class_names_of, data_name, load_strictly, settle_white
 from mnv2_tasks.contracts import DataSource
@@ -65,7 +65,7 @@ from mnv2_tasks.training.assemble import (
 )
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan, moved_scores
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
-from mnv2_tasks.training.initial_weights import start_from_weights
+from mnv2_tasks.training.initial_weights import draw_weights, start_from_weights
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.digest import digest_of
 from mnv2_tasks.weights.passport import make_passport
@@ -133,6 +133,7 @@ def prepare(config: DictConfig) -> Prepared:
     fit_batch(config, sources)
     class_names = class_names_of(sources)
     network = build_tasks_network(config, sources, AuxiliaryHead.taps if config.auxiliary else ())
+    draw_weights(network, cast(dict, OmegaConf.to_container(config.init_std)))
     network.freeze(config.freeze, norms=config.freeze_norms)
     resumed = resume_point(config)
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}

@@ -46,10 +46,15 @@ def make_passport(
 
 
 def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a head as it was trained: before 0.2 detectors did not say their anchors, which were TF's."""
+    """The config of a head as it was trained: before 0.2 detectors did not say their anchors, which were TF's, and no
+    head its norms."""
+    if head["_target_"].endswith(".DeepLabV3Head"):
+        return {"norm_momentum": 0.1} | dict(head)
     if not head["_target_"].endswith(".SSDHead"):
         return dict(head)
     former = {
+        "norm_eps": 1e-3,
+        "norm_momentum": 0.03,
         "first_map_anchors": FIRST_MAP,
         "anchor_scales": tf_scales(2 + len(head["extra_channels"])),
         "anchor_ratios": RATIOS,
