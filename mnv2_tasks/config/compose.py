@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
@@ -124,6 +124,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     with _own_hydra():
         words = [*_searched(), *data_of_tasks([*implied.lines, *overrides])]
         config = hydra.compose(config_name, words, return_hydra_config=True)
+    _leave_out_others(config, overrides)
     _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
@@ -183,6 +184,29 @@ def _put_in(config: DictConfig, implied: _Implied, overrides: list[str]) -> None
         if group is None or last not in group:
             raise ConfigError(f"{implied.source}: needs {key}={value}, which what you chose does not have")
         OmegaConf.update(config, key, value, merge=False)
+
+
+def _leave_out_others(config: DictConfig, overrides: list[str]) -> None:
+    """A recipe's norms, padding and initial weights are for its backbone: one without such settings keeps its own."""
+    choices = config.hydra.runtime.choices
+    said = [o.key_or_group for o in OverridesParser.create().parse_overrides(overrides)]
+    foreign = _keys("recipe", choices.get("recipe"), "backbone") - _keys("backbone", choices.get("backbone"))
+    with open_dict(config):
+        for key in foreign - {other.removeprefix("backbone.") for other in said}:
+            del config.backbone[key]
+        if foreign and "init_std.backbone" not in said:
+            config.init_std.backbone = None
+
+
+def _keys(group: str, name: str | None, within: str | None = None) -> set[str]:
+    """Of a file of this group, or of a part of it, with those of the files in its defaults."""
+    path = files_of(group).get(name or "")
+    if path is None:
+        return set()
+    config = load_config(path)
+    others = [str(other).rpartition("/")[2].partition("@")[0] for other in config.get("defaults", ())]
+    own = config.get(within, {}) if within else config
+    return {str(key) for key in own}.union(*(_keys(group, other, within) for other in others if other != "_self_"))
 
 
 def _groups_of_recipe(name: str) -> dict[str, str]:
