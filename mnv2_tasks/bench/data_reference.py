@@ -42,11 +42,17 @@ def _classified(source: FileSource, read: Callable[[str], Any], preset: Callable
 
 def detection(source: FileSource, size: int) -> Batch:
     """The preset `ssdlite`; its model normalises and resizes."""
+    pictures = detection_pictures(source)
+    model = GeneralizedRCNNTransform(size, size, MEAN, STD, size_divisible=1, fixed_size=(size, size))
+    return lambda indices: model(*pictures(indices))
+
+
+def detection_pictures(source: FileSource) -> Batch:
+    """([(3, H, W) float in [0, 1]], [{"boxes": xyxy pixels, "labels": in [0, K)}]), augmented."""
     records, _ = source.verified("train")
     augment = [v2.RandomIoUCrop(), v2.RandomHorizontalFlip(), v2.PILToTensor(), v2.ToDtype(torch.float, scale=True)]
     boxes_format = v2.ConvertBoundingBoxFormat(tv_tensors.BoundingBoxFormat.XYXY)
     preset = v2.Compose([*augment, boxes_format, v2.SanitizeBoundingBoxes(), v2.ToPureTensor()])
-    model = GeneralizedRCNNTransform(size, size, MEAN, STD, size_divisible=1, fixed_size=(size, size))
 
     def sample(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         picture, rows = _picture(records.files[index]), records.boxes_of(index)
@@ -54,11 +60,7 @@ def detection(source: FileSource, size: int) -> Batch:
         boxes = tv_tensors.BoundingBoxes(torch.from_numpy(records.boxes[rows]).float(), **settings)
         return preset(picture, {"boxes": boxes, "labels": torch.from_numpy(records.box_labels[rows])})
 
-    def batch(indices: list[int]) -> Any:
-        images, targets = zip(*map(sample, indices))
-        return model(list(images), list(targets))
-
-    return batch
+    return lambda indices: [list(column) for column in zip(*map(sample, indices))]
 
 
 def segmentation(source: FileSource, size: int) -> Batch:
