@@ -15,7 +15,6 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
-from lightning import seed_everything
 from omegaconf import DictConfig
 
 from mnv2_tasks.bench.learn_reference import batches_of, reference_of, train_as_reference
@@ -111,7 +110,7 @@ def _theirs(place: Path, words: list[str], course: Course) -> float:
     ((task, source),) = prepared.sources.items()
     if not config.freeze_norms and is_folded(network):
         unfold(network, training_images(data, UNFOLD_IMAGES))
-    seed_everything(config.seed, verbose=False)
+    torch.manual_seed(config.seed)
     network.to(memory_format=torch.channels_last)
     reference = reference_of(network, task, source, config.train_imgsz or config.imgsz)
     images = source.length("train")
