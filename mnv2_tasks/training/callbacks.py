@@ -243,12 +243,18 @@ class CompiledTraining(L.Callback):
 
     Training has one input size and compiles once. Validation may have many, and runs uncompiled: its scores are those
     of tools/eval.py to the last bit.
+
+    Args:
+        mode: of torch.compile, such as "reduce-overhead", which records CUDA graphs.
     """
+
+    def __init__(self, mode: str | None = None):
+        self.mode = mode
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         log.info("compile: the first step of each task takes its time, on CPUs a minute or more")
         for part in parts_to_compile(module.network):
-            part.compile()
+            part.compile(mode=self.mode)
         torch.compiler.set_stance("default")
 
     def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:
