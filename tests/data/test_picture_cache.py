@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as rle
 from torch.utils.data import DataLoader
 
 from mnv2_tasks.config.compose import compose
@@ -73,6 +74,48 @@ def test_samples_equal_the_uncached_ones_to_the_bit_where_nothing_is_reduced(pla
             for ours, theirs in zip(sample, plain[index]):
                 np.testing.assert_array_equal(ours, theirs)
         assert np.shares_memory(sample.image, cache.picture(index))
+        assert kind != "segmentation" or np.shares_memory(sample.mask, cache.mask(index))
+
+
+@pytest.mark.parametrize("later_on_top", [False, True])
+def test_masks_that_are_drawn_of_outlines_are_kept_and_follow_how_they_are_drawn(later_on_top, tmp_path):
+    recorder, (height, width) = Recorder(), SIZES[0]
+    path = written(tmp_path, SIZES[:1]).verified("train")[0].files[0]
+    recorder.image(path, size=(height, width))
+    for label, columns in enumerate([slice(5, 30), slice(20, 35)]):  # one over the other
+        inside = np.zeros((height, width), np.uint8)
+        inside[5:20, columns] = 1
+        outline = rle.encode(np.asfortranarray(inside))["counts"].decode()
+        recorder.box((columns.start, 5, columns.stop, 20), label, outline=outline)
+    source = FileSource(
+        kind="segmentation", class_names=["a", "b"], read=lambda split: (recorder.records(), []), found="photos",
+        on_bad="refuse", later_on_top=later_on_top,
+    )  # fmt: skip
+    source.prepare(["train"])
+    plain = source.sample("train", 0, 0)
+    cached(source, "disk")
+    np.testing.assert_array_equal(source.sample("train", 0, 0).mask, plain.mask)
+    assert source.sample("train", 0, 0).mask[10, 25] == (1 if later_on_top else 255)
+    source.later_on_top = not later_on_top
+    assert source.picture_cache(None).unfit() == "the pictures have changed since"
+
+
+def test_a_mask_that_changes_makes_the_file_anew(tmp_path):
+    source = written(tmp_path, kind="segmentation")
+    cached(source, "disk")
+    assert source.picture_cache(LEAST).unfit() is None
+    Image.fromarray(np.ones(SIZES[0], np.uint8)).save(tmp_path / "mask_0.png")
+    os.utime(tmp_path / "mask_0.png", ns=(1, 1))
+    assert source.picture_cache(LEAST).unfit() == "the pictures have changed since"
+    cached(source, "disk")
+    assert (source.sample("train", 0, 0).mask == 1).all()
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path):
+    source = written(tmp_path, kind="segmentation")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "mask_2.png")
+    with pytest.raises(DataError, match="2.png: its mask has 4 x 3 pixels, it has 60 x 100"):
+        cached(source, "ram")
 
 
 def test_a_reduced_picture_is_close_to_the_whole_one_and_its_boxes_and_size_follow(tmp_path):
@@ -103,14 +146,16 @@ def test_validation_pictures_are_never_taken_from_the_cache(tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("place", ["ram", "disk"])
-def test_no_preset_writes_into_the_pictures_of_all_processes(place, preset, tmp_path):
-    source = written(tmp_path, kind="classification")
+@pytest.mark.parametrize("kind", ["classification", "segmentation"])
+def test_no_preset_writes_into_the_pictures_of_all_processes(place, kind, preset, tmp_path):
+    source = written(tmp_path, kind=kind)
     dataset = TrainingSet(source, Augment(preset, SIDE, [9, 9, 9]), 0)
-    plain = [dataset[epoch, 0].sample.image for epoch in range(8)]
+    plain = [dataset[epoch, 0].sample for epoch in range(8)]
     cache = cached(source, place, least=None)
     assert not cache.picture(0).flags.writeable
-    for epoch, image in enumerate(plain):
-        np.testing.assert_array_equal(dataset[epoch, 0].sample.image, image)
+    for epoch, sample in enumerate(plain):
+        for ours, theirs in zip(dataset[epoch, 0].sample, sample):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Training pictures that are decoded once: pixels in memory or in a file, one copy for all processes that load them.
 
-Each is kept at no more than training can use, its shorter side of `least` pixels, larger ones averaged over areas. The
-layout follows from the pictures' sizes: pixels of one after those of the other. A file says before them of which state
-of which pictures it is, and takes its name when all are in it.
+Each is kept at no more than training can use, its shorter side of `least` pixels, larger ones averaged over areas, and
+with its mask, if it has one. The layout follows from the pictures' sizes: pixels of one after those of the other. A
+file says before them of which state of which pictures it is, and takes its name when all are in it.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,9 +32,14 @@ from mnv2_tasks.wording import counted, duration
 log = logging.getLogger(__name__)
 
 OURS = b"mnv2_tasks pictures "
-FORMAT = OURS + b"1"  # another layout, or another way to reduce, is another number
+FORMAT = OURS + b"2"  # another layout, or another way to reduce, is another number
 HEADER = 128  # bytes: format and state, then the pixels
 AHEAD = 256  # pictures that are decoded before they are written, at most
+
+
+class Masks(NamedTuple):
+    read: Callable[[int], np.ndarray]  # index -> (H, W) uint8, of the picture's size
+    state: bytes  # changes when one of them does
 
 
 class PictureCache:
@@ -45,18 +50,23 @@ class PictureCache:
         least: pixels that the shorter side needs; None: each picture is kept in full.
         white: of 16-bit pictures, see `read_image`.
         name: what sets a file apart from those of other data sets with pictures at the same place.
+        masks: of pictures that are kept in full; None: they have none.
     """
 
-    def __init__(self, files: Texts, sizes: np.ndarray, *, least: int | None, white: int, name: str):
+    def __init__(
+        self, files: Texts, sizes: np.ndarray, *, least: int | None, white: int, name: str, masks: Masks | None = None
+    ):
         self.files, self.annotated, self.least, self.white, self.name = files, sizes, least, white, name
+        self.masks = masks
         self.sizes = kept_sizes(sizes, least)
-        self.starts = np.concatenate([[0], np.cumsum(3 * self.sizes.astype(np.int64).prod(axis=1))])
+        channels = 3 if masks is None else 4
+        self.starts = np.concatenate([[0], np.cumsum(channels * self.sizes.astype(np.int64).prod(axis=1))])
         self._held: torch.Tensor | Path | None = None
         self._pixels: np.ndarray | None = None  # of what is held, as this process sees it
 
     def __getstate__(self) -> dict[str, Any]:
         """A tensor in shared memory is passed on as such, and a file by its name."""
-        return {**self.__dict__, "_pixels": None}
+        return {**self.__dict__, "_pixels": None, "masks": None}  # which only the filling reads
 
     @property
     def num_bytes(self) -> int:
@@ -64,10 +74,18 @@ class PictureCache:
 
     def picture(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB that cannot be written to: it is every process's."""
+        height, width = self.sizes[index].tolist()
+        return self._kept(index)[: 3 * height * width].reshape(height, width, 3)
+
+    def mask(self, index: int) -> np.ndarray:
+        """(H, W) uint8 that cannot be written to, where there are masks."""
+        height, width = self.sizes[index].tolist()
+        return self._kept(index)[3 * height * width :].reshape(height, width)
+
+    def _kept(self, index: int) -> np.ndarray:
         if self._pixels is None:
             self._pixels = self._opened()
-        shape = (*self.sizes[index].tolist(), 3)
-        return self._pixels[self.starts[index] : self.starts[index + 1]].reshape(shape)
+        return self._pixels[self.starts[index] : self.starts[index + 1]]
 
     def fill_memory(self) -> None:
         """Decode all pictures into shared memory, which is given back when the last process that has it ends.
@@ -79,7 +97,7 @@ class PictureCache:
         places = iter(np.split(pixels.numpy(), self.starts[1:-1]))
 
         def put(image: np.ndarray) -> None:
-            next(places)[:] = image.reshape(-1)
+            next(places)[:] = image
 
         self._fill(put, "memory")
         self._held = pixels
@@ -130,6 +148,8 @@ class PictureCache:
         digest.update(self.annotated.astype(np.int32).tobytes())
         for stamp in stamps(self.files):
             digest.update(stamp)
+        if self.masks:
+            digest.update(self.masks.state)
         return digest.hexdigest()
 
     def _header(self) -> bytes:
@@ -158,6 +178,18 @@ class PictureCache:
                 yield from pool.map(self._decode, range(start, min(len(self.files), start + AHEAD)))
 
     def _decode(self, index: int) -> np.ndarray:
+        """(bytes,) uint8: the picture, and its mask."""
+        picture = self._decoded_picture(index)
+        if self.masks is None:
+            return picture.reshape(-1)
+        mask = self.masks.read(index)
+        if mask.shape != picture.shape[:2]:
+            height, width = picture.shape[:2]
+            found = f"{mask.shape[1]} x {mask.shape[0]}"
+            raise DataError(f"{self.files[index]}: its mask has {found} pixels, it has {width} x {height}")
+        return np.concatenate([picture.reshape(-1), mask.reshape(-1)])
+
+    def _decoded_picture(self, index: int) -> np.ndarray:
         file, (height, width) = self.files[index], self.sizes[index].tolist()
         annotated = (int(self.annotated[index, 0]), int(self.annotated[index, 1]))
         image = read_image(file, annotated, least=self.least, white=self.white)
