@@ -4,7 +4,6 @@ import csv
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from mnv2_tasks.network.compiled import parts_to_compile
+from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.network.process_memory import peak_memory
 from mnv2_tasks.whole_files import written_whole
 from mnv2_tasks.wording import duration
@@ -225,7 +225,7 @@ def _feeding(trainer: L.Trainer, waited: float) -> str | None:
     if waited < STARVED:
         return None
     loaders = _loaders(trainer)
-    workers, cores = loaders[0].num_workers, os.cpu_count() or 1
+    workers, cores = loaders[0].num_workers, num_cores()
     # loaders bring a batch in the time of waiting and step together; without workers, the waiting is all their work
     needed = math.ceil(workers / (1 - waited) if workers else waited / (1 - waited))
     on_cpu = trainer.strategy.root_device.type == "cpu"
