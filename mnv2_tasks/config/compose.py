@@ -295,7 +295,7 @@ def _memory_ran_out(error: Exception) -> str | None:
     told = re.sub(r"^\[.*?\] (err == 0\. )?", "", (str(error) or "nothing more is told").splitlines()[0])
     return (
         f"there is not enough memory ({told.split('. ')[0]}). A smaller batch= or imgsz= takes less; in training, "
-        f"trainer.accumulate=<n> makes a step of n such batches, and resume=<run> goes on from the last checkpoint"
+        f"trainer.accumulate=<n> makes a step of n such batches"
     )
 
 
