@@ -42,7 +42,8 @@ def written(folder, sizes=SIZES, kind="detection"):
             pixels = np.stack([rows, columns, (rows + columns) // 2], axis=2).astype(np.uint8)
             Image.fromarray(pixels).save(path, **({"quality": 95} if number % 2 else {}))
         mask = folder / f"mask_{number}.png"
-        Image.fromarray(np.full((height, width), number % 2, np.uint8)).save(mask)
+        if not mask.is_file():
+            Image.fromarray(np.full((height, width), number % 2, np.uint8)).save(mask)
         recorder.image(str(path), size=(height, width), label=number % 2, mask=str(mask))
         recorder.box(BOX, number % 2)
     return opened(recorder.records(), kind)
@@ -97,7 +98,7 @@ def test_masks_that_are_drawn_of_outlines_are_kept_and_follow_how_they_are_drawn
     np.testing.assert_array_equal(source.sample("train", 0, 0).mask, plain.mask)
     assert source.sample("train", 0, 0).mask[10, 25] == (1 if later_on_top else 255)
     source.later_on_top = not later_on_top
-    assert source.picture_cache(None).unfit() == "the pictures have changed since"
+    assert source.picture_cache(None).unfit() == picture_cache.CHANGED
 
 
 def test_a_mask_that_changes_makes_the_file_anew(tmp_path):
@@ -106,7 +107,7 @@ def test_a_mask_that_changes_makes_the_file_anew(tmp_path):
     assert source.picture_cache(LEAST).unfit() is None
     Image.fromarray(np.ones(SIZES[0], np.uint8)).save(tmp_path / "mask_0.png")
     os.utime(tmp_path / "mask_0.png", ns=(1, 1))
-    assert source.picture_cache(LEAST).unfit() == "the pictures have changed since"
+    assert source.picture_cache(LEAST).unfit() == picture_cache.CHANGED
     cached(source, "disk")
     assert (source.sample("train", 0, 0).mask == 1).all()
 
@@ -167,7 +168,7 @@ def test_two_persistent_workers_however_started_read_one_copy(place, start, tmp_
     cache = cached(source, place, least=None)
     with cache.path().open("r+b") if place == "disk" else torch.no_grad() as file:  # seen by all, for it is one
         if place == "disk":
-            file.seek(picture_cache.HEADER)
+            file.seek(cache.first)
             file.write(bytes(cache.num_bytes))
         else:
             cache._held.zero_()
@@ -188,11 +189,35 @@ def test_a_file_on_disk_serves_the_next_run_and_is_made_anew_when_a_picture_chan
     source = written(tmp_path)
     caplog.clear()
     cached(source, "disk")
-    assert "the pictures have changed since; it is made anew" in caplog.text
+    assert "some pictures have changed since; what has is made anew" in caplog.text
     assert (source.sample("train", 0, 0, least=LEAST).image == (1, 2, 3)).all()
     os.utime(changed, ns=(1, 1))
-    assert source.picture_cache(LEAST).unfit() == "the pictures have changed since"
+    assert source.picture_cache(LEAST).unfit() == picture_cache.CHANGED
     assert [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_only_pictures_that_are_new_or_have_changed_are_decoded_into_the_file(kind, tmp_path, monkeypatch):
+    decoded, decode = [], picture_cache.PictureCache._decode
+    monkeypatch.setattr(
+        picture_cache.PictureCache, "_decode", lambda self, index: decoded.append(index) or decode(self, index)
+    )
+    cached(written(tmp_path, kind=kind), "disk")
+    assert sorted(decoded) == [0, 1, 2, 3, 4]
+    decoded.clear()
+    Image.new("RGB", (37, 46), (1, 2, 3)).save(tmp_path / "2.png")  # of another size
+    (tmp_path / "mask_2.png").unlink()
+    sizes = [*SIZES[:2], (46, 37), *SIZES[3:], (40, 41)]  # and one more
+    source, fresh = written(tmp_path, sizes, kind), written(tmp_path, sizes, kind)
+    cached(source, "disk")
+    cached(fresh, "ram")
+    assert sorted(decoded) == [0, 1, 2, 2, 3, 4, 5, 5]  # the second time all, into memory
+    for index in range(6):
+        for ours, theirs in zip(*(of.sample("train", 0, index, least=LEAST) for of in (source, fresh))):
+            np.testing.assert_array_equal(ours, theirs)
+    decoded.clear()
+    cached(written(tmp_path, sizes[:-2], kind), "disk")
+    assert decoded == []
 
 
 @pytest.mark.parametrize(
@@ -334,7 +359,7 @@ def test_pictures_in_shards_are_kept_too_and_follow_their_shard(tmp_path):
     np.testing.assert_array_equal(source.sample("train", 0, 0, least=LEAST).image, plain)
     assert cache.unfit() is None
     os.utime(next((tmp_path / "shards").glob("*.tar")), ns=(1, 1))
-    assert cache.unfit() == "the pictures have changed since"
+    assert cache.unfit() == picture_cache.CHANGED
 
 
 @pytest.mark.slow

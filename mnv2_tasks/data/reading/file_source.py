@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,12 +216,16 @@ class FileSource:
             height, width = sizes[index].tolist()
             return self.mask(records, index, (height, width))
 
-        state = hashlib.sha256(f"{self.later_on_top} {self.values}".encode())
-        for array in (records.outlines.content, records.box_labels, records.crowd, records.starts):
-            state.update(array.tobytes())
-        for stamp in stamps(records.masks):
-            state.update(stamp)
-        return Masks(read, state.digest())
+        def states() -> Iterator[bytes]:
+            how = f"{self.later_on_top} {self.values}\n".encode()
+            if len(records.masks):
+                yield from (how + stamp for stamp in stamps(records.masks))
+                return
+            for rows in map(records.boxes_of, range(len(records))):
+                drawn = "".join(records.outlines[i] + " " for i in range(rows.start, rows.stop)).encode()
+                yield how + drawn + records.box_labels[rows].tobytes() + records.crowd[rows].tobytes()
+
+        return Masks(read, states)
 
     def _reducible(self, least: int | None) -> int | None:
         return None if self.kind == "segmentation" else least

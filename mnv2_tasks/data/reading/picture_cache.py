@@ -2,7 +2,8 @@
 
 Each is kept at no more than training can use, its shorter side of `least` pixels, larger ones averaged over areas, and
 with its mask, if it has one. The layout follows from the pictures' sizes: pixels of one after those of the other. A
-file says before them of which state of which pictures it is, and takes its name when all are in it.
+file says before them of which state of which pictures it is, and takes its name when all are in it. Pictures that have
+not changed since an older file are taken from that one.
 """
 
 import hashlib
@@ -11,8 +12,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,13 +36,15 @@ log = logging.getLogger(__name__)
 
 OURS = b"mnv2_tasks pictures "
 FORMAT = OURS + b"2"  # another layout, or another way to reduce, is another number
-HEADER = 128  # bytes: format and state, then the pixels
+HEADER = 128  # bytes: format, state of all pictures and their number, then an entry for each, then the pixels
+ENTRY = np.dtype([("key", "<u8", 2), ("start", "<i8")])  # changes when the picture does; where among the pixels it is
 AHEAD = 256  # pictures that are decoded before they are written, at most
+CHANGED = "some pictures have changed since"
 
 
 class Masks(NamedTuple):
     read: Callable[[int], np.ndarray]  # index -> (H, W) uint8, of the picture's size
-    state: bytes  # changes when one of them does
+    states: Callable[[], Iterator[bytes]]  # of each, changes when it does
 
 
 class PictureCache:
@@ -112,14 +117,20 @@ class PictureCache:
         path = self.path()
         make_cache(path.parent)
         with FileLock(f"{path}.lock"):
-            header = self._header()
+            keys = self._keys()
+            header = self._header(keys)
             if why := self.unfit(header):
                 if path.is_file():
-                    log.info("%s: %s; it is made anew", path, why)
-                    path.unlink()
-                with written_whole(path) as file:
+                    log.info("%s: %s", path, f"{why}; {'what has' if why == CHANGED else 'it'} is made anew")
+                    if why != CHANGED:
+                        path.unlink()
+                with written_whole(path) as file, path.open("rb") if why == CHANGED else nullcontext() as older:
                     file.write(header)
-                    self._fill(lambda image: file.write(image.data), str(path))
+                    entries = np.empty(len(keys), ENTRY)
+                    entries["key"], entries["start"] = keys, self.starts[:-1]
+                    file.write(entries.data)
+                    kept = _Kept(older, keys) if older else None
+                    self._fill(lambda image: file.write(image.data), str(path), kept)
         self._held = path
 
     def path(self) -> Path:
@@ -130,7 +141,7 @@ class PictureCache:
 
     def unfit(self, header: bytes | None = None) -> str | None:
         """Why the file cannot be used; None if it can."""
-        path, header = self.path(), header or self._header()
+        path, header = self.path(), header or self._header(self._keys())
         try:
             with path.open("rb") as file:
                 found, size = file.read(HEADER), os.fstat(file.fileno()).st_size
@@ -139,43 +150,59 @@ class PictureCache:
         if not found.startswith(FORMAT + b" "):
             return "was written by another version" if found.startswith(OURS) else "is damaged"
         if found != header:
-            return "the pictures have changed since"
-        return None if size == HEADER + self.num_bytes else "is damaged"
+            return CHANGED
+        return None if size == self.first + self.num_bytes else "is damaged"
 
     def state(self) -> str:
         """Changes when a picture, its annotated size, or what is made of it does."""
-        digest = hashlib.sha256(f"{self.least} {self.white}".encode())
-        digest.update(self.annotated.astype(np.int32).tobytes())
-        for stamp in stamps(self.files):
-            digest.update(stamp)
-        if self.masks:
-            digest.update(self.masks.state)
-        return digest.hexdigest()
+        return hashlib.sha256(self._keys().tobytes()).hexdigest()
 
-    def _header(self) -> bytes:
-        return (FORMAT + b" " + self.state().encode()).ljust(HEADER - 1) + b"\n"
+    def _keys(self) -> np.ndarray:
+        """(n, 2) uint64: a digest of the same of each picture."""
+        keys = bytearray()
+        masks = self.masks.states() if self.masks else repeat(b"")
+        for stamp, size, mask in zip(stamps(self.files), self.annotated.tolist(), masks):
+            made = f"{self.least} {self.white} {size}\n".encode()
+            keys += hashlib.blake2b(made + stamp + mask, digest_size=16).digest()
+        return np.frombuffer(bytes(keys), "<u8").reshape(-1, 2)
+
+    def _header(self, keys: np.ndarray) -> bytes:
+        state = hashlib.sha256(keys.tobytes()).hexdigest()
+        return (FORMAT + b" " + state.encode() + b" %d" % len(keys)).ljust(HEADER - 1) + b"\n"
+
+    @property
+    def first(self) -> int:
+        """Where in a file the pixels begin."""
+        return HEADER + len(self.files) * ENTRY.itemsize
 
     def _opened(self) -> np.ndarray:
         """(bytes,) uint8"""
         assert self._held is not None, "it is filled first"
         if isinstance(self._held, Path):
-            return np.asarray(np.memmap(self._held, np.uint8, "r", HEADER))  # np.memmap's own slices are slow
+            return np.asarray(np.memmap(self._held, np.uint8, "r", self.first))  # np.memmap's own slices are slow
         pixels = self._held.numpy()
         pixels.flags.writeable = False
         return pixels
 
-    def _fill(self, put: Callable[[np.ndarray], Any], where: str) -> None:
+    def _fill(self, put: Callable[[np.ndarray], Any], where: str, kept: "_Kept | None" = None) -> None:
         began = time.perf_counter()
-        log.info("decoding %s into %s, %s", counted(len(self.files), "picture"), where, decimal(self.num_bytes))
+        number = len(self.files) - (len(kept) if kept else 0)
+        log.info("decoding %s into %s, %s", counted(number, "picture"), where, decimal(self.num_bytes))
         title, shown = "decoding pictures (once)", os.isatty(1)
-        for image in track(self._decoded(), title, total=len(self.files), transient=True, disable=not shown):
+        for image in track(self._decoded(kept), title, total=len(self.files), transient=True, disable=not shown):
             put(image)
         log.info("decoded in %s", duration(time.perf_counter() - began))
 
-    def _decoded(self) -> Iterator[np.ndarray]:
+    def _decoded(self, kept: "_Kept | None") -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
             for start in range(0, len(self.files), AHEAD):
-                yield from pool.map(self._decode, range(start, min(len(self.files), start + AHEAD)))
+                ahead = range(start, min(len(self.files), start + AHEAD))
+                decoded = pool.map(self._decode, [index for index in ahead if kept is None or index not in kept])
+                for index in ahead:
+                    if kept is not None and index in kept:
+                        yield kept.pixels(index, int(self.starts[index + 1] - self.starts[index]))
+                    else:
+                        yield next(decoded)
 
     def _decode(self, index: int) -> np.ndarray:
         """(bytes,) uint8: the picture, and its mask."""
@@ -199,6 +226,35 @@ class PictureCache:
             found = f"{image.shape[1]} x {image.shape[0]}"
             raise DataError(f"{file}: has {found} pixels, it had {annotated[1]} x {annotated[0]} when it was verified")
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+class _Kept:
+    """Those of some pictures that an older file has as they are.
+
+    Args:
+        file: of the same format.
+        keys: (n, 2) uint64 of the pictures.
+    """
+
+    def __init__(self, file: BinaryIO, keys: np.ndarray):
+        number = int(file.read(HEADER).split()[-1])
+        there = np.frombuffer(file.read(number * ENTRY.itemsize), ENTRY)
+        self.file, self.first = file, HEADER + number * ENTRY.itemsize
+        order = np.argsort(there["key"][:, 0])
+        found = np.searchsorted(there["key"][:, 0], keys[:, 0], sorter=order).clip(max=number - 1)
+        same = (there["key"][order[found]] == keys).all(axis=1)
+        self.starts = np.where(same, there["start"][order[found]], -1)  # (n,) int64, -1 where it has it not
+
+    def __len__(self) -> int:
+        return int((self.starts >= 0).sum())
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self.starts[index] >= 0)
+
+    def pixels(self, index: int, count: int) -> np.ndarray:
+        """(bytes,) uint8"""
+        self.file.seek(self.first + int(self.starts[index]))
+        return np.frombuffer(self.file.read(count), np.uint8)
 
 
 def kept_sizes(sizes: np.ndarray, least: int | None) -> np.ndarray:
