@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import repeat
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from rich.progress import track
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.reading.file_stamps import stamps
+from mnv2_tasks.data.reading.picture_file import ENTRY, FORMAT, HEADER, OURS, KeptPictures, entries_of, header_of
 from mnv2_tasks.data.reading.records import Texts
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.whole_files import written_whole
@@ -34,10 +35,6 @@ from mnv2_tasks.wording import counted, duration
 
 log = logging.getLogger(__name__)
 
-OURS = b"mnv2_tasks pictures "
-FORMAT = OURS + b"2"  # another layout, or another way to reduce, is another number
-HEADER = 128  # bytes: format, state of all pictures and their number, then an entry for each, then the pixels
-ENTRY = np.dtype([("key", "<u8", 2), ("start", "<i8")])  # changes when the picture does; where among the pixels it is
 AHEAD = 256  # pictures that are decoded before they are written, at most
 CHANGED = "some pictures have changed since"
 
@@ -118,7 +115,7 @@ class PictureCache:
         make_cache(path.parent)
         with FileLock(f"{path}.lock"):
             keys = self._keys()
-            header = self._header(keys)
+            header = header_of(keys)
             if why := self.unfit(header):
                 if path.is_file():
                     log.info("%s: %s", path, f"{why}; {'what has' if why == CHANGED else 'it'} is made anew")
@@ -126,10 +123,8 @@ class PictureCache:
                         path.unlink()
                 with written_whole(path) as file, path.open("rb") if why == CHANGED else nullcontext() as older:
                     file.write(header)
-                    entries = np.empty(len(keys), ENTRY)
-                    entries["key"], entries["start"] = keys, self.starts[:-1]
-                    file.write(entries.data)
-                    kept = _Kept(older, keys) if older else None
+                    file.write(entries_of(keys, self.starts[:-1]).data)
+                    kept = KeptPictures(older, keys) if older else None
                     self._fill(lambda image: file.write(image.data), str(path), kept)
         self._held = path
 
@@ -141,7 +136,7 @@ class PictureCache:
 
     def unfit(self, header: bytes | None = None) -> str | None:
         """Why the file cannot be used; None if it can."""
-        path, header = self.path(), header or self._header(self._keys())
+        path, header = self.path(), header or header_of(self._keys())
         try:
             with path.open("rb") as file:
                 found, size = file.read(HEADER), os.fstat(file.fileno()).st_size
@@ -166,10 +161,6 @@ class PictureCache:
             keys += hashlib.blake2b(made + stamp + mask, digest_size=16).digest()
         return np.frombuffer(bytes(keys), "<u8").reshape(-1, 2)
 
-    def _header(self, keys: np.ndarray) -> bytes:
-        state = hashlib.sha256(keys.tobytes()).hexdigest()
-        return (FORMAT + b" " + state.encode() + b" %d" % len(keys)).ljust(HEADER - 1) + b"\n"
-
     @property
     def first(self) -> int:
         """Where in a file the pixels begin."""
@@ -184,7 +175,7 @@ class PictureCache:
         pixels.flags.writeable = False
         return pixels
 
-    def _fill(self, put: Callable[[np.ndarray], Any], where: str, kept: "_Kept | None" = None) -> None:
+    def _fill(self, put: Callable[[np.ndarray], Any], where: str, kept: KeptPictures | None = None) -> None:
         began = time.perf_counter()
         number = len(self.files) - (len(kept) if kept else 0)
         log.info("decoding %s into %s, %s", counted(number, "picture"), where, decimal(self.num_bytes))
@@ -193,7 +184,7 @@ class PictureCache:
             put(image)
         log.info("decoded in %s", duration(time.perf_counter() - began))
 
-    def _decoded(self, kept: "_Kept | None") -> Iterator[np.ndarray]:
+    def _decoded(self, kept: KeptPictures | None) -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
             for start in range(0, len(self.files), AHEAD):
                 ahead = range(start, min(len(self.files), start + AHEAD))
@@ -226,35 +217,6 @@ class PictureCache:
             found = f"{image.shape[1]} x {image.shape[0]}"
             raise DataError(f"{file}: has {found} pixels, it had {annotated[1]} x {annotated[0]} when it was verified")
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-class _Kept:
-    """Those of some pictures that an older file has as they are.
-
-    Args:
-        file: of the same format.
-        keys: (n, 2) uint64 of the pictures.
-    """
-
-    def __init__(self, file: BinaryIO, keys: np.ndarray):
-        number = int(file.read(HEADER).split()[-1])
-        there = np.frombuffer(file.read(number * ENTRY.itemsize), ENTRY)
-        self.file, self.first = file, HEADER + number * ENTRY.itemsize
-        order = np.argsort(there["key"][:, 0])
-        found = np.searchsorted(there["key"][:, 0], keys[:, 0], sorter=order).clip(max=number - 1)
-        same = (there["key"][order[found]] == keys).all(axis=1)
-        self.starts = np.where(same, there["start"][order[found]], -1)  # (n,) int64, -1 where it has it not
-
-    def __len__(self) -> int:
-        return int((self.starts >= 0).sum())
-
-    def __contains__(self, index: int) -> bool:
-        return bool(self.starts[index] >= 0)
-
-    def pixels(self, index: int, count: int) -> np.ndarray:
-        """(bytes,) uint8"""
-        self.file.seek(self.first + int(self.starts[index]))
-        return np.frombuffer(self.file.read(count), np.uint8)
 
 
 def kept_sizes(sizes: np.ndarray, least: int | None) -> np.ndarray:
