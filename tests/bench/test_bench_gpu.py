@@ -100,9 +100,9 @@ def test_a_wait_is_told_with_the_line_of_ours_that_began_it():
     assert place(caught.value).startswith("finite.py:") and "tell()" in place(caught.value)
 
 
-def test_no_time_at_all_is_an_error():
+def test_no_time_at_all_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="minutes=0: expected more than 0"):
-        bench(compose("bench", ["what=gpu", "minutes=0"]))
+        bench(compose("bench", ["what=gpu", "minutes=0", f"out={tmp_path / 'out'}"]))
 
 
 @pytest.mark.slow
