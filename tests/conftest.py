@@ -27,6 +27,15 @@ def tiny(tmp_path):
 
 
 @pytest.fixture
+def gpu():
+    """Lightning's name of it; tests that need one are skipped where there is none, unless they shall be tried there."""
+    name = os.environ.get("MNV2_TEST_GPU", "cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    return name
+
+
+@pytest.fixture
 def photo(tmp_path):
     """A 40 x 30 JPEG, black but for a red left upper corner, with some noise so that it has bytes to lose."""
     pixels = np.random.default_rng(0).integers(0, 60, (30, 40, 3), np.uint8)

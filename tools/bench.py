@@ -1,4 +1,4 @@
-"""python tools/bench.py what=train|data|eval|infer|startup|scale [quick=true] [key=value ...]"""
+"""python tools/bench.py what=train|data|eval|infer|predict|startup|scale|files|gpu|learn [key=value ...]"""
 
 from mnv2_tasks.config.compose import launch
 

@@ -29,6 +29,7 @@ PARTS = {
     "startup": "seconds to --help and to the first training step",
     "scale": "time and memory as images, batches, classes, objects and annotations grow",
     "files": "files a second, and memory, of sets of a thousand to a million pictures",
+    "gpu": "what waits for a GPU in a step, and images per second there, beside torchvision's --amp",
     "learn": "scores after training on real data, beside torchvision's reference training",
 }
 

@@ -29,7 +29,12 @@ from mnv2_tasks.network.network import Network
 
 SIZES = {"classification": 224, "ssdlite": 320, "mobile_deeplabv3": 513, "multitask": 513}  # pixels of a side
 CLASSES = {"classification": 1000, "ssdlite": 80, "mobile_deeplabv3": 21}
-KIND = {"classification": "classification", "ssdlite": "detection", "mobile_deeplabv3": "segmentation"}
+KIND = {
+    "classification": "classification",
+    "ssdlite": "detection",
+    "yolov2": "detection",
+    "mobile_deeplabv3": "segmentation",
+}
 
 
 def our_config(task: str, size: int, *overrides: str, width: float = 1.0) -> DictConfig:
@@ -128,28 +133,34 @@ def their_prediction(task: str, make: Callable[[], nn.Module], size: int, batch:
 def train_theirs(task: str, make: Callable[[], nn.Module], size: int, batch: int, turns: Iterable[None]) -> None:
     """A contestant: the references' loop, a step in each turn."""
     model = make().to(device()).train()
-    loss_of = loss_of_batch(task, model, noise(batch, size, CLASSES[task]))
+    data = their_batch(task, noise(batch, size, CLASSES[task]))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.045, momentum=0.9, weight_decay=4e-5)
     for _ in turns:
         with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
-            loss = loss_of()
+            loss = their_loss(task, model, *moved(data))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         loss.item()
 
 
-def loss_of_batch(task: str, model: nn.Module, samples: Sequence[Sample]) -> Callable[[], Tensor]:
-    """The loss of one batch, moved to the device each time. Their detectors' class 0 is the background."""
+def their_batch(task: str, samples: Sequence[Sample]) -> tuple[Any, Any]:
+    """Images and targets as the references' networks take them. Their detectors' class 0 is the background."""
     images = torch.stack([torch.from_numpy(sample.image).permute(2, 0, 1) / 255 for sample in samples]).contiguous()
     if task == "ssdlite":
         targets = [{"boxes": torch.tensor(s.boxes), "labels": torch.tensor(s.box_labels) + 1} for s in samples]
-        return lambda: torch.stack(list(model(moved(list(images)), moved(targets)).values())).sum()
+        return list(images), targets
     if task == "mobile_deeplabv3":
-        masks = torch.from_numpy(np.stack([s.mask for s in samples if s.mask is not None])).long()
-        return lambda: F.cross_entropy(model(moved(images))["out"], moved(masks), ignore_index=IGNORE)
-    labels = torch.tensor([sample.label for sample in samples])
-    return lambda: F.cross_entropy(model(moved(images)), moved(labels), label_smoothing=0.1)
+        return images, torch.from_numpy(np.stack([s.mask for s in samples if s.mask is not None])).long()
+    return images, torch.tensor([sample.label for sample in samples])
+
+
+def their_loss(task: str, model: nn.Module, images: Any, targets: Any) -> Tensor:
+    if task == "ssdlite":
+        return torch.stack(list(model(images, targets).values())).sum()
+    if task == "mobile_deeplabv3":
+        return F.cross_entropy(model(images)["out"], targets, ignore_index=IGNORE)
+    return F.cross_entropy(model(images), targets, label_smoothing=0.1)
 
 
 def moved(batch: Any) -> Any:

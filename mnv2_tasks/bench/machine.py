@@ -13,6 +13,7 @@ from mnv2_tasks.network.latency import least_seconds
 
 EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_int8": "AMX"}
 SIDE = 1024  # of the matrices on a CPU; several times that to fill a GPU
+COPIED = 2**28  # bytes
 
 
 def machine() -> str:
@@ -43,6 +44,13 @@ def matmul_peak(dtype: torch.dtype = torch.float32) -> float:
     side = 8 * SIDE if device().type == "cuda" else SIDE
     a, b = (torch.randn(side, side, device=device()).to(dtype) for _ in range(2))
     return side**3 / least_seconds(lambda: a @ b)
+
+
+def memory_bandwidth() -> float:
+    """Bytes per second that a copy of a tensor too large for any cache reads and writes."""
+    source = torch.ones(COPIED, dtype=torch.uint8, device=device())
+    target = torch.empty_like(source)
+    return 2 * COPIED / least_seconds(lambda: target.copy_(source))
 
 
 def openvino_matmul_peak(threads: int) -> float | None:

@@ -1,6 +1,7 @@
 """Contestants in processes of their own that take turns: equal noise for all, and each one's own memory."""
 
 import io
+import math
 import multiprocessing as mp
 import time
 import traceback
@@ -20,6 +21,7 @@ from mnv2_tasks.network.process_memory import peak_memory
 
 # what most contestants import, once for all; nothing that asks for a GPU, which no fork survives
 PRELOADED = ["mnv2_tasks.training.assemble", "torchvision.models"]
+LEFT_OUT = "left out: the time was up"
 
 Contestant = Callable[[Iterable[None]], Any]  # prepares itself, then does its work once for each item: that is timed
 
@@ -45,7 +47,14 @@ class Turns:
 
 
 def take_turns(
-    contestants: Mapping[str, Contestant], *, rounds: int, warmup: int, threads: int, calls: int = 1, seconds: float = 0
+    contestants: Mapping[str, Contestant],
+    *,
+    rounds: int,
+    warmup: int,
+    threads: int,
+    calls: int = 1,
+    seconds: float = 0,
+    deadline: float = math.inf,
 ) -> dict[str, Turns | str]:
     """Time each contestant in every round; or the error of one that failed.
 
@@ -55,22 +64,25 @@ def take_turns(
         threads: that torch has in each.
         calls, seconds: how often and how long a turn does the work at least. Its first calls find caches full of what
             others left there.
+        deadline: by time.monotonic; who has not had all turns by then is left out, and is told so.
     """
+    if time.monotonic() >= deadline:
+        return dict.fromkeys(contestants, LEFT_OUT)
     # fork: neither CUDA nor OpenMP survives it; spawn is all that Windows has
     context: Any = mp.get_context("forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn")
     context.set_forkserver_preload(PRELOADED)
-    pipes, processes = {}, []
+    pipes, processes = {}, {}
     for name, contestant in contestants.items():
         pipes[name], far_end = context.Pipe()
         turn = _Turn(far_end, calls, seconds)
-        processes.append(context.Process(target=_take_part, args=(contestant, turn, threads), daemon=True))
-        processes[-1].start()
+        processes[name] = context.Process(target=_take_part, args=(contestant, turn, threads), daemon=True)
+        processes[name].start()
         far_end.close()
     taken: dict[str, list[tuple[list[float], float]]] = {name: [] for name in contestants}
     found: dict[str, Turns | str] = {}
     for another in [True] * (warmup + rounds) + [False]:
         for name in [name for name in contestants if name not in found]:
-            reply = _ask(pipes[name], another)
+            reply = _ask(pipes[name], another, deadline)
             if isinstance(reply, str):
                 found[name] = reply
             elif another:
@@ -78,7 +90,9 @@ def take_turns(
             else:
                 times, processor = map(list, zip(*taken[name][warmup:]))
                 found[name] = Turns(times, processor, *reply)
-    for process in processes:
+    for name, process in processes.items():
+        if found[name] == LEFT_OUT:
+            process.terminate()
         process.join()
     return {name: found[name] for name in contestants}
 
@@ -97,12 +111,13 @@ def repeat(prepare: Callable[[], Callable[[], Any]], turns: Iterable[None]) -> N
             call()
 
 
-def _ask(pipe: Connection, another: bool) -> Any:
+def _ask(pipe: Connection, another: bool, deadline: float) -> Any:
     """(seconds of each call, of the processor) of another turn; or at the end (peak_bytes, answer); or an error."""
     with suppress(OSError):  # it failed before its turn, and left word
         pipe.send(another)
     try:
-        return pipe.recv()
+        in_time = deadline == math.inf or pipe.poll(max(0.0, deadline - time.monotonic()))
+        return pipe.recv() if in_time else LEFT_OUT
     except (EOFError, OSError):
         return "its process ended, for want of memory perhaps"
 

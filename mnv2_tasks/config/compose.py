@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -36,6 +36,8 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import log_to_screen, nearest, visible_lines
+
+NO_MEMORY = re.compile("out of memory|can't allocate|Cannot allocate|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Sequence[str] | None = None) -> None:
@@ -71,7 +73,15 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
     except (ConfigError, DataError, HydraException, OmegaConfBaseException, OSError) as error:
         if debug:
             raise
-        sys.exit(as_called_here(f"\nerror: {visible_lines(_reason(error))}\n(debug=true shows where in the code)"))
+        _end(_reason(error))
+    except (MemoryError, RuntimeError) as error:
+        if debug or not (reason := _memory_ran_out(error)):
+            raise
+        _end(reason)
+
+
+def _end(reason: str) -> NoReturn:
+    sys.exit(as_called_here(f"\nerror: {visible_lines(reason)}\n(debug=true shows where in the code)"))
 
 
 def _job(run: Callable[[DictConfig], None], config_name: str) -> Callable[[DictConfig], None]:
@@ -276,6 +286,17 @@ def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) 
         if override not in choices and not override.is_add() and not override.is_sweep_override():
             if not override.key_or_group.startswith("hydra"):
                 check_value(override, config)
+
+
+def _memory_ran_out(error: Exception) -> str | None:
+    """What to do about an allocation that failed, which each of torch's allocators tells in its own words."""
+    if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+        return None
+    told = re.sub(r"^\[.*?\] (err == 0\. )?", "", (str(error) or "nothing more is told").splitlines()[0])
+    return (
+        f"there is not enough memory ({told.split('. ')[0]}). A smaller batch= or imgsz= takes less; in training, "
+        f"trainer.accumulate=<n> makes a step of n such batches"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -46,9 +46,14 @@ def choose_precision(name: str) -> str:
     """`auto`: bf16 autocast on GPUs and CPUs that multiply bf16 natively, else 32-bit; other names are Lightning's."""
     if name != "auto":
         return name
+    return "bf16-mixed" if multiplies_bf16() else FLOAT32
+
+
+def multiplies_bf16() -> bool:
+    """Natively; without, bf16 is emulated."""
     if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def autocast_type(precision: str) -> torch.dtype | None:

@@ -4,7 +4,6 @@ import csv
 import io
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 from mnv2_tasks.network.compiled import parts_to_compile
+from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.network.process_memory import peak_memory
 from mnv2_tasks.whole_files import written_whole
 from mnv2_tasks.wording import duration
@@ -225,7 +225,7 @@ def _feeding(trainer: L.Trainer, waited: float) -> str | None:
     if waited < STARVED:
         return None
     loaders = _loaders(trainer)
-    workers, cores = loaders[0].num_workers, os.cpu_count() or 1
+    workers, cores = loaders[0].num_workers, num_cores()
     # loaders bring a batch in the time of waiting and step together; without workers, the waiting is all their work
     needed = math.ceil(workers / (1 - waited) if workers else waited / (1 - waited))
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -243,12 +243,18 @@ class CompiledTraining(L.Callback):
 
     Training has one input size and compiles once. Validation may have many, and runs uncompiled: its scores are those
     of tools/eval.py to the last bit.
+
+    Args:
+        mode: of torch.compile, such as "reduce-overhead", which records CUDA graphs.
     """
+
+    def __init__(self, mode: str | None = None):
+        self.mode = mode
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         log.info("compile: the first step of each task takes its time, on CPUs a minute or more")
         for part in parts_to_compile(module.network):
-            part.compile()
+            part.compile(mode=self.mode)
         torch.compiler.set_stance("default")
 
     def on_validation_start(self, trainer: L.Trainer, module: Any) -> None:

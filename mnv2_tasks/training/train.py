@@ -27,7 +27,7 @@ from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
 from mnv2_tasks.network.cost import model_cost
-from mnv2_tasks.network.devices import choose_precision, scoring_precision
+from mnv2_tasks.network.devices import choose_precision, multiplies_bf16, scoring_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.prediction.sample_sheet import save_samples
@@ -248,6 +248,10 @@ def _banner(prepared: Prepared, run: Path) -> None:
     cost = model_cost(network, config.imgsz)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     log.info("%s on %s, %s", config.choices.task, device, prepared.precision)
+    if prepared.precision.startswith("bf16") and not multiplies_bf16():
+        log.info(
+            "hint: what computes here has no bf16 of its own and emulates it; trainer.precision=auto takes float32"
+        )
     log.info(
         "network: %s, %.3f M parameters, %.3f G multiply-adds at %d px",
         config.choices.backbone, cost.params / 1e6, cost.madds / 1e9, config.imgsz,

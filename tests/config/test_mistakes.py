@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mnv2_tasks.config.compose import compose, launch
@@ -77,6 +78,31 @@ def test_words_of_other_programs_and_verbs_get_a_hint(verb, words, message):
 def test_other_ways_to_write_a_key_and_its_value_are_told_ours(wrong):
     with pytest.raises(SystemExit, match=f"error: {wrong}: say epochs=5"):
         launch("train", lambda config: None, ["task=ssdlite", wrong])
+
+
+def of_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
+
+
+@pytest.mark.parametrize(
+    "ask, told",
+    [
+        (of_gpu, "CUDA out of memory"),
+        (lambda: torch.empty(2**60, dtype=torch.uint8), "DefaultCPUAllocator: can't allocate memory: .* bytes"),
+        (lambda: np.empty(2**60, np.uint8), "Unable to allocate"),
+    ],
+    ids=["GPU", "CPU", "NumPy"],
+)
+def test_memory_that_runs_out_is_told_with_what_takes_less(ask, told):
+    with pytest.raises(
+        SystemExit, match=rf"error: there is not enough memory \({told}.*\)\. A smaller batch= or imgsz="
+    ):
+        launch("train", lambda config: ask(), ["task=ssdlite"])
+
+
+def test_another_fault_of_torch_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="size of tensor a"):
+        launch("train", lambda config: torch.ones(2) + torch.ones(3), ["task=ssdlite"])
 
 
 def test_a_file_of_annotations_as_root_names_the_folder_around(tmp_path):

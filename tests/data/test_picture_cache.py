@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as rle
 from torch.utils.data import DataLoader
 
 from mnv2_tasks.config.compose import compose
@@ -41,7 +42,8 @@ def written(folder, sizes=SIZES, kind="detection"):
             pixels = np.stack([rows, columns, (rows + columns) // 2], axis=2).astype(np.uint8)
             Image.fromarray(pixels).save(path, **({"quality": 95} if number % 2 else {}))
         mask = folder / f"mask_{number}.png"
-        Image.fromarray(np.full((height, width), number % 2, np.uint8)).save(mask)
+        if not mask.is_file():
+            Image.fromarray(np.full((height, width), number % 2, np.uint8)).save(mask)
         recorder.image(str(path), size=(height, width), label=number % 2, mask=str(mask))
         recorder.box(BOX, number % 2)
     return opened(recorder.records(), kind)
@@ -73,6 +75,48 @@ def test_samples_equal_the_uncached_ones_to_the_bit_where_nothing_is_reduced(pla
             for ours, theirs in zip(sample, plain[index]):
                 np.testing.assert_array_equal(ours, theirs)
         assert np.shares_memory(sample.image, cache.picture(index))
+        assert kind != "segmentation" or np.shares_memory(sample.mask, cache.mask(index))
+
+
+@pytest.mark.parametrize("later_on_top", [False, True])
+def test_masks_that_are_drawn_of_outlines_are_kept_and_follow_how_they_are_drawn(later_on_top, tmp_path):
+    recorder, (height, width) = Recorder(), SIZES[0]
+    path = written(tmp_path, SIZES[:1]).verified("train")[0].files[0]
+    recorder.image(path, size=(height, width))
+    for label, columns in enumerate([slice(5, 30), slice(20, 35)]):  # one over the other
+        inside = np.zeros((height, width), np.uint8)
+        inside[5:20, columns] = 1
+        outline = rle.encode(np.asfortranarray(inside))["counts"].decode()
+        recorder.box((columns.start, 5, columns.stop, 20), label, outline=outline)
+    source = FileSource(
+        kind="segmentation", class_names=["a", "b"], read=lambda split: (recorder.records(), []), found="photos",
+        on_bad="refuse", later_on_top=later_on_top,
+    )  # fmt: skip
+    source.prepare(["train"])
+    plain = source.sample("train", 0, 0)
+    cached(source, "disk")
+    np.testing.assert_array_equal(source.sample("train", 0, 0).mask, plain.mask)
+    assert source.sample("train", 0, 0).mask[10, 25] == (1 if later_on_top else 255)
+    source.later_on_top = not later_on_top
+    assert source.picture_cache(None).unfit() == picture_cache.CHANGED
+
+
+def test_a_mask_that_changes_makes_the_file_anew(tmp_path):
+    source = written(tmp_path, kind="segmentation")
+    cached(source, "disk")
+    assert source.picture_cache(LEAST).unfit() is None
+    Image.fromarray(np.ones(SIZES[0], np.uint8)).save(tmp_path / "mask_0.png")
+    os.utime(tmp_path / "mask_0.png", ns=(1, 1))
+    assert source.picture_cache(LEAST).unfit() == picture_cache.CHANGED
+    cached(source, "disk")
+    assert (source.sample("train", 0, 0).mask == 1).all()
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path):
+    source = written(tmp_path, kind="segmentation")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "mask_2.png")
+    with pytest.raises(DataError, match="2.png: its mask has 4 x 3 pixels, it has 60 x 100"):
+        cached(source, "ram")
 
 
 def test_a_reduced_picture_is_close_to_the_whole_one_and_its_boxes_and_size_follow(tmp_path):
@@ -103,14 +147,16 @@ def test_validation_pictures_are_never_taken_from_the_cache(tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("place", ["ram", "disk"])
-def test_no_preset_writes_into_the_pictures_of_all_processes(place, preset, tmp_path):
-    source = written(tmp_path, kind="classification")
+@pytest.mark.parametrize("kind", ["classification", "segmentation"])
+def test_no_preset_writes_into_the_pictures_of_all_processes(place, kind, preset, tmp_path):
+    source = written(tmp_path, kind=kind)
     dataset = TrainingSet(source, Augment(preset, SIDE, [9, 9, 9]), 0)
-    plain = [dataset[epoch, 0].sample.image for epoch in range(8)]
+    plain = [dataset[epoch, 0].sample for epoch in range(8)]
     cache = cached(source, place, least=None)
     assert not cache.picture(0).flags.writeable
-    for epoch, image in enumerate(plain):
-        np.testing.assert_array_equal(dataset[epoch, 0].sample.image, image)
+    for epoch, sample in enumerate(plain):
+        for ours, theirs in zip(dataset[epoch, 0].sample, sample):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.slow
@@ -122,7 +168,7 @@ def test_two_persistent_workers_however_started_read_one_copy(place, start, tmp_
     cache = cached(source, place, least=None)
     with cache.path().open("r+b") if place == "disk" else torch.no_grad() as file:  # seen by all, for it is one
         if place == "disk":
-            file.seek(picture_cache.HEADER)
+            file.seek(cache.first)
             file.write(bytes(cache.num_bytes))
         else:
             cache._held.zero_()
@@ -143,11 +189,35 @@ def test_a_file_on_disk_serves_the_next_run_and_is_made_anew_when_a_picture_chan
     source = written(tmp_path)
     caplog.clear()
     cached(source, "disk")
-    assert "the pictures have changed since; it is made anew" in caplog.text
+    assert "some pictures have changed since; what has is made anew" in caplog.text
     assert (source.sample("train", 0, 0, least=LEAST).image == (1, 2, 3)).all()
     os.utime(changed, ns=(1, 1))
-    assert source.picture_cache(LEAST).unfit() == "the pictures have changed since"
+    assert source.picture_cache(LEAST).unfit() == picture_cache.CHANGED
     assert [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["detection", "segmentation"])
+def test_only_pictures_that_are_new_or_have_changed_are_decoded_into_the_file(kind, tmp_path, monkeypatch):
+    decoded, decode = [], picture_cache.PictureCache._decode
+    monkeypatch.setattr(
+        picture_cache.PictureCache, "_decode", lambda self, index: decoded.append(index) or decode(self, index)
+    )
+    cached(written(tmp_path, kind=kind), "disk")
+    assert sorted(decoded) == [0, 1, 2, 3, 4]
+    decoded.clear()
+    Image.new("RGB", (37, 46), (1, 2, 3)).save(tmp_path / "2.png")  # of another size
+    (tmp_path / "mask_2.png").unlink()
+    sizes = [*SIZES[:2], (46, 37), *SIZES[3:], (40, 41)]  # and one more
+    source, fresh = written(tmp_path, sizes, kind), written(tmp_path, sizes, kind)
+    cached(source, "disk")
+    cached(fresh, "ram")
+    assert sorted(decoded) == [0, 1, 2, 2, 3, 4, 5, 5]  # the second time all, into memory
+    for index in range(6):
+        for ours, theirs in zip(*(of.sample("train", 0, index, least=LEAST) for of in (source, fresh))):
+            np.testing.assert_array_equal(ours, theirs)
+    decoded.clear()
+    cached(written(tmp_path, sizes[:-2], kind), "disk")
+    assert decoded == []
 
 
 @pytest.mark.parametrize(
@@ -289,7 +359,7 @@ def test_pictures_in_shards_are_kept_too_and_follow_their_shard(tmp_path):
     np.testing.assert_array_equal(source.sample("train", 0, 0, least=LEAST).image, plain)
     assert cache.unfit() is None
     os.utime(next((tmp_path / "shards").glob("*.tar")), ns=(1, 1))
-    assert cache.unfit() == "the pictures have changed since"
+    assert cache.unfit() == picture_cache.CHANGED
 
 
 @pytest.mark.slow

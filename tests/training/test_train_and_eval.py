@@ -59,8 +59,10 @@ def test_eval_of_a_run_equals_its_last_validation(trained, task):
 @pytest.mark.slow
 def test_scores_are_float32_whatever_precision_trained_and_eval_takes_another(tiny, monkeypatch, caplog):
     monkeypatch.setattr("mnv2_tasks.training.callbacks.MOVED", -1.0)  # equal scores are told too
+    monkeypatch.setattr("mnv2_tasks.training.train.multiplies_bf16", lambda: False)
     caplog.set_level("INFO")
     run = run_of(tiny, "mobile_deeplabv3", "trainer.precision=bf16-mixed")
+    assert "has no bf16 of its own and emulates it; trainer.precision=auto takes float32" in caplog.text
     stored = json.loads((run / "metrics.json").read_text())
     assert stored["precision"] == "32-true" and json.loads((run / "run.json").read_text())["precision"] == "bf16-mixed"
     assert re.search(r"mIoU: .*while it trained; it trained in bf16-mixed, and is scored in 32-true", caplog.text)

@@ -6,6 +6,7 @@ that depend on them, copies that do not go by themselves.
 
 import copy
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.metrics.mean_iou import counted_at_once
 from mnv2_tasks.training.averaging import Averaging
 from mnv2_tasks.training.train import prepare
+from mnv2_tasks.weights.weight_files import save_weights
 
 aten, DEVICE = torch.ops.aten, torch.device("meta")
 READS = {
@@ -88,8 +90,16 @@ def leaving():
 
 def prepared(tiny, task, *more):
     """The module on the device, and its data."""
-    ready = prepare(compose("train", [f"task={task}", *tiny, *more]))
+    config = compose("train", [f"task={task}", *tiny, *more])
+    if config.distillation.teacher == "itself":
+        config.distillation.teacher = None
+        ready = prepare(config)
+        config.distillation.teacher = f"{config.runs}/teacher.safetensors"
+        save_weights(Path(config.distillation.teacher), ready.network.state_dict(), ready.module.passport)
+    ready = prepare(config)
     module = ready.module.to(DEVICE)
+    if module.distillation:
+        module.distillation.teacher.to(DEVICE)  # as the first step does, and waits
     module._trainer = SimpleNamespace(global_step=3, estimated_stepping_batches=100, world_size=1)
     module.log_dict = lambda *_, **__: None
     return module, ready.data
@@ -107,6 +117,8 @@ STEPS = {
     "yolov2": ["yolov2", "multi_scale.least=32"],
     "mobile_deeplabv3": ["mobile_deeplabv3"],
     "multitask": ["multitask", "task_weighting=uncertainty"],
+    "auxiliary": ["classification", "backbone=nasnet_mobile", "imgsz=96", "width=0.25", "auxiliary=0.4"],
+    **{f"{task}, distilled": [task, "distillation.teacher=itself"] for task in ("multitask", "yolov2")},
 }
 
 

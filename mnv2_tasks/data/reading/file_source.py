@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ from mnv2_tasks.data.images.deep import FULL, white_above
 from mnv2_tasks.data.images.file_bytes import content_of, is_remote, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
 from mnv2_tasks.data.reading.class_names import check_class_names
+from mnv2_tasks.data.reading.file_stamps import stamps
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
-from mnv2_tasks.data.reading.picture_cache import PictureCache
+from mnv2_tasks.data.reading.picture_cache import Masks, PictureCache
 from mnv2_tasks.data.reading.problems import (
     SLACK,
     Problem,
@@ -185,8 +186,9 @@ class FileSource:
         records, sizes = self.verified(split)
         height, width = sizes[index].tolist()
         least = self._reducible(least)
-        if self.cache is not None and split == "train" and least == self.cache.least:
-            image = self.cache.picture(index)
+        cache = self.cache if split == "train" and self.cache and least == self.cache.least else None
+        if cache:
+            image = cache.picture(index)
         else:
             image = read_image(records.files[index], (height, width), least=least, white=self.white_used())
         sample = Sample(image=image, image_id=int(records.ids[index]))
@@ -194,7 +196,8 @@ class FileSource:
             return sample._replace(label=int(records.labels[index]))
         rows = records.boxes_of(index)
         if self.kind == "segmentation":
-            return sample._replace(mask=self.mask(records, index, (height, width)))
+            mask = cache.mask(index) if cache else self.mask(records, index, (height, width))
+            return sample._replace(mask=mask)
         real = ~records.crowd[rows]
         boxes = records.boxes[rows][real].astype(np.float32)
         if image.shape[:2] != (height, width):
@@ -205,7 +208,24 @@ class FileSource:
         """An empty one for the training pictures, as `sample` gives them for this `least`."""
         records, sizes = self.verified("train")
         least = self._reducible(least)
-        return PictureCache(records.files, sizes, least=least, white=self.white_used(), name=self.kind)
+        masks = self._masks(records, sizes) if self.kind == "segmentation" else None
+        return PictureCache(records.files, sizes, least=least, white=self.white_used(), name=self.kind, masks=masks)
+
+    def _masks(self, records: Records, sizes: np.ndarray) -> Masks:
+        def read(index: int) -> np.ndarray:
+            height, width = sizes[index].tolist()
+            return self.mask(records, index, (height, width))
+
+        def states() -> Iterator[bytes]:
+            how = f"{self.later_on_top} {self.values}\n".encode()
+            if len(records.masks):
+                yield from (how + stamp for stamp in stamps(records.masks))
+                return
+            for rows in map(records.boxes_of, range(len(records))):
+                drawn = "".join(records.outlines[i] + " " for i in range(rows.start, rows.stop)).encode()
+                yield how + drawn + records.box_labels[rows].tobytes() + records.crowd[rows].tobytes()
+
+        return Masks(read, states)
 
     def _reducible(self, least: int | None) -> int | None:
         return None if self.kind == "segmentation" else least

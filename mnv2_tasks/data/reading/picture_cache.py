@@ -1,8 +1,9 @@
 """Training pictures that are decoded once: pixels in memory or in a file, one copy for all processes that load them.
 
-Each is kept at no more than training can use, its shorter side of `least` pixels, larger ones averaged over areas. The
-layout follows from the pictures' sizes: pixels of one after those of the other. A file says before them of which state
-of which pictures it is, and takes its name when all are in it.
+Each is kept at no more than training can use, its shorter side of `least` pixels, larger ones averaged over areas, and
+with its mask, if it has one. The layout follows from the pictures' sizes: pixels of one after those of the other. A
+file says before them of which state of which pictures it is, and takes its name when all are in it. Pictures that have
+not changed since an older file are taken from that one.
 """
 
 import hashlib
@@ -11,8 +12,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +27,7 @@ from rich.progress import track
 from mnv2_tasks.data.download.cache import cache_folder, make_cache
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.reading.file_stamps import stamps
+from mnv2_tasks.data.reading.picture_file import ENTRY, FORMAT, HEADER, OURS, KeptPictures, entries_of, header_of
 from mnv2_tasks.data.reading.records import Texts
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.whole_files import written_whole
@@ -31,10 +35,13 @@ from mnv2_tasks.wording import counted, duration
 
 log = logging.getLogger(__name__)
 
-OURS = b"mnv2_tasks pictures "
-FORMAT = OURS + b"1"  # another layout, or another way to reduce, is another number
-HEADER = 128  # bytes: format and state, then the pixels
 AHEAD = 256  # pictures that are decoded before they are written, at most
+CHANGED = "some pictures have changed since"
+
+
+class Masks(NamedTuple):
+    read: Callable[[int], np.ndarray]  # index -> (H, W) uint8, of the picture's size
+    states: Callable[[], Iterator[bytes]]  # of each, changes when it does
 
 
 class PictureCache:
@@ -45,18 +52,23 @@ class PictureCache:
         least: pixels that the shorter side needs; None: each picture is kept in full.
         white: of 16-bit pictures, see `read_image`.
         name: what sets a file apart from those of other data sets with pictures at the same place.
+        masks: of pictures that are kept in full; None: they have none.
     """
 
-    def __init__(self, files: Texts, sizes: np.ndarray, *, least: int | None, white: int, name: str):
+    def __init__(
+        self, files: Texts, sizes: np.ndarray, *, least: int | None, white: int, name: str, masks: Masks | None = None
+    ):
         self.files, self.annotated, self.least, self.white, self.name = files, sizes, least, white, name
+        self.masks = masks
         self.sizes = kept_sizes(sizes, least)
-        self.starts = np.concatenate([[0], np.cumsum(3 * self.sizes.astype(np.int64).prod(axis=1))])
+        channels = 3 if masks is None else 4
+        self.starts = np.concatenate([[0], np.cumsum(channels * self.sizes.astype(np.int64).prod(axis=1))])
         self._held: torch.Tensor | Path | None = None
         self._pixels: np.ndarray | None = None  # of what is held, as this process sees it
 
     def __getstate__(self) -> dict[str, Any]:
         """A tensor in shared memory is passed on as such, and a file by its name."""
-        return {**self.__dict__, "_pixels": None}
+        return {**self.__dict__, "_pixels": None, "masks": None}  # which only the filling reads
 
     @property
     def num_bytes(self) -> int:
@@ -64,10 +76,18 @@ class PictureCache:
 
     def picture(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB that cannot be written to: it is every process's."""
+        height, width = self.sizes[index].tolist()
+        return self._kept(index)[: 3 * height * width].reshape(height, width, 3)
+
+    def mask(self, index: int) -> np.ndarray:
+        """(H, W) uint8 that cannot be written to, where there are masks."""
+        height, width = self.sizes[index].tolist()
+        return self._kept(index)[3 * height * width :].reshape(height, width)
+
+    def _kept(self, index: int) -> np.ndarray:
         if self._pixels is None:
             self._pixels = self._opened()
-        shape = (*self.sizes[index].tolist(), 3)
-        return self._pixels[self.starts[index] : self.starts[index + 1]].reshape(shape)
+        return self._pixels[self.starts[index] : self.starts[index + 1]]
 
     def fill_memory(self) -> None:
         """Decode all pictures into shared memory, which is given back when the last process that has it ends.
@@ -79,7 +99,7 @@ class PictureCache:
         places = iter(np.split(pixels.numpy(), self.starts[1:-1]))
 
         def put(image: np.ndarray) -> None:
-            next(places)[:] = image.reshape(-1)
+            next(places)[:] = image
 
         self._fill(put, "memory")
         self._held = pixels
@@ -94,14 +114,18 @@ class PictureCache:
         path = self.path()
         make_cache(path.parent)
         with FileLock(f"{path}.lock"):
-            header = self._header()
+            keys = self._keys()
+            header = header_of(keys)
             if why := self.unfit(header):
                 if path.is_file():
-                    log.info("%s: %s; it is made anew", path, why)
-                    path.unlink()
-                with written_whole(path) as file:
+                    log.info("%s: %s", path, f"{why}; {'what has' if why == CHANGED else 'it'} is made anew")
+                    if why != CHANGED:
+                        path.unlink()
+                with written_whole(path) as file, path.open("rb") if why == CHANGED else nullcontext() as older:
                     file.write(header)
-                    self._fill(lambda image: file.write(image.data), str(path))
+                    file.write(entries_of(keys, self.starts[:-1]).data)
+                    kept = KeptPictures(older, keys) if older else None
+                    self._fill(lambda image: file.write(image.data), str(path), kept)
         self._held = path
 
     def path(self) -> Path:
@@ -112,7 +136,7 @@ class PictureCache:
 
     def unfit(self, header: bytes | None = None) -> str | None:
         """Why the file cannot be used; None if it can."""
-        path, header = self.path(), header or self._header()
+        path, header = self.path(), header or header_of(self._keys())
         try:
             with path.open("rb") as file:
                 found, size = file.read(HEADER), os.fstat(file.fileno()).st_size
@@ -121,43 +145,69 @@ class PictureCache:
         if not found.startswith(FORMAT + b" "):
             return "was written by another version" if found.startswith(OURS) else "is damaged"
         if found != header:
-            return "the pictures have changed since"
-        return None if size == HEADER + self.num_bytes else "is damaged"
+            return CHANGED
+        return None if size == self.first + self.num_bytes else "is damaged"
 
     def state(self) -> str:
         """Changes when a picture, its annotated size, or what is made of it does."""
-        digest = hashlib.sha256(f"{self.least} {self.white}".encode())
-        digest.update(self.annotated.astype(np.int32).tobytes())
-        for stamp in stamps(self.files):
-            digest.update(stamp)
-        return digest.hexdigest()
+        return hashlib.sha256(self._keys().tobytes()).hexdigest()
 
-    def _header(self) -> bytes:
-        return (FORMAT + b" " + self.state().encode()).ljust(HEADER - 1) + b"\n"
+    def _keys(self) -> np.ndarray:
+        """(n, 2) uint64: a digest of the same of each picture."""
+        keys = bytearray()
+        masks = self.masks.states() if self.masks else repeat(b"")
+        for stamp, size, mask in zip(stamps(self.files), self.annotated.tolist(), masks):
+            made = f"{self.least} {self.white} {size}\n".encode()
+            keys += hashlib.blake2b(made + stamp + mask, digest_size=16).digest()
+        return np.frombuffer(bytes(keys), "<u8").reshape(-1, 2)
+
+    @property
+    def first(self) -> int:
+        """Where in a file the pixels begin."""
+        return HEADER + len(self.files) * ENTRY.itemsize
 
     def _opened(self) -> np.ndarray:
         """(bytes,) uint8"""
         assert self._held is not None, "it is filled first"
         if isinstance(self._held, Path):
-            return np.asarray(np.memmap(self._held, np.uint8, "r", HEADER))  # np.memmap's own slices are slow
+            return np.asarray(np.memmap(self._held, np.uint8, "r", self.first))  # np.memmap's own slices are slow
         pixels = self._held.numpy()
         pixels.flags.writeable = False
         return pixels
 
-    def _fill(self, put: Callable[[np.ndarray], Any], where: str) -> None:
+    def _fill(self, put: Callable[[np.ndarray], Any], where: str, kept: KeptPictures | None = None) -> None:
         began = time.perf_counter()
-        log.info("decoding %s into %s, %s", counted(len(self.files), "picture"), where, decimal(self.num_bytes))
+        number = len(self.files) - (len(kept) if kept else 0)
+        log.info("decoding %s into %s, %s", counted(number, "picture"), where, decimal(self.num_bytes))
         title, shown = "decoding pictures (once)", os.isatty(1)
-        for image in track(self._decoded(), title, total=len(self.files), transient=True, disable=not shown):
+        for image in track(self._decoded(kept), title, total=len(self.files), transient=True, disable=not shown):
             put(image)
         log.info("decoded in %s", duration(time.perf_counter() - began))
 
-    def _decoded(self) -> Iterator[np.ndarray]:
+    def _decoded(self, kept: KeptPictures | None) -> Iterator[np.ndarray]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
             for start in range(0, len(self.files), AHEAD):
-                yield from pool.map(self._decode, range(start, min(len(self.files), start + AHEAD)))
+                ahead = range(start, min(len(self.files), start + AHEAD))
+                decoded = pool.map(self._decode, [index for index in ahead if kept is None or index not in kept])
+                for index in ahead:
+                    if kept is not None and index in kept:
+                        yield kept.pixels(index, int(self.starts[index + 1] - self.starts[index]))
+                    else:
+                        yield next(decoded)
 
     def _decode(self, index: int) -> np.ndarray:
+        """(bytes,) uint8: the picture, and its mask."""
+        picture = self._decoded_picture(index)
+        if self.masks is None:
+            return picture.reshape(-1)
+        mask = self.masks.read(index)
+        if mask.shape != picture.shape[:2]:
+            height, width = picture.shape[:2]
+            found = f"{mask.shape[1]} x {mask.shape[0]}"
+            raise DataError(f"{self.files[index]}: its mask has {found} pixels, it has {width} x {height}")
+        return np.concatenate([picture.reshape(-1), mask.reshape(-1)])
+
+    def _decoded_picture(self, index: int) -> np.ndarray:
         file, (height, width) = self.files[index], self.sizes[index].tolist()
         annotated = (int(self.annotated[index, 0]), int(self.annotated[index, 1]))
         image = read_image(file, annotated, least=self.least, white=self.white)
