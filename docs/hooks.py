@@ -1,4 +1,7 @@
-"""For mkdocs: what lies beside docs/ and is shown too. Pages link it as `../<path>`, which a checkout shows as well."""
+"""For mkdocs: what lies beside docs/ and is shown too. Pages link it as `../<path>`, which a checkout shows as well.
+
+So is the live page of docs/browser.md, in place of docs/demo/, where it was made.
+"""
 
 from pathlib import Path
 
@@ -13,11 +16,17 @@ BESIDE = {  # path in the checkout -> path in the site
     "CHANGELOG.md": "changelog.md",
 }
 ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "demo"  # what tools/export.py weights=multitask_shapes format=web out=demo wrote, if it was called
 
 
 def on_files(files, config):
     for path, place in BESIDE.items():
         files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
+    for path in DEMO.iterdir() if (DEMO / "model.json").is_file() else ():
+        file = File.generated(config, f"demo/{path.name}", abs_src_path=str(path))
+        if said_how := files.get_file_from_path(file.src_uri):  # in its place
+            files.remove(said_how)
+        files.append(file)
     return files
 
 

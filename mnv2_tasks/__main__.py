@@ -17,7 +17,8 @@ VERBS = {
     "train": "a network on a task and a data set; go on with a run, or repeat one",
     "eval": "a run, or weights on a data set: COCO's numbers, mean IoU, top-1",
     "predict": "what a network finds in images: pictures, masks and results.json",
-    "export": "a network into one file: ONNX, OpenVINO, ExecuTorch, LiteRT or torch",
+    "export": "a network into one file: ONNX, OpenVINO, ExecuTorch, LiteRT or torch, or a page for browsers",
+    "demo": "what a network sees, in your browser",
     "compare": "runs on one page: scores with intervals, costs, pictures side by side",
     "study": "train the runs that a study lacks, then compare them",
     "data": "download, check, show or pack a data set",
@@ -30,6 +31,7 @@ WITH_CONFIG = {  # called with conf/<verb>.yaml, composed with the arguments
     "eval": "mnv2_tasks.evaluation.evaluate:evaluate",
     "predict": "mnv2_tasks.prediction.predict:predict",
     "export": "mnv2_tasks.export.export:export",
+    "demo": "mnv2_tasks.demo.demo:demo",
     "bench": "mnv2_tasks.bench.bench:bench",
     "scorecard": "mnv2_tasks.scorecard.scorecard:scorecard",
 }

@@ -194,12 +194,12 @@ class LoadedModel:
         """Write it into one file, which `load` takes, and run that beside PyTorch before it takes its name.
 
         Args:
-            format: onnx, openvino, executorch, litert or torch.
-            out: the file; None: in the next free runs/export/<n>/.
+            format: onnx, openvino, executorch, litert, torch, or web: a folder with a page for browsers.
+            out: the file, or the folder; None: in the next free runs/export/<n>/.
             settings: other keys of tools/export.py, such as precision="int8".
 
         Returns:
-            The file.
+            The file, or the folder.
         """
         from mnv2_tasks.export.export import export
 

@@ -45,6 +45,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"data=(imagenet|coco|voc)|data.root=/data": "a data set of gigabytes",
     r"^study (?!.*dry=true)": "hours: many runs",
     r"^data anchors": "the boxes here have one shape; tests/data_tool/test_anchor_shapes.py runs it",
+    r"format=web|^demo": "npm; tests/export/test_browser.py looks at the page, tests/demo shows it",
     r"^bench": "minutes of a machine that does nothing else",
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
     r"source=-": "names that are piped in; tests/prediction/test_sources.py does",
@@ -110,7 +111,9 @@ def workplace(tmp_path_factory):
 def test_own_data_of_the_readme_goes_from_check_to_export(workplace):
     block = next(b for b in re.findall(r"^```\n(.*?)^```", PAGES[0].read_text(), re.M | re.S) if "data.py check" in b)
     lines = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
-    assert [line[0] for line in lines] == [f"tools/{verb}.py" for verb in ("data", "train", "predict", "export")]
+    assert [line[0] for line in lines] == [
+        f"tools/{verb}.py" for verb in ("data", "train", "predict", "export", "demo")
+    ]
     assert lines[1][1:] == OWN_TRAINING and (workplace / FOLDER_RUN).is_dir()  # the others are run below
 
 

@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mnv2_tasks.export.darknet import write_darknet
 from mnv2_tasks.export.differences import Difference, differences, results_of
 from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
+from mnv2_tasks.export.onnxruntime_web import runtime_files
+from mnv2_tasks.export.web import MODEL, check_shown, write_page
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.devices import scoring_precision
@@ -33,11 +36,12 @@ from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.passport import make_passport
-from mnv2_tasks.whole_files import made_together, remove_parts, write_text
+from mnv2_tasks.whole_files import made_together, made_whole, remove_parts, write_text
 
 log = logging.getLogger(__name__)
 
 DARKNET = "darknet"  # a format of weights, which no runtime of ours runs
+WEB = "web"  # an ONNX file in a folder, with a page that runs it
 COMPARED = 16  # images whose results are compared one by one
 ON_CPU = DictConfig({"accelerator": "cpu", "devices": 1, "nodes": 1})  # as the file runs
 LOSS = 0.01  # of the primary score, that a file may cost
@@ -45,6 +49,9 @@ LOSS = 0.01  # of the primary score, that a file may cost
 
 def export(config: DictConfig) -> Path:
     """Write the network, run the file beside PyTorch, and keep it if they agree.
+
+    Returns:
+        The file; of format=web the folder.
 
     Raises:
         ConfigError: what is asked for does not exist, lacks a package, or the file's results differ; then there is no
@@ -63,6 +70,10 @@ def export(config: DictConfig) -> Path:
         network = build_network(config, names, ground_truths_of(sources))
     load_tasks(network, weights.state, str(path))
     network.eval()
+    runtime: dict[str, bytes] = {}
+    if config.format == WEB:  # before minutes of work
+        check_shown({name: task.kind for name, task in network.tasks.items()})
+        runtime = runtime_files(config.ort)
     pictures = comparison_images(config.images, sources, fit, COMPARED)
     results_of(network, pictures[:1])  # before anything is converted: it refuses what is not finite
     example = np.concatenate([pictures, pictures])[:2]
@@ -71,14 +82,14 @@ def export(config: DictConfig) -> Path:
     passport = make_passport(config, names, f"exported from {path}") | {"exported": True}
     metadata = _metadata(config, network, passport, pictures[:1])
 
-    out = _place(config)
-    with made_together(out) as part:
+    out, format = _place(config), _graph_format(config)
+    with _being_made(config, out) as part:
         loaders = _loaders(config, sources) if sources else {}
         ours: dict[str, Any] = {}
-        if config.precision == "int8" and config.format in JUDGED:
+        if config.precision == "int8" and format in JUDGED:
             ours = _judged(network, loaders) | {"qat": weights.passport.get("training", {}).get("qat", False)}
         with console.status(f"writing {config.format}, {config.precision}"):
-            report = write(network, config.format, torch.from_numpy(example), metadata, part, config.precision, **ours)
+            report = write(network, format, torch.from_numpy(example), metadata, part, config.precision, **ours)
         exported = Exported(part, trust=True)
         wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
         if loaders:
@@ -88,13 +99,28 @@ def export(config: DictConfig) -> Path:
         if report is not None:
             report.table().show(console)
             write_text(_report_of(part), report.table().to_markdown())
+        if config.format == WEB:
+            write_page(part.parent, exported, fit, Path(config.weights).name, runtime)
     return _told(console, config, out)
 
 
+@contextmanager
+def _being_made(config: DictConfig, out: Path) -> Iterator[Path]:
+    """Where the file is written until it, and all that belongs to it, takes its name."""
+    if config.format != WEB:
+        with made_together(out) as part:
+            yield part
+        return
+    with made_whole(out) as folder:
+        yield folder / MODEL
+
+
 def _told(console: Console, config: DictConfig, out: Path) -> Path:
-    size = sum(file.stat().st_size for file in _files(out))
+    size = sum(file.stat().st_size for file in (out.iterdir() if out.is_dir() else _files(out)))
     trust = " trust=true" if config.format in FORMATS and FORMATS[config.format].runs_code else ""
     use = as_called_here(f"python tools/predict.py weights={out} source=<images>{trust}")
+    if config.format == WEB:
+        use = as_called_here(f"python tools/demo.py weights={out}, or put the folder on a web server")
     console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: {use}")
     return out
 
@@ -102,9 +128,9 @@ def _told(console: Console, config: DictConfig, out: Path) -> Path:
 def _checked(config: DictConfig) -> Path:
     """The file of weights, where all that was asked for can be had."""
     if config.format is None:
-        raise ConfigError(f"say what to write: format={' | '.join([*FORMATS, DARKNET])}")
+        raise ConfigError(f"say what to write: format={' | '.join([*FORMATS, WEB, DARKNET])}")
     if config.format != DARKNET:
-        check_format(config.format, config.precision)
+        check_format(_graph_format(config), config.precision)
     elif config.precision != "fp32":
         raise ConfigError(f"format={DARKNET} precision={config.precision}: {DARKNET} has fp32")
     if config.weights in ("auto", "none"):
@@ -114,19 +140,25 @@ def _checked(config: DictConfig) -> Path:
         raise ConfigError(f"weights={path}: is an exported network already; export the weights that it was made from")
     if config.out is not None:
         suffix, out = _suffix(config), Path(os.path.expanduser(config.out))
-        if out.suffix != suffix:
+        if suffix and out.suffix != suffix:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
         remove_parts(out.parent)  # of an export that was killed
         for file in [*_files(out), *([_report_of(out)] if config.precision == "int8" else [])]:
             if file.exists():
                 raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
     if config.format != DARKNET:
-        format_module(config.format, to_write=True)
+        format_module(_graph_format(config), to_write=True)
     return path
 
 
+def _graph_format(config: DictConfig) -> str:
+    """Of the file that holds the network."""
+    return "onnx" if config.format == WEB else config.format
+
+
 def _suffix(config: DictConfig) -> str:
-    return ".weights" if config.format == DARKNET else FORMATS[config.format].suffix
+    own = {DARKNET: ".weights", WEB: ""}  # a folder has none
+    return own[config.format] if config.format in own else FORMATS[config.format].suffix
 
 
 def _place(config: DictConfig) -> Path:

@@ -17,10 +17,13 @@ def say_if_only_shapes(weights: str, passport: Mapping[str, Any], source: object
         weights: their name, for the line.
         source: of the pictures; all but the embedded scenes are photos.
     """
-    choices = passport["config"].get("choices", {})
-    drawn = {choices.get("data"), *choices.get("datasets", {}).values()} == {DEMO}
-    if drawn and not (isinstance(source, str) and source == DEMO):
+    if knows_only_shapes(passport) and not (isinstance(source, str) and source == DEMO):
         _say(weights)
+
+
+def knows_only_shapes(passport: Mapping[str, Any]) -> bool:
+    choices = passport["config"].get("choices", {})
+    return {choices.get("data"), *choices.get("datasets", {}).values()} == {DEMO}
 
 
 @cache  # once

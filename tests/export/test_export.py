@@ -14,6 +14,7 @@ from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.evaluate import evaluate
+from mnv2_tasks.export import onnxruntime_web
 from mnv2_tasks.export.differences import differences
 from mnv2_tasks.export.export import export
 from mnv2_tasks.export.graph import Graph
@@ -176,6 +177,37 @@ def test_openvino_reads_the_same_network(network, scenes, tmp_path, precision, q
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml"]
     assert all(d.value <= 1e-3 for d in differences(network, Exported(out), scenes, precision) if precision == "fp32")
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Files in place of onnxruntime-web's."""
+    folder = tmp_path / "ort"
+    folder.mkdir()
+    for name in onnxruntime_web.FILES:
+        (folder / name).touch()
+    return folder
+
+
+def test_page_lies_in_a_folder_with_a_file_that_predicts_like_any_other(network, scenes, tmp_path, quick, stand_in):
+    out = run("weights=multitask_shapes", "format=web", f"ort={stand_in}", f"out={tmp_path / 'demo'}/", *FEW)
+    assert out == tmp_path / "demo" and {path.name for path in tmp_path.iterdir()} == {"demo", "ort"}
+    about = json.loads((out / "model.json").read_text())
+    exported = Exported(out / about["model"])
+    named = [name for task in about["tasks"] for name in task["outputs"].values()]
+    assert named == exported.output_names == [output["name"] for output in about["outputs"]]
+    assert all(d.value <= 1e-4 for d in differences(network, exported, scenes, "fp32"))
+
+
+def test_page_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch, quick, stand_in):
+    def fail(folder, *_):
+        (folder / "index.html").touch()
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("mnv2_tasks.export.export.write_page", fail)
+    with pytest.raises(RuntimeError, match="disk"):
+        run("weights=multitask_shapes", "format=web", f"ort={stand_in}", f"out={tmp_path / 'demo'}", *FEW)
+    assert {path.name for path in tmp_path.iterdir()} == {"ort"}
 
 
 # ---------------------------------------------------------------- the pieces
