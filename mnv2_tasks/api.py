@@ -194,12 +194,12 @@ class LoadedModel:
         """Write it into one file, which `load` takes, and run that beside PyTorch before it takes its name.
 
         Args:
-            format: onnx, openvino, executorch, litert or torch.
-            out: the file; None: in the next free runs/export/<n>/.
+            format: onnx, openvino, executorch, litert, mediapipe or torch.
+            out: the file, or the folder of several tasks' files; None: in the next free runs/export/<n>/.
             settings: other keys of tools/export.py, such as precision="int8".
 
         Returns:
-            The file.
+            The file, or that folder.
         """
         from mnv2_tasks.export.export import export
 
