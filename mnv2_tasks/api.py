@@ -194,12 +194,12 @@ class LoadedModel:
         """Write it into one file, which `load` takes, and run that beside PyTorch before it takes its name.
 
         Args:
-            format: onnx, openvino, executorch, litert, torch, or web: a folder with a page for browsers.
+            format: onnx, openvino, executorch, litert, mediapipe, torch, or web: a folder with a page for browsers.
             out: the file, or the folder; None: in the next free runs/export/<n>/.
             settings: other keys of tools/export.py, such as precision="int8".
 
         Returns:
-            The file, or the folder.
+            The file; of web, and of several tasks for MediaPipe, the folder.
         """
         from mnv2_tasks.export.export import export
 

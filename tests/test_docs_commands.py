@@ -47,6 +47,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"^data anchors": "the boxes here have one shape; tests/data_tool/test_anchor_shapes.py runs it",
     r"format=web|^demo": "npm; tests/export/test_browser.py looks at the page, tests/demo shows it",
     r"^bench": "minutes of a machine that does nothing else",
+    r"format=mediapipe|\.tflite": "an environment of its own; tests/export/test_mediapipe.py runs them there",
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
     r"source=-": "names that are piped in; tests/prediction/test_sources.py does",
     r"trainer.nodes": "several machines",
@@ -54,7 +55,9 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"^scorecard": "a minute; tests/scorecard computes all of it",
     r"^train (?!.*(--help|re(sume|peat)=))": "tests/training trains every task, and test_command_line.py sweeps",
 }
-ABSENT = r"\$W/|weights=(imagenet|coco_ssdlite)|weights=model.onnx data"  # whose weights are read to compose
+ABSENT = (
+    r"\$W/|weights=(imagenet|coco_ssdlite)|weights=model.onnx data|\.tflite source"  # whose weights are read to compose
+)
 TOOL = re.compile(
     r"(?:^|[\s`(])((?:\.venv/bin/)?(?:python )?tools/(\w+)\.py(?: [^`\n]*?)?)(?=\s+#|`|\n|\s*\\\n|$)", re.M
 )

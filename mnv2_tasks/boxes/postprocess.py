@@ -96,5 +96,6 @@ def unpadded(boxes: Tensor, scores: Tensor, labels: Tensor, counts: Tensor) -> l
         [boxes, scores[..., None], labels[..., None], counts[:, None, None].expand_as(scores[..., None])], 2
     )
     found = found.cpu()
-    rows = zip(found[..., :4], found[..., 4], found[..., 5].long(), found[:, 0, 6].long().tolist())
+    kept = found[:, :1, 6].sum(dim=1).long().tolist()  # of no place at all too
+    rows = zip(found[..., :4], found[..., 4], found[..., 5].long(), kept)
     return [Detections(b[:count], s[:count], classes[:count]) for b, s, classes, count in rows]

@@ -1,6 +1,5 @@
 """export(config): weights -> one file that was run against PyTorch before it took its name."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -8,23 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from mnv2_tasks.build import build_fit, build_network, ground_truths_of, load_tasks, load_with_passport, no_larger_than
-from mnv2_tasks.contracts import DataSource
+from mnv2_tasks.build import build_fit, load_with_passport
+from mnv2_tasks.contracts import DataSource, Model
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.export.darknet import write_darknet
-from mnv2_tasks.export.differences import Difference, differences, results_of
-from mnv2_tasks.export.graph import Graph
-from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
+from mnv2_tasks.export.differences import Difference, differences
+from mnv2_tasks.export.in_mediapipe import run_in_mediapipe
 from mnv2_tasks.export.onnxruntime_web import runtime_files
+from mnv2_tasks.export.prepare import WEB, PreparedFile, graph_format, makes_folder, prepare
 from mnv2_tasks.export.web import MODEL, check_shown, write_page
 from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
@@ -35,14 +33,11 @@ from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.weights.find import find_weights
-from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.whole_files import made_together, made_whole, remove_parts, write_text
 
 log = logging.getLogger(__name__)
 
 DARKNET = "darknet"  # a format of weights, which no runtime of ours runs
-WEB = "web"  # an ONNX file in a folder, with a page that runs it
-COMPARED = 16  # images whose results are compared one by one
 ON_CPU = DictConfig({"accelerator": "cpu", "devices": 1, "nodes": 1})  # as the file runs
 LOSS = 0.01  # of the primary score, that a file may cost
 
@@ -51,77 +46,78 @@ def export(config: DictConfig) -> Path:
     """Write the network, run the file beside PyTorch, and keep it if they agree.
 
     Returns:
-        The file; of format=web the folder.
+        the file; of format=web, and where several tasks make as many files, the folder.
 
     Raises:
         ConfigError: what is asked for does not exist, lacks a package, or the file's results differ; then there is no
             file.
     """
-    path, scored_in = _checked(config), scoring_precision(config.eval.precision, config.trainer.precision)
+    path = _checked(config)
     weights = load_with_passport(path, trust=config.trust)
-    names = {task: weights.passport["class_names"][task] for task in config.tasks}
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if config.format == DARKNET:
+        names = {task: weights.passport["class_names"][task] for task in config.tasks}
         out = _place(config)
         write_darknet(weights, config, names, out)
         return _told(console, config, out)
-    fit, sources = build_fit(config), available_sources(config, names)
-    with no_larger_than(weights.state, str(path)):
-        network = build_network(config, names, ground_truths_of(sources))
-    load_tasks(network, weights.state, str(path))
-    network.eval()
+    files = prepare(config, path, weights)
     runtime: dict[str, bytes] = {}
     if config.format == WEB:  # before minutes of work
-        check_shown({name: task.kind for name, task in network.tasks.items()})
+        check_shown({name: task.kind for name, task in files[0].network.tasks.items()})
         runtime = runtime_files(config.ort)
-    pictures = comparison_images(config.images, sources, fit, COMPARED)
-    results_of(network, pictures[:1])  # before anything is converted: it refuses what is not finite
-    example = np.concatenate([pictures, pictures])[:2]
-    if config.precision == "int8":
-        example = calibration_images(config.calibration, sources, fit, config.calibration_images)
-    passport = make_passport(config, names, f"exported from {path}") | {"exported": True}
-    metadata = _metadata(config, network, passport, pictures[:1])
 
-    out, format = _place(config), _graph_format(config)
-    with _being_made(config, out) as part:
-        loaders = _loaders(config, sources) if sources else {}
-        ours: dict[str, Any] = {}
-        if config.precision == "int8" and format in JUDGED:
-            ours = _judged(network, loaders) | {"qat": weights.passport.get("training", {}).get("qat", False)}
-        with console.status(f"writing {config.format}, {config.precision}"):
-            report = write(network, format, torch.from_numpy(example), metadata, part, config.precision, **ours)
-        exported = Exported(part, trust=True)
-        wrong = _show_differences(console, differences(network, exported, pictures, config.precision))
-        if loaders:
-            wrong += _show_scores(console, network, exported, loaders, scored_in)
-        if wrong:
-            raise ConfigError(f"{out}: not written, its results are not PyTorch's: {'; '.join(wrong)}")
-        if report is not None:
-            report.table().show(console)
-            write_text(_report_of(part), report.table().to_markdown())
+    out = _place(config)
+    with made_whole(out) if config.format == WEB or makes_folder(config) else made_together(out) as part:
+        for made in files:
+            _write(console, made, _place_within(part, made, config), weights.passport, out)
         if config.format == WEB:
-            write_page(part.parent, exported, fit, Path(config.weights).name, runtime)
+            write_page(part, Exported(part / MODEL, trust=True), build_fit(config), Path(config.weights).name, runtime)
     return _told(console, config, out)
 
 
+def _write(console: Console, made: PreparedFile, file: Path, passport: Mapping[str, Any], out: Path) -> None:
+    config, network = made.config, made.network
+    loaders = _loaders(config, made.sources) if made.sources else {}
+    ours: dict[str, Any] = {}
+    format = graph_format(config)
+    if config.precision == "int8" and format in JUDGED:
+        ours = _judged(network, loaders) | {"qat": passport.get("training", {}).get("qat", False)}
+    with console.status(f"writing {config.format}, {config.precision}"):
+        example = torch.from_numpy(made.example)
+        report = write(network, format, example, made.metadata, file, config.precision, **ours)
+    with _run(config, file) as exported:
+        wrong = _show_differences(console, differences(network, exported, made.pictures, config.precision))
+        if loaders:
+            theirs = _loaders(made.seen, made.sources)
+            scored_in = scoring_precision(config.eval.precision, config.trainer.precision)
+            wrong += _show_scores(console, network, exported, loaders, theirs, scored_in)
+    if wrong:
+        raise ConfigError(f"{out}: not written, its results are not PyTorch's: {'; '.join(wrong)}")
+    if report is not None:
+        report.table().show(console)
+        write_text(_report_of(file), report.table().to_markdown())
+
+
 @contextmanager
-def _being_made(config: DictConfig, out: Path) -> Iterator[Path]:
-    """Where the file is written until it, and all that belongs to it, takes its name."""
-    if config.format != WEB:
-        with made_together(out) as part:
-            yield part
+def _run(config: DictConfig, file: Path) -> Iterator[Model]:
+    """The file in the runtime that it is for."""
+    exported = Exported(file, trust=True)
+    if config.format != "mediapipe":
+        yield exported
         return
-    with made_whole(out) as folder:
-        yield folder / MODEL
+    with run_in_mediapipe(exported) as running:
+        yield running
 
 
 def _told(console: Console, config: DictConfig, out: Path) -> Path:
-    size = sum(file.stat().st_size for file in (out.iterdir() if out.is_dir() else _files(out)))
+    files = sorted(out.iterdir()) if out.is_dir() else _files(out)
+    size = sum(file.stat().st_size for file in files)
     trust = " trust=true" if config.format in FORMATS and FORMATS[config.format].runs_code else ""
-    use = as_called_here(f"python tools/predict.py weights={out} source=<images>{trust}")
+    use = as_called_here(f"python tools/predict.py weights={files[0]} source=<images>{trust}")
     if config.format == WEB:
         use = as_called_here(f"python tools/demo.py weights={out}, or put the folder on a web server")
-    console.print(f"written: {out}, {size / 1e6:.1f} MB. Use it: {use}")
+    each = f", a file for each task: {', '.join(file.name for file in files)}" if makes_folder(config) else ""
+    console.print(f"written: {out}{each}, {size / 1e6:.1f} MB. Use it: {use}")
     return out
 
 
@@ -130,7 +126,7 @@ def _checked(config: DictConfig) -> Path:
     if config.format is None:
         raise ConfigError(f"say what to write: format={' | '.join([*FORMATS, WEB, DARKNET])}")
     if config.format != DARKNET:
-        check_format(_graph_format(config), config.precision)
+        check_format(graph_format(config), config.precision)
     elif config.precision != "fp32":
         raise ConfigError(f"format={DARKNET} precision={config.precision}: {DARKNET} has fp32")
     if config.weights in ("auto", "none"):
@@ -140,6 +136,11 @@ def _checked(config: DictConfig) -> Path:
         raise ConfigError(f"weights={path}: is an exported network already; export the weights that it was made from")
     if config.out is not None:
         suffix, out = _suffix(config), Path(os.path.expanduser(config.out))
+        if makes_folder(config) and out.suffix:
+            raise ConfigError(
+                f"out={out}: format={config.format} writes a file for each of {', '.join(config.tasks)}. "
+                f"Say out=<folder>, a name without an ending, or task=<one of them>"
+            )
         if suffix and out.suffix != suffix:
             raise ConfigError(f"out={out}: format={config.format} writes a file that ends in {suffix}")
         remove_parts(out.parent)  # of an export that was killed
@@ -147,18 +148,21 @@ def _checked(config: DictConfig) -> Path:
             if file.exists():
                 raise ConfigError(f"out={out}: {file.name} exists; remove it, or choose another name")
     if config.format != DARKNET:
-        format_module(_graph_format(config), to_write=True)
+        format_module(graph_format(config), to_write=True)
     return path
 
 
-def _graph_format(config: DictConfig) -> str:
-    """Of the file that holds the network."""
-    return "onnx" if config.format == WEB else config.format
-
-
 def _suffix(config: DictConfig) -> str:
-    own = {DARKNET: ".weights", WEB: ""}  # a folder has none
-    return own[config.format] if config.format in own else FORMATS[config.format].suffix
+    if config.format == WEB or makes_folder(config):
+        return ""  # a folder has none
+    return ".weights" if config.format == DARKNET else FORMATS[config.format].suffix
+
+
+def _place_within(part: Path, made: PreparedFile, config: DictConfig) -> Path:
+    """Where a file is written until it, and all that belongs to it, takes its name."""
+    if config.format == WEB:
+        return part / MODEL
+    return part / f"{next(iter(made.network.tasks))}{_suffix(made.config)}" if makes_folder(config) else part
 
 
 def _place(config: DictConfig) -> Path:
@@ -176,28 +180,6 @@ def _files(path: Path) -> list[Path]:
 def _report_of(path: Path) -> Path:
     """Where the table of an int8 file's layers goes."""
     return path.with_suffix(".md")
-
-
-def _metadata(config: DictConfig, network: Network, passport: dict[str, Any], picture: np.ndarray) -> dict[str, str]:
-    """What goes into the file: all that tools/predict.py needs, and the same for people with another program."""
-    tasks: dict[str, Any] = dict(network.tasks.items())
-    preprocessing = {
-        "pixels": "uint8 RGB (batch, height, width, 3); the file normalises them itself",
-        "size": config.imgsz,
-        "fit": config.input.fit,
-        "resize": config.input.resize,
-        "fill": list(config.input.mean),
-    }
-    with torch.inference_mode():
-        outputs = Graph(network).outputs(torch.from_numpy(picture))
-    return {
-        "passport": json.dumps(passport),
-        "precision": config.precision,
-        "tasks": json.dumps({name: task.kind for name, task in tasks.items()}),
-        "class_names": json.dumps({name: task.class_names for name, task in tasks.items()}),
-        "preprocessing": json.dumps(preprocessing),
-        "outputs": json.dumps(outputs),
-    }
 
 
 def _show_differences(console: Console, found: list[Difference]) -> list[str]:
@@ -234,12 +216,21 @@ def _judged(network: Network, loaders: dict[str, DataLoader]) -> dict[str, Any]:
 
 
 def _show_scores(
-    console: Console, network: Network, exported: Exported, loaders: dict[str, DataLoader], precision: str
+    console: Console,
+    network: Network,
+    exported: Model,
+    loaders: dict[str, DataLoader],
+    seen: dict[str, DataLoader],
+    precision: str,
 ) -> list[str]:
-    """What lost too much."""
+    """What lost too much.
+
+    Args:
+        seen: the same images, as the file's runtime fits them.
+    """
     tasks: dict[str, Any] = dict(network.tasks.items())
     ours, _ = score_network(network, lambda: loaders, ON_CPU, precision, ONE_VIEW)
-    theirs = score(exported.predict_task, tasks, loaders)
+    theirs = score(exported.predict_task, tasks, seen)
     table, wrong = Table("Scores", ["task", "images", "", f"PyTorch, {precision}", "file"]), []
     for name, loader in loaders.items():
         key = tasks[name].metric.primary

@@ -17,6 +17,7 @@ from mnv2_tasks.runtimes.formats import format_module
 SUPPRESS = {
     "executorch": suppress_scanned,
     "litert": suppress_unrolled,
+    "mediapipe": suppress_unrolled,
     "torch": suppress_looped,
 }
 JUDGED = ("onnx", "openvino")  # whose int8 files leave layers in float32 until they lose no more than a budget

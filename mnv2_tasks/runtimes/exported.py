@@ -18,12 +18,13 @@ from mnv2_tasks.stored.argument_types import fits
 from mnv2_tasks.stored.checked_passport import check_passport
 
 PASSPORT = "passport.txt"  # of a .tflite that we wrote, see litert.py
+LABELS = "labels.txt"  # of one for MediaPipe, too, see mediapipe.py
 
 
 def is_exported(path: Path) -> bool:
     """Whether a file is for one of the runtimes: a .tflite may also be others' weights, with metadata of their own."""
     name = _format_held(path)
-    return name is not None and (name != "litert" or PASSPORT in members(path))
+    return name is not None and (FORMATS[name].suffix != FORMATS["litert"].suffix or PASSPORT in members(path))
 
 
 def _format_held(path: Path) -> str | None:
@@ -31,6 +32,8 @@ def _format_held(path: Path) -> str | None:
     kind, named = kind_of(path), format_of(path)
     if kind in ("", "empty") or named not in (None, *FORMATS_HELD.values()):
         return named
+    if kind == "tflite" and {PASSPORT, LABELS} <= {*members(path)}:
+        return "mediapipe"
     return FORMATS_HELD.get(kind)
 
 

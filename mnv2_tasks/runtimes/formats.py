@@ -25,6 +25,8 @@ class Format:
     packages: tuple[str, ...]  # that must be installed; the extra of pyproject.toml has the format's name
     writers: tuple[str, ...] = ()  # needed only to write
     runs_code: bool = False  # of whoever wrote the file, as it is loaded
+    one_task: bool = False  # a file for each task of a network
+    fit: str | None = None  # how its runtime itself makes pictures the input; None: its callers do
 
 
 FORMATS = {
@@ -32,6 +34,15 @@ FORMATS = {
     "openvino": Format("openvino", ".xml", ("fp32", "fp16", "bf16", "int8"), ("openvino", "onnx", "onnxscript")),
     "executorch": Format("executorch", ".pte", ("fp32", "int8"), ("executorch", "torchao")),
     "litert": Format("litert", ".tflite", ("fp32", "fp16", "int8"), ("ai_edge_litert",), ("litert_torch",)),
+    "mediapipe": Format(
+        "mediapipe",
+        ".tflite",
+        ("fp32", "fp16", "int8"),
+        ("ai_edge_litert",),
+        ("litert_torch", "mediapipe"),
+        one_task=True,
+        fit="tf1_square",
+    ),
     "torch": Format("torch_program", ".pt2", ("fp32", "bf16"), (), runs_code=True),
 }
 

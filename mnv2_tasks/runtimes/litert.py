@@ -21,10 +21,19 @@ MOST_METADATA = 16 << 20  # bytes: a passport has at most a quarter of it
 def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Path, precision: str) -> None:
     """One file for the example's height and width, since the converter knows no others; images go one by one.
 
-    fp16 stores the weights in half and computes in float32.
+    Args:
+        example: (N, H, W, 3) uint8.
+    """
+    convert(graph, example, path, precision)
+    append(metadata, path)
+
+
+def convert(graph: Any, example: torch.Tensor, path: Path, precision: str) -> None:
+    """The file without its metadata. fp16 stores the weights in half and computes in float32.
 
     Args:
-        example: (N, H, W, 3) uint8; int8 takes the ranges of activations from what it sees on them.
+        graph: a module that takes one image and keeps its network under that name.
+        example: (N, H, W, 3) of the type that it takes; int8 takes the ranges of activations from what it sees on them.
     """
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     import litert_torch  # pyright: ignore[reportMissingImports]
@@ -42,6 +51,9 @@ def write(graph: Any, example: torch.Tensor, metadata: dict[str, str], path: Pat
                 path.write_bytes(_quantised(path, example))
         finally:
             logging.disable(logging.NOTSET)
+
+
+def append(metadata: dict[str, str], path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         for key, value in metadata.items():
             archive.writestr(f"{key}.txt", value)
@@ -84,7 +96,8 @@ class Session:
         self.interpreter = Interpreter(str(path), num_threads=threads)
         self.interpreter.allocate_tensors()
         self.network: Any = self.interpreter.get_signature_runner()
-        self.shape = tuple(self.interpreter.get_input_details()[0]["shape"])
+        (about,) = self.interpreter.get_input_details()
+        self.shape, self.dtype = tuple(about["shape"]), about["dtype"]
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         if images.shape[1:] != self.shape[1:]:
@@ -92,6 +105,6 @@ class Session:
             raise ConfigError(
                 f"images of {images.shape[1]} x {images.shape[2]} pixels: this file takes {height} x {width}"
             )
-        results = [self.network(args_0=image[None]) for image in images]
+        results = [self.network(args_0=image[None].astype(self.dtype)) for image in images]
         joined = [np.concatenate([result[f"output_{i}"] for result in results]) for i in range(len(results[0]))]
         return [array.astype(np.int64) if array.dtype == np.int32 else array for array in joined]  # as in `Graph`

@@ -278,6 +278,12 @@ def test_detections_of_a_batch_are_to_the_bit_those_of_each_image_alone(scores, 
         assert not any(field[row, len(ours.scores) :].any() for field in padded[:3])
 
 
+def test_detections_of_a_batch_without_any_place_for_one_are_none():
+    empty = torch.zeros(2, 0)
+    found = unpadded(torch.zeros(2, 0, 4), empty, empty.long(), torch.zeros(2, dtype=torch.int64))
+    assert [(of.boxes.shape, len(of.scores), of.labels.dtype) for of in found] == [((0, 4), 0, torch.int64)] * 2
+
+
 @pytest.mark.parametrize("images, count, num_anchors", [(1, 1, 300), (4, 40, 300), (3, 40, 25), (2, 30, 700)])
 def test_forced_matches_in_rounds_are_those_of_bids(images, count, num_anchors):
     """The operator's way on a GPU; on a coarse grid, so that many pairs overlap alike, and some boxes no anchor."""

@@ -79,7 +79,7 @@ def reference(network, images):
 
 
 def written(folder, name, network, precision="fp32", example=None):
-    pytest.importorskip({"executorch": "executorch", "litert": "litert_torch", "torch": "torch"}[name])
+    pytest.importorskip({"litert": "litert_torch", "mediapipe": "litert_torch"}.get(name, name))
     path = folder / f"{precision}{FORMATS[name].suffix}"
     (task,) = network.tasks if len(network.tasks) == 1 else ["multitask"]
     passport = make_passport(compose("train", [f"task={task}"]), {task: ["a", "b", "c"] for task in network.tasks}, "")
