@@ -244,14 +244,19 @@ def depthwise_separable(
     )
 
 
-def init_convs(module: nn.Module, std: float | None = None, *, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+def init_convs(
+    module: nn.Module, std: float | None = None, *, mode: Literal["fan_in", "fan_out", "caffe"] = "fan_out"
+) -> None:
     """Kaiming fan-out (torchvision's MobileNetV2) or fan-in (Darknet: a normal of width sqrt(2 / (k * k * channels))),
-    or a normal of width `std` (SSD and DeepLab heads); biases 0."""
+    Caffe's "xavier" (SSD on VGG-16: uniform within sqrt(3 / (k * k * channels))), or a normal of width `std` (SSD and
+    DeepLab heads); biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            if std is None:
-                nn.init.kaiming_normal_(layer.weight, mode=mode)
-            else:
+            if std is not None:
                 nn.init.trunc_normal_(layer.weight, std=std)
+            elif mode == "caffe":
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")
+            else:
+                nn.init.kaiming_normal_(layer.weight, mode=mode)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -17,7 +17,7 @@ def scenes(config, sources):
     }
 
 
-def overfit(task, *overrides, steps=150, spoil=lambda batches: batches):
+def overfit(task, *overrides, steps=150, lr=0.004, spoil=lambda batches: batches):
     """Metrics of `task` on four scenes after training on what `spoil` makes of them."""
     fixed = ["data.source.val_size=4", "weights=none", "width=0.35", "imgsz=96"]
     config = compose("train", [f"task={task}", *fixed, *overrides])
@@ -30,7 +30,7 @@ def overfit(task, *overrides, steps=150, spoil=lambda batches: batches):
     batches = scenes(config, sources)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 0.004 * (1 - step / steps)
+            group["lr"] = lr * (1 - step / steps)
         spoiled = spoil(batches)
         losses = network.loss(network.outputs(spoiled), spoiled)
         optimizer.zero_grad()

@@ -40,7 +40,8 @@ class VGG16(LayersWithTaps):
     feeds it: `c4_expand` is conv4_3 at stride 8 through `L2Norm`, and `final`, which is `c5`, is fc7 at stride 16.
     Output stride 8 gives DeepLab-LargeFOV's dilations (arXiv:1412.7062): 2 in conv5, 12 in fc6.
 
-    `layers.<i>` is torchvision's `features.<i>`. There is no batch norm.
+    `layers.<i>` is torchvision's `features.<i>`; of its fully connected layers `fc6` and `fc7` are a part, see
+    `reduced_fc6`. There is no batch norm.
 
     Args:
         output_stride: 8, or 16 or 32, which are the same here; see `limit_stride`.
@@ -49,6 +50,8 @@ class VGG16(LayersWithTaps):
     Raises:
         ConfigError: `output_stride` is out of range, or a tap is unknown.
     """
+
+    optional_tensors = ("conv4_3_norm.weight",)  # that weights lack whose network did not read `c4_expand`
 
     def __init__(self, *, output_stride: int, taps: Sequence[str]):
         convolutions = make_layers(cfgs["D"])[:-1]
@@ -73,3 +76,22 @@ class VGG16(LayersWithTaps):
         if "c4_expand" in features:
             features["c4_expand"] = self.conv4_3_norm(features["c4_expand"])
         return features
+
+
+# VGG-16's fully connected layers as convolutions, by subsampling (DeepLab, arXiv:1412.7062): every fourth of 4,096
+# features, and every third of the 7 x 7 cells that fc6 reads. pool5 no longer halves the map: dilation 6 reads the same
+
+
+def reduced_fc6(weight: Tensor) -> Tensor:
+    """(4096, 512 * 7 * 7) -> (1024, 512, 3, 3)."""
+    return weight.view(4096, 512, 7, 7)[::4, :, ::3, ::3]
+
+
+def reduced_fc7(weight: Tensor) -> Tensor:
+    """(4096, 4096) -> (1024, 1024, 1, 1)."""
+    return weight[::4, ::4, None, None]
+
+
+def reduced_bias(bias: Tensor) -> Tensor:
+    """(4096,) -> (1024,)."""
+    return bias[::4]

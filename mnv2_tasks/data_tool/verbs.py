@@ -161,7 +161,8 @@ def _anchors(config: DictConfig) -> Shapes | None:
     for task in config.tasks.values():
         if "anchor_scales" in task.head:
             head = task.head
-            return anchor_shapes(head.first_map_anchors, head.anchor_scales, head.anchor_ratios)
+            last_scale = head.get("anchor_last_scale", 1.0)
+            return anchor_shapes(head.first_map_anchors, head.anchor_scales, head.anchor_ratios, last_scale)
     return None
 
 

@@ -66,7 +66,9 @@ def tally(card: list[PaperNumber]) -> str:
 
 
 def format_ours(row: PaperNumber) -> str:
-    return "" if row.ours is None else f"{row.ours:,.0f}"
+    if row.ours is None:
+        return ""
+    return f"{row.ours:,.0f}" if row.ours == int(row.ours) else f"{row.ours:.2f}"
 
 
 def best(rows: list[PaperNumber], kind: str) -> PaperNumber | None:

@@ -65,7 +65,9 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
         return f"weights: none, training starts from scratch and will score far lower than it could. {error}"
     weights = load_with_passport(path, trust=config.trust)
     own = network.state_dict()
-    _check_backbone(str(name), own, weights, config)
+    optional = {f"backbone.{tensor}" for tensor in getattr(network.backbone, "optional_tensors", ())}
+    missing = sorted(own.keys() & optional - weights.state.keys())
+    _check_backbone(str(name), {k: t for k, t in own.items() if k not in missing}, weights, config)
     fits = {k: t for k, t in weights.state.items() if k in own and own[k].shape == t.shape and k not in ("mean", "std")}
     reasons = {}
     for task, module in network.tasks.items():
@@ -82,6 +84,7 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
     network.load_state_dict(fits, strict=False)
     anew = Counter(k.split(".")[1] for k in own if k not in fits and k.startswith("tasks."))
     rest = "".join(f"; {count} head tensors of {task} start anew: {reasons[task]}" for task, count in anew.items())
+    rest += "".join(f"; {name} starts anew: the weights lack it" for name in missing)
     left = Counter(weights.left_out.values())
     unused = "".join(f"; left out {count}: {why}" for why, count in left.items())
     stride = weights.passport["config"]["output_stride"]
@@ -106,7 +109,9 @@ def _why_anew(
 
 def _anchors(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Of a detector: the same tensors with other anchors mean other boxes."""
-    return {key: value for key, value in head_settings(config["tasks"][task]["head"]).items() if "anchor" in key}
+    head = config["tasks"][task]["head"]
+    found = {key: value for key, value in head_settings(head).items() if "anchor" in key}
+    return ({"anchor_last_scale": 1.0, "anchor_cells": None} if head["_target_"].endswith(".SSDHead") else {}) | found
 
 
 def _published_backbone(config: DictConfig) -> str:

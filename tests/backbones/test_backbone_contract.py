@@ -15,6 +15,7 @@ from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.backbones.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
 from mnv2_tasks.backbones.nasnet import NASNetMobile
 from mnv2_tasks.backbones.resnet import ResNet
+from mnv2_tasks.backbones.resnet_beta import ResNetBeta
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
 from mnv2_tasks.backbones.shufflenet_v2 import ShuffleNetV2
 from mnv2_tasks.backbones.vgg import VGG16
@@ -38,6 +39,7 @@ NETWORKS = {  # name -> (constructor, channels of the taps in depth order)
     "efficientnet_b0": (EfficientNetB0, (16, 24, 40, 112, 672, 320, 1280)),
     "resnet18": (partial(ResNet, depth=18), (64, 64, 128, 256, 256, 512, 512)),
     "resnet50": (partial(ResNet, depth=50), (64, 256, 512, 1024, 1024, 2048, 2048)),
+    "resnet50_beta": (partial(ResNetBeta, depth=50), (128, 256, 512, 1024, 1024, 2048, 2048)),
     "darknet19": (Darknet19, (64, 128, 256, 512, 512, 1024, 1024)),
     "nasnet_mobile": (partial(NASNetMobile, width=1.0, stem_padding="same"), (32, 44, 264, 528, 528, 1056, 1056)),
     "vgg16": (VGG16, (128, 256, 512, 512, 512, 1024, 1024)),
@@ -122,8 +124,8 @@ def test_output_strides_share_every_parameter_name_and_shape(network):
 
 
 WITHOUT_EXCITATION = [
-    "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mnasnet", "resnet18", "resnet50", "darknet19",
-    "vgg16", "nasnet_mobile",
+    "mobilenet_v1", "mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mnasnet", "resnet18", "resnet50",
+    "resnet50_beta", "darknet19", "vgg16", "nasnet_mobile",
 ]  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def test_a_finer_output_stride_computes_the_coarse_features_and_those_between(ne
 
 
 @pytest.mark.parametrize(
-    "network", ["mobilenet_v1", "resnet18", "resnet50", "shufflenet_v1", "darknet19", "nasnet_mobile"]
+    "network", ["mobilenet_v1", "resnet18", "resnet50", "resnet50_beta", "shufflenet_v1", "darknet19", "nasnet_mobile"]
 )
 def test_a_network_without_expansions_returns_c4_as_c4_expand(network):
     features = on_meta(network)(torch.empty(2, 3, 64, 64, device="meta"))

@@ -15,6 +15,7 @@ from mnv2_tasks.backbones.mnasnet import MnasNet
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
 from mnv2_tasks.backbones.resnet import ResNet
+from mnv2_tasks.backbones.resnet_beta import ResNetBeta
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1, shuffle_channels
 from mnv2_tasks.backbones.shufflenet_v2 import ShuffleNetV2
 from mnv2_tasks.backbones.timm import TimmBackbone
@@ -165,6 +166,17 @@ def test_vgg16_at_stride_8_has_deeplabs_dilations():
     assert [network.layers[index].dilation for index in (21, 24, 26, 28)] == [(1, 1), (2, 2), (2, 2), (2, 2)]
 
 
+@pytest.mark.parametrize(
+    "output_stride, third_stage, last_stage", [(32, [1], [1, 2, 4]), (16, [1], [2, 4, 8]), (8, [2], [4, 8, 16])]
+)
+def test_resnet_beta_dilates_the_last_stage_by_its_multi_grid(output_stride, third_stage, last_stage):
+    with torch.device("meta"):
+        network = ResNetBeta(depth=101, output_stride=output_stride, taps=["c5"])
+    assert sorted({block.conv2.dilation[0] for block in network.layer3}) == third_stage
+    assert [block.conv2.dilation[0] for block in network.layer4] == last_stage
+    assert network.features["c5"].stride == output_stride
+
+
 def test_shuffled_groups_hold_channels_of_every_group():
     channels = torch.arange(12).view(1, 12, 1, 1)
     for group in shuffle_channels(channels).flatten().chunk(3):
@@ -178,6 +190,8 @@ def test_shuffled_groups_hold_channels_of_every_group():
         (partial(ShuffleNetV2, width=0.75), r"width=0.75: ShuffleNetV2 comes in \[0.5, 1.0, 1.5, 2.0\]; set width=0.5"),
         (partial(MnasNet, width=1.4), r"width=1.4: MnasNet comes in \[0.5, 0.75, 1.0, 1.3\]; set width=1.3"),
         (partial(ResNet, depth=20), r"depth=20: expected one of \[18, 34, 50, 101\]"),
+        (partial(ResNetBeta, depth=18), r"depth=18: expected one of \[50, 101\]"),
+        (partial(ResNetBeta, depth=50, multi_grid=[1, 2]), r"multi_grid=\[1, 2\]: expected the rates of three blocks"),
     ],
 )
 def test_a_size_that_does_not_exist_is_answered_with_those_that_do(build, message):

@@ -53,7 +53,7 @@ def test_every_part_that_it_names_can_be_built(recipe):
     names = {name: [str(i) for i in range(classes + (kind == "segmentation"))] for name, kind in kinds.items()}
     with torch.device("meta"):
         network = build_network(config, names).train()
-        network(torch.zeros(2, 3, 96, 96))
+        network(torch.zeros(2, 3, config.imgsz, config.imgsz))
     for name, kind in kinds.items():
         preset = data_config(config, name).augmentation[kind]
         check_preset(preset, kind)

@@ -11,6 +11,7 @@ from mnv2_tasks.build import partial_of
 SLIM = "https://github.com/tensorflow/models/blob/master/research/slim"
 DEEPLAB = "https://github.com/tensorflow/models/blob/master/research/deeplab"
 DETECTION = "https://github.com/tensorflow/models/blob/master/research/object_detection"
+SSD_CAFFE = "https://github.com/weiliu89/caffe/blob/ssd/examples/ssd"
 DARKNET = "https://github.com/pjreddie/darknet/blob/master/cfg"
 VISION = "https://github.com/pytorch/vision"
 
@@ -46,6 +47,13 @@ YOLO_2017 = YOLO | {
 YOLO_2016 = YOLO | {
     "lr": 0.0001, "schedule.shape.scales": [10.0, 0.1, 0.1], "data.augmentation.detection": "darknet_2016",
     "input.fit": "square", "tasks.yolov2.head.passthrough_channels": None,
+}  # fmt: skip
+
+SSD_VGG = {
+    **SGD, **NO_CLIPPING, "lr": 0.001, "batch": 32, "optim.weight_decay": 0.0005, "ema": 0.0, "choices.backbone": "vgg16",
+    "data.augmentation.detection": "ssd", "input.fit": "square", "tasks.ssd.iou_threshold": 0.45,
+    "tasks.ssd.score_threshold": 0.01, "tasks.ssd.max_detections": 200, "tasks.ssd.head.with_norm": False,
+    "tasks.ssd.loss.negatives_per_positive": 3, "tasks.ssd.loss.min_negatives": 0, "tasks.ssd.loss.iou_threshold": 0.5,
 }  # fmt: skip
 
 # recipe: (where it is said, {key, or a quantity of `derived`: value})
@@ -146,6 +154,15 @@ SOURCES = {
     ),
     "mobile_deeplabv3_voc_imagenet": (["https://github.com/VainF/DeepLabV3Plus-Pytorch/blob/master/main.py"], VAINF),
     "deeplabv3_voc_imagenet": (["https://github.com/VainF/DeepLabV3Plus-Pytorch/blob/master/main.py"], VAINF),
+    "ssd_coco_300": (
+        [f"{SSD_CAFFE}/ssd_coco.py"],
+        SSD_VGG | {"steps": 400_000, "falls at": [280_000, 360_000], "imgsz": 300},
+    ),
+    "ssd_coco_512": ([f"{SSD_CAFFE}/ssd_coco.py, at 512"], SSD_VGG | {"imgsz": 512}),
+    "ssd_voc_300": (
+        [f"{SSD_CAFFE}/ssd_pascal_512.py, which holds SSD300's"],
+        SSD_VGG | {"steps": 120_000, "falls at": [80_000, 100_000], "imgsz": 300},
+    ),
     "yolov2_coco": (
         [f"{DARKNET}/yolov2.cfg"], YOLO_2017 | {"steps": 500_200, "falls at": [400_000, 450_000]},
     ),
@@ -161,13 +178,12 @@ SOURCES = {
 }  # fmt: skip
 # settings of our own, of which nobody has published a score
 OURS = re.compile(r".*_(shapes|folder|small)|multitask_.*|ssd(lite)?_voc|(mobile_)?deeplabv3_(coco|voc)|ssd_coco")
-SSD = re.compile(r"ssd_(coco|voc)_\d+")  # on VGG-16: tests of their own
 
 
 def derived(config, quantity):
     """What a source says in steps, images or epochs, of a recipe in shares of the training."""
     task, data = pair_of_config(config)
-    images = VOC_BOXES if (task, data) == ("yolov2", "voc") else IMAGES[data]
+    images = VOC_BOXES if task in ("ssd", "yolov2") and data == "voc" else IMAGES[data]
     steps, shape = config.epochs * images / config.batch, partial_of(config.schedule.shape)
     if rate := re.fullmatch(r"rate after ([\d.]+) epochs", quantity):
         return shape(float(rate[1]) / config.epochs)
@@ -219,7 +235,7 @@ def test_every_recipe_has_a_source_or_is_ours():
     sourced = {recipe for recipe in RECIPES if recipe in SOURCES}
     ours = {recipe for recipe in RECIPES if OURS.fullmatch(recipe)}
     assert set(SOURCES) == sourced and not sourced & ours
-    assert [recipe for recipe in RECIPES if recipe not in sourced | ours and not SSD.fullmatch(recipe)] == []
+    assert [recipe for recipe in RECIPES if recipe not in sourced | ours] == []
 
 
 def test_no_recipe_of_a_source_clips_gradients_that_its_source_does_not():

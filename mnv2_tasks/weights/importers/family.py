@@ -1,5 +1,6 @@
 """What is known of others' weights before a file is read, and what an importer makes of the file."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,13 @@ TF_LAYERS = ["backbone.padding=same", "backbone.norm_eps=1e-3", "backbone.norm_m
 TF_INPUT = ["input.mean=[127.5,127.5,127.5]", "input.std=[127.5,127.5,127.5]"]
 
 
+class Reduced(NamedTuple):
+    """A tensor of which ours is a part."""
+
+    shape: tuple[int, ...]  # theirs
+    part: Callable[[Tensor], Tensor]
+
+
 class Family(NamedTuple):
     """One public layout of weights: a map from its modules to ours, and the settings that travel with it."""
 
@@ -27,6 +35,7 @@ class Family(NamedTuple):
     head: str  # their module whose bias has one entry for each class
     overrides: list[str]  # besides task, data, backbone, width and size
     unused: dict[str, str] = {}  # {their module: why nothing of ours takes it}; files may lack it
+    reduced: dict[str, Reduced] = {}  # {their tensor: what makes ours of it}
     shapes: dict[str, torch.Size] | None = None  # {our name: shape} of a backbone of one width
     background_first: bool = False  # with 1001 classes, class 0 is TF's background
     note: str = ""  # ends the message about a file that is nearly of this family

@@ -49,6 +49,9 @@ def recognise(content: Mapping[str, Any], source: str) -> Imported:
         if module in family.unused:
             unused[name] = family.unused[module]
         else:
+            reduced = family.reduced.get(name)
+            if reduced and tensor.shape == reduced.shape:  # of another shape it is refused below, with the others
+                tensor = reduced.part(tensor).contiguous()
             state[f"{family.modules[module]}.{leaf}"] = _plain(tensor)
     if f"{family.head}.bias" not in theirs:
         raise ConfigError(f"{source}: {family.head}.bias, of the classifier of {family.name}, is missing")

@@ -1,5 +1,6 @@
 """torchvision's mobilenet_v2, and the networks that our backbones take from there."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import NamedTuple
@@ -12,7 +13,16 @@ from mnv2_tasks.backbones.mnasnet import MnasNet
 from mnv2_tasks.backbones.mobilenet_v3 import MobileNetV3Large, MobileNetV3Small
 from mnv2_tasks.backbones.resnet import ResNet
 from mnv2_tasks.backbones.shufflenet_v2 import ShuffleNetV2
-from mnv2_tasks.weights.importers.family import BLOCKS, CLASSIFIER, TORCH_INPUT, TORCH_LAYERS, Family, in_network_order
+from mnv2_tasks.backbones.vgg import VGG16, reduced_bias, reduced_fc6, reduced_fc7
+from mnv2_tasks.weights.importers.family import (
+    BLOCKS,
+    CLASSIFIER,
+    TORCH_INPUT,
+    TORCH_LAYERS,
+    Family,
+    Reduced,
+    in_network_order,
+)
 
 
 def _mobilenet_v2_layers() -> list[str]:
@@ -38,6 +48,8 @@ class TorchvisionNetwork(NamedTuple):
     head: str
     unused: dict[str, str] = {}  # as in Family
     overrides: list[str] = []
+    renamed: dict[str, str] = {}  # {our module: theirs}, besides layers. or features.
+    reduced: dict[str, Reduced] = {}  # as in Family
 
 
 HIDDEN = dict.fromkeys(["classifier.0", "classifier.3"], "a classifier of two layers, ours has one")
@@ -48,6 +60,18 @@ NETWORKS = {  # in conf/backbone
     "efficientnet_b0": TorchvisionNetwork(EfficientNetB0, "classifier.1"),
     "shufflenet_v2": TorchvisionNetwork(partial(ShuffleNetV2, width=1.0), "fc", overrides=["width=1.0"]),
     "mnasnet": TorchvisionNetwork(partial(MnasNet, width=1.0), "classifier.1", overrides=["width=1.0"]),
+    "vgg16": TorchvisionNetwork(
+        VGG16,
+        "classifier.6",
+        {"classifier.6": "the classifier reads 4096 features, ours has every fourth"},
+        renamed={"fc6": "classifier.0", "fc7": "classifier.3"},
+        reduced={
+            "classifier.0.weight": Reduced((4096, 512 * 7 * 7), reduced_fc6),
+            "classifier.0.bias": Reduced((4096,), reduced_bias),
+            "classifier.3.weight": Reduced((4096, 4096), reduced_fc7),
+            "classifier.3.bias": Reduced((4096,), reduced_bias),
+        },
+    ),
 }
 
 
@@ -63,11 +87,12 @@ def adapter(backbone: str) -> Family:
         name=f"torchvision {backbone}",
         task="classification",
         backbone=backbone,
-        modules={m.replace("layers.", prefix, 1) if m.startswith("layers.") else m: f"backbone.{m}" for m in modules}
+        modules={network.renamed.get(m, re.sub(r"^layers\.", prefix, m)): f"backbone.{m}" for m in modules}
         | ({} if network.unused else {network.head: CLASSIFIER}),
         head=network.head,
         overrides=TORCH_INPUT + network.overrides,
         unused=network.unused,
+        reduced=network.reduced,
         shapes={f"backbone.{name}": tensor.shape for name, tensor in ours.items()},
     )
 
