@@ -50,8 +50,9 @@ YOLO_2016 = YOLO | {
 }  # fmt: skip
 
 SSD_VGG = {
-    **SGD, **NO_CLIPPING, "lr": 0.001, "batch": 32, "optim.weight_decay": 0.0005, "ema": 0.0, "choices.backbone": "vgg16",
-    "data.augmentation.detection": "ssd", "input.fit": "square", "tasks.ssd.iou_threshold": 0.45,
+    **SGD, **NO_CLIPPING, "lr": 0.001, "batch": 32, "optim.weight_decay": 0.0005, "ema": 0.0,
+    "choices.backbone": "vgg16", "data.augmentation.detection": "ssd", "input.fit": "square",
+    "tasks.ssd.iou_threshold": 0.45,
     "tasks.ssd.score_threshold": 0.01, "tasks.ssd.max_detections": 200, "tasks.ssd.head.with_norm": False,
     "tasks.ssd.loss.negatives_per_positive": 3, "tasks.ssd.loss.min_negatives": 0, "tasks.ssd.loss.iou_threshold": 0.5,
 }  # fmt: skip
