@@ -1,9 +1,7 @@
 """Training steps whose batches lie on the GPU from the start: ours as tools/train.py runs them, and torchvision's."""
 
 import itertools
-import tempfile
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,13 +27,11 @@ from mnv2_tasks.bench.contestants import (
 )
 from mnv2_tasks.bench.machine import device
 from mnv2_tasks.bench.torchvision_networks import mobile_deeplabv3, ssdlite
-from mnv2_tasks.bench.train import Contest
+from mnv2_tasks.bench.train import Contest, RepeatedBatch, fit_as_train_does
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network
-from mnv2_tasks.training.assemble import build_module, build_trainer
-from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog
-from mnv2_tasks.training.checkpoints import Checkpoints, StepRandomness
+from mnv2_tasks.training.callbacks import CompiledTraining
 
 SETTLING = 3  # steps before those in which nothing may wait
 OUR_CLASSES = CLASSES | {"yolov2": 20}
@@ -50,31 +46,27 @@ THEIR_NETWORKS: dict[str, Callable[[], nn.Module]] = {  # by task
 
 
 def train_ours(contest: Contest, turns: Iterable[None], *, mode: str | None, steps: int, watched: bool = False) -> None:
-    """A contestant: the loop of tools/train.py, with averaged weights, clipping, logging and checkpoints.
+    """A contestant: the loop of tools/train.py.
 
     Args:
         mode: of torch.compile; None: eager.
         steps: of each turn.
         watched: what waits for the GPU within a step ends it with an error that says where.
     """
-    warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
     config = contest_config(contest)
     network = our_network(config, OUR_CLASSES)
-    module = build_module(config, network, passport={})
     first, *others = (moved(batch) for batch in _batches(config, contest.batch).values())
     items = _watched(turns) if watched else (None for _ in turns for _ in range(steps))
-    loaders = [_Loader(first, _marked(items)), *(_Loader(batch, itertools.repeat(None)) for batch in others)]
-    with tempfile.TemporaryDirectory() as name:
-        folder, compiling = Path(name), [CompiledTraining(mode)] if mode else []
-        told = EpochLog(folder / "metrics.csv"), Checkpoints(folder, minutes=0, steps=None)
-        callbacks = [StepRandomness(0), *told, *compiling]
-        trainer = build_trainer(config, choose_precision("auto"), folder, callbacks=callbacks, logger=False)
-        try:
-            trainer.fit(module, dict(zip(config.tasks, loaders)))
-        except RuntimeError as error:
-            if watched:
-                raise RuntimeError(f"{error} at {place(error)}") from error
-            raise
+    loaders = [
+        RepeatedBatch(first, _marked(items)),
+        *(RepeatedBatch(batch, itertools.repeat(None)) for batch in others),
+    ]
+    try:
+        fit_as_train_does(config, network, dict(zip(config.tasks, loaders)), [CompiledTraining(mode)] if mode else [])
+    except RuntimeError as error:
+        if watched:
+            raise RuntimeError(f"{error} at {place(error)}") from error
+        raise
 
 
 def contest_config(contest: Contest) -> DictConfig:
@@ -85,21 +77,6 @@ def contest_config(contest: Contest) -> DictConfig:
 def _batches(config: DictConfig, count: int) -> dict[str, Batch]:
     """{task: so many images}."""
     return {task: our_batch(task, noise(count, config.imgsz, OUR_CLASSES[task])) for task in config.tasks}
-
-
-class _Loader:
-    """The same batch for each item."""
-
-    def __init__(self, batch: Batch, items: Iterable[None]):
-        self.batch, self.items = batch, items
-        self.batch_size, self.num_workers = len(batch.images), 0
-
-    def __len__(self) -> int:
-        return 10**6  # that an epoch claims to have; the turns end sooner
-
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in self.items:
-            yield self.batch
 
 
 def _marked(items: Iterable[None]) -> Iterator[None]:

@@ -30,6 +30,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.devices import choose_precision
+from mnv2_tasks.network.network import Network
 from mnv2_tasks.training.assemble import build_module, build_trainer
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog
 from mnv2_tasks.training.checkpoints import Checkpoints, StepRandomness
@@ -37,7 +38,7 @@ from mnv2_tasks.wording import nearest
 
 OURS = "mnv2_tasks"
 FLOAT32 = "32-true"
-STEPS = 1000  # that an epoch claims to have; the turns end sooner
+STEPS = 10**6  # that an epoch claims to have; the turns end sooner
 
 
 class Contest(NamedTuple):
@@ -109,30 +110,43 @@ def _config(contest: Contest, *, compiled: bool) -> DictConfig:
     return our_config(contest.task, contest.size, *overrides, "train_imgsz=null", "epochs=1")
 
 
-class _Batches:
-    """The same batch in each turn."""
+class RepeatedBatch:
+    """A loader of the same batch for each item."""
 
-    def __init__(self, batch: Batch, turns: Iterable[None]):
-        self.batch, self.turns = batch, turns
+    def __init__(self, batch: Batch, items: Iterable[None]):
+        self.batch, self.items = batch, items
         self.batch_size, self.num_workers = len(batch.images), 0
 
     def __len__(self) -> int:
         return STEPS
 
     def __iter__(self) -> Iterator[Batch]:
-        for _ in self.turns:
+        for _ in self.items:
             yield self.batch
 
 
 def train_ours(contest: Contest, turns: Iterable[None], *, compiled: bool, precision: str = "auto") -> None:
-    warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
     keep_freed_memory()
     config = _config(contest, compiled=compiled)
-    module = build_module(config, our_network(config), passport={})
+    network = our_network(config)
+    batch = our_batch(contest.task, noise(contest.batch, contest.size, CLASSES[contest.task]))
+    compiling = [CompiledTraining()] if compiled else []
+    fit_as_train_does(config, network, {contest.task: RepeatedBatch(batch, turns)}, compiling, precision)
+
+
+def fit_as_train_does(
+    config: DictConfig,
+    network: Network,
+    loaders: dict[str, RepeatedBatch],
+    compiling: list[CompiledTraining],
+    precision: str = "auto",
+) -> None:
+    """The loop of tools/train.py, with averaged weights, clipping, logging and checkpoints, until a loader ends."""
+    warnings.filterwarnings("ignore", ".*no `val_dataloader`.*")
+    module = build_module(config, network, passport={})
     with tempfile.TemporaryDirectory() as name:
-        folder, compiling = Path(name), [CompiledTraining()] if compiled else []
+        folder = Path(name)
         told = EpochLog(folder / "metrics.csv"), Checkpoints(folder, minutes=0, steps=None)
         callbacks = [StepRandomness(0), *told, *compiling]
         trainer = build_trainer(config, choose_precision(precision), folder, callbacks=callbacks, logger=False)
-        batch = our_batch(contest.task, noise(contest.batch, contest.size, CLASSES[contest.task]))
-        trainer.fit(module, {contest.task: _Batches(batch, turns)})
+        trainer.fit(module, loaders)
