@@ -34,6 +34,8 @@ ELSEWHERE = {  # where it may be otherwise, and why
     "runtimes/": "into the folder of made_together, which export gives",
     "export/write.py": "onnx.save is that of runtimes",
     "export/quantise.py": "a folder for the time being",
+    "export/web.py": "into the folder of made_whole",
+    "export/mediapipe_process.py": "a pipe, and memory",
     "bench/": "folders for the time being",
     "data/download/fetch.py": "a .part that the next call goes on with",
     "data/download/unpack.py": "a folder that is merged when it is complete",

@@ -33,5 +33,5 @@ def demo(config: DictConfig) -> None:
             words = [f"{key}={config[key]}" for key in keys if config[key] is not None]
             export(compose("export", [*words, "format=web", f"out={folder}"]))
         host, port = server.server_address[:2]
-        Console(highlight=False, soft_wrap=True).print(f"see it: http://{host}:{port}/ (Ctrl-C ends it)")
+        Console(highlight=False, markup=False, soft_wrap=True).print(f"see it: http://{host}:{port}/ (Ctrl-C ends it)")
         server.serve_forever()

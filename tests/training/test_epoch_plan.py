@@ -57,7 +57,7 @@ def waiting_run(monkeypatch, path, *, wait, step, workers, device="cuda", cores=
     """An epoch of ten batches, the first of which takes 5 s to come."""
     now = [100.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(callbacks.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(callbacks, "num_cores", lambda: cores)
     trainer = SimpleNamespace(
         global_step=10, world_size=1, current_epoch=0, max_epochs=1, is_global_zero=True, callback_metrics={},
         train_dataloader={"task": SimpleNamespace(num_workers=workers)},
