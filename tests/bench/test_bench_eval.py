@@ -1,5 +1,7 @@
 """tools/bench.py what=eval."""
 
+import pytest
+
 from mnv2_tasks.bench.eval import DETECTIONS, coco, coco_like, evaluated, segmentation
 
 
@@ -8,6 +10,7 @@ def test_every_evaluator_is_given_the_same_boxes_and_agrees():
     assert fast == slow and 0 < fast[0] < 1
 
 
+@pytest.mark.slow
 def test_evaluators_are_compared_in_time_memory_and_numbers():
     rows = {row[0]: row[1:] for row in coco(images=6, rounds=1).rows}
     assert rows["pycocotools"][2:4] == [1.0, 1.0] and {row[-1] for row in rows.values()} == {"identical"}

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 from omegaconf import OmegaConf
 
 from mnv2_tasks.bench import startup
@@ -30,6 +31,7 @@ def test_help_is_told_without_torch(tmp_path):
     assert not loaded & {"torch", "torchvision", "lightning", "numpy", "cv2", "mnv2_tasks.training.train"}
 
 
+@pytest.mark.slow
 def test_a_training_run_imports_nothing_that_it_does_not_need(tmp_path):
     loaded = modules_of(startup.first_step("classification", tmp_path), tmp_path)
     assert "mnv2_tasks.tasks.classification" in loaded

@@ -92,6 +92,7 @@ def test_boxes_of_a_run_are_written_for_the_server_and_nothing_is_scored(run, ro
         assert [coco_categories()[row["category_id"]] for row in ours] == [names[label] for label in found.labels]
 
 
+@pytest.mark.slow
 def test_an_exported_file_writes_the_same_boxes(run, root, tmp_path):
     export(compose("export", [f"weights={run}", "format=torch", f"out={tmp_path / 'model.pt2'}"]))
     own = ["task=ssdlite", "data=coco", f"data.root={root}", "split=test-dev", "workers=0", "batch=2"]

@@ -183,6 +183,7 @@ def card(folder):
     return json.loads((folder / "scorecard.json").read_text())
 
 
+@pytest.mark.slow
 def test_scorecard_file_holds_rows_with_the_documented_keys(card):
     assert len(card) == 236
     for row in card:
@@ -191,6 +192,7 @@ def test_scorecard_file_holds_rows_with_the_documented_keys(card):
         assert all(isinstance(row[key], str) for key in ("table", "row", "quantity", "note", "status", "printed"))
 
 
+@pytest.mark.slow
 def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
     agreeing = [row for row in card if row["agrees"]]
     assert len(agreeing) == 131
@@ -199,12 +201,14 @@ def test_every_agreement_on_the_card_is_one_of_printed_digits(card):
         assert prints_as(row["printed"], row["ours"])
 
 
+@pytest.mark.slow
 def test_quoted_rows_have_no_figure_of_ours(card):
     quoted = [row for row in card if row["status"] == "quoted"]
     assert all(row["ours"] is None and row["agrees"] is None for row in quoted)
     assert all(row["ours"] is not None for row in card if row["status"] != "quoted")
 
 
+@pytest.mark.slow
 def test_figure_5_has_both_systems_with_the_multiply_adds_that_agree(card, folder):
     rows = [PaperNumber(**{field: row[field] for field in PaperNumber._fields}) for row in card]
     classifiers = {point.name: point for point in points_of(rows, "top-1")}
@@ -214,10 +218,12 @@ def test_figure_5_has_both_systems_with_the_multiply_adds_that_agree(card, folde
     assert (folder / "figure_5.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_every_counted_row_knows_the_peak_memory_of_its_network(card):
     assert all((row["peak_activation_bytes"] is None) == (row["status"] == "quoted") for row in card)
 
 
+@pytest.mark.slow
 def test_the_markdown_file_has_a_line_for_every_row_and_every_reason(card, folder):
     text = (folder / "scorecard.md").read_text()
     body = text[text.index("## Table 3") :]
@@ -244,22 +250,26 @@ def test_writers_show_agreement_difference_and_quotation():
     assert [row["status"] for row in json.loads(to_json(rows))] == ["agrees", "differs: because", "quoted"]
 
 
+@pytest.mark.slow
 def test_scorecard_agrees_everywhere_but_in_the_known_places(card):
     assert {(row["row"], row["quantity"]) for row in card if row["agrees"] is False} == DIFFERENT
 
 
+@pytest.mark.slow
 def test_scorecard_explains_every_difference(card):
     for row in card:
         if row["agrees"] is False:
             assert row["note"] and row["status"] == f"differs: {row['note']}"
 
 
+@pytest.mark.slow
 def test_all_22_cells_of_tf_slims_table_agree(card):
     slim = [row for row in card if row["table"] == "TF slim" and row["status"] != "quoted"]
     assert len(slim) == 2 * 22
     assert all(row["agrees"] for row in slim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row, quantity, paper, ours",
     [
