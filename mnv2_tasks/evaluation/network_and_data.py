@@ -1,9 +1,11 @@
 """Config -> the network for its data sets, and their loaders: what training and evaluation begin with."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
+import numpy as np
 from lightning import seed_everything
 from omegaconf import DictConfig
 
@@ -40,7 +42,12 @@ def build_tasks_network(
     return network
 
 
-def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:
+def build_data(
+    config: DictConfig,
+    sources: dict[str, DataSource],
+    done: tuple[int, int] = (0, 0),
+    repeats: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> TasksData:
     kinds = task_kinds(config)
 
     def augment(task: str) -> Augment:
@@ -67,6 +74,7 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
         seed=config.seed,
         done=done,
         reduced=[task for task in kinds if _decode(config, task) == "reduced"],
+        repeats=repeats,
     )
 
 

@@ -133,7 +133,8 @@ def built(config):
 
 def test_every_tasks_loss_is_chosen_in_its_config():
     tasks = built(compose("train", ["task=multitask", "tasks.classification.loss._target_=torch.nn.MultiMarginLoss",
-                                    "~tasks.classification.loss.label_smoothing"]))  # fmt: skip
+                                    "~tasks.classification.loss.label_smoothing",
+                                    "~tasks.classification.loss.focal_gamma"]))  # fmt: skip
     found = {name: type(task.criterion).__name__ for name, task in tasks.items()}
     assert found == {
         "classification": "MultiMarginLoss",
