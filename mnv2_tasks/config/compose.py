@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, cast
 
 import hydra
@@ -33,6 +34,7 @@ from mnv2_tasks.config.words import (
     typed,
 )
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.plain_data import read_yaml
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import log_to_screen, nearest, visible_lines
@@ -141,8 +143,21 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     content: Any = OmegaConf.to_container(without(config, {"hydra"}), resolve=True)
     resolved = cast(DictConfig, OmegaConf.create(texts(content)))
     HydraConfig.instance().cfg = outer
+    _read_augmentations(resolved)
     OmegaConf.set_struct(resolved, True)
     return resolved
+
+
+def _read_augmentations(config: DictConfig) -> None:
+    """What files of lists hold, in their place: the config of a run needs no other file."""
+    for place in ("data", *(f"data.{task}" for task in config.get("tasks") or {})):
+        for kind, wanted in (OmegaConf.select(config, f"{place}.augmentation") or {}).items():
+            if isinstance(wanted, str) and wanted.endswith((".yaml", ".yml")):
+                content = read_yaml(Path(wanted))
+                if not isinstance(content, list):
+                    form = "- Name or - Name: {argument: value}"
+                    raise ConfigError(f"{wanted}: expected a list of transforms, each {form}")
+                OmegaConf.update(config, f"{place}.augmentation.{kind}", texts(content), merge=False)
 
 
 def _check_recordable(overrides: list[str]) -> None:

@@ -149,6 +149,8 @@ def check_value(override: Override, config: DictConfig) -> None:
     except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
         return
     after = override.value()
+    if path and path[-1] == "augmentation":  # a name or a list
+        return
     if not _same_type(before, after):
         raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 from lightning import seed_everything
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import (
     build_fit,
@@ -20,7 +20,7 @@ from mnv2_tasks.build import (
     trained_tasks,
 )
 from mnv2_tasks.contracts import DataSource
-from mnv2_tasks.data.images.augment import Augment, check_preset
+from mnv2_tasks.data.images.augment import Augment
 from mnv2_tasks.data.images.fit import check_side
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.errors import ConfigError
@@ -51,17 +51,16 @@ def build_data(
     kinds = task_kinds(config)
 
     def augment(task: str) -> Augment:
-        presets, kind = data_config(config, task).augmentation, kinds[task]
-        if kind not in presets:
+        of_kinds, kind = data_config(config, task).augmentation, kinds[task]
+        if kind not in of_kinds:
             raise ConfigError(
                 f"data={data_name(config, task)}: its augmentation has nothing for {kind}, only for "
-                f"{', '.join(presets)}; +data.augmentation.{kind}=<preset>"
+                f"{', '.join(of_kinds)}; +data.augmentation.{kind}=<preset>"
             )
-        preset = presets[kind]
         if config.train_imgsz is not None:
             check_side("train_imgsz", config.train_imgsz)
-        check_preset(preset, kind)
-        return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
+        wanted = cast(dict, OmegaConf.to_container(of_kinds))[kind]
+        return Augment(wanted, config.train_imgsz or config.imgsz, list(config.input.mean), kind)
 
     return TasksData(
         sources=sources,

@@ -109,6 +109,24 @@ class TasksData(L.LightningDataModule):
             self._check_length(name)
         return {name: self._train_loader(name) for name in self.trained}
 
+    def try_augmentation(self) -> None:
+        """Augment the first image of each trained task.
+
+        Raises:
+            ConfigError: it fails, or leaves what is no input of the network.
+        """
+        for name in self.trained:
+            source, augment = self.sources[name], self.augment(name)
+            sample = source.sample("train", 0, 0, least=augment.least if name in self.reduced else None)
+            key = f"data.augmentation.{source.kind}"
+            try:
+                image = augment(sample, (self.seed, 0, 0)).image
+            except Exception as error:  # of albumentations, of OpenCV, of a function of the user's
+                raise ConfigError(f"{key}: fails on a training image ({error})") from error
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                found = f"{image.dtype} {tuple(image.shape)}"
+                raise ConfigError(f"{key}: makes {found} of a picture, where uint8 (H, W, 3) is needed")
+
     def val_dataloader(self) -> list[DataLoader]:
         return list(self.val_loaders().values())
 

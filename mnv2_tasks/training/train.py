@@ -143,6 +143,7 @@ def prepare(config: DictConfig) -> Prepared:
     counts = count_classes(config, sources)
     weigh_classes(config, network, counts)
     data = build_data(config, sources, resumed.done, repeat_factors(config, counts))
+    data.try_augmentation()
     caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     started_from = resumed.started_from or start_from_weights(network, config)
     passport = make_passport(config, class_names, command_line(), started_from)
