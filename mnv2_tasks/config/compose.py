@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
 from mnv2_tasks.config.hints import as_key_and_value, hint
+from mnv2_tasks.config.own_parts import leave_out_of_own
 from mnv2_tasks.config.stored import check_choices, config_of_run, load_config, update, without
 from mnv2_tasks.config.words import (
     CONF,
@@ -137,6 +138,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         words = [*_searched(), *data_of_tasks([*implied.lines, *overrides])]
         config = hydra.compose(config_name, words, return_hydra_config=True)
     _leave_out_others(config, overrides)
+    leave_out_of_own(config, overrides)
     _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)

@@ -89,6 +89,6 @@ def test_what_neither_key_can_mean_is_refused(wrong, message):
 
 
 def test_a_loss_that_takes_no_weights_is_named():
-    words = ["task=classification", "class_weights.classification={disc: 2}", "~tasks.classification.loss.focal_gamma"]
+    words = ["task=classification", "class_weights.classification={disc: 2}"]
     with pytest.raises(ConfigError, match="its loss, CrossEntropyLoss, takes no class weights"):
         prepared(*words, "tasks.classification.loss._target_=torch.nn.CrossEntropyLoss")
