@@ -24,6 +24,7 @@ VERBS = {
     "data": "download, check, show or pack a data set",
     "bench": "what is fast, beside what people would use instead",
     "scorecard": "the paper's numbers that need no data, ours beside them",
+    "checks": "what is installed and found here, for bug reports",
     "version": "of this package",
 }
 WITH_CONFIG = {  # called with conf/<verb>.yaml, composed with the arguments
@@ -39,6 +40,7 @@ WITH_ARGUMENTS = {  # take some for themselves
     "compare": "mnv2_tasks.studies.compare.options:from_command_line",
     "study": "mnv2_tasks.studies.study.overrides:from_command_line",
     "data": "mnv2_tasks.data_tool.usage:from_command_line",
+    "checks": "mnv2_tasks.checks.checks:from_command_line",
 }
 
 

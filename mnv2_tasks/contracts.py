@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 IGNORE = 255  # mask value without a class: counts neither in the loss nor in the metric
@@ -224,6 +225,7 @@ class DataSource(Protocol):
 
     def shards(self, split: str) -> Sequence[np.ndarray] | None: ...  # indices that lie together; None: anywhere
 
+    def class_counts(self, split: str) -> csr_array: ...  # (n, K) int64 objects, or pixels, of each class in an image
     def describe(self) -> str: ...  # what was found, for people
     def fingerprint(self) -> str: ...  # equal data, equal string
     def coco_ground_truth(self) -> dict[str, Any]: ...  # the validation boxes in COCO's format

@@ -168,6 +168,12 @@ def test_own_data_set_is_checked_and_trained_on(own, tmp_path, capsys):
     assert json.loads((run / "metrics.json").read_text())["images"] == 2
 
 
+def test_own_list_of_augmentations_is_what_a_run_trains_with(own, tmp_path):
+    run = train("A list of augmentations", tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["augmentation"]["detection"] == yaml.safe_load((own / "own" / "mine.yaml").read_text())
+
+
 def test_own_augmentation_changes_the_pictures_that_are_trained_on(own, tmp_path):
     run = train("An augmentation", tmp_path)
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["augmentation"]["detection"] == "own.faded.faded"

@@ -14,13 +14,15 @@ import pytest
 from conftest import TINY
 
 from mnv2_tasks import __version__
-from mnv2_tasks.runs.run_folder import _git_commit
+from mnv2_tasks.runs.run_folder import git_commit
 from mnv2_tasks.shipped import as_called_here, checkout_of
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("train", "eval", "predict", "export", "demo", "compare", "study", "data", "bench", "scorecard", "version")
+VERBS = (
+    "train", "eval", "predict", "export", "demo", "compare", "study", "data", "bench", "scorecard", "checks", "version",
+)  # fmt: skip
 
 
 class Installed(NamedTuple):
@@ -168,7 +170,7 @@ def test_commit_is_told_of_the_project_s_own_checkout_alone(monkeypatch, tmp_pat
     (tmp_path / "vendored").mkdir()
     for checkout, length in ((tmp_path, 40), (tmp_path / "vendored", 0), (None, 0)):
         monkeypatch.setattr("mnv2_tasks.runs.run_folder.CHECKOUT", checkout)
-        assert len(_git_commit() or "") == length
+        assert len(git_commit() or "") == length
 
 
 def test_messages_name_what_can_be_called(monkeypatch):

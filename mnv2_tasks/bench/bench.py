@@ -11,9 +11,9 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mnv2_tasks.bench.machine import machine
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.network.machine import machine
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.whole_files import write_json, write_text
 from mnv2_tasks.wording import nearest

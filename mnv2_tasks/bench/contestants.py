@@ -19,7 +19,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-from mnv2_tasks.bench.machine import device
+from mnv2_tasks.bench.peaks import device
 from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import IGNORE, Batch, Sample

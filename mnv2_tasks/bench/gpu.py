@@ -24,7 +24,7 @@ from mnv2_tasks.bench.gpu_steps import (
     train_theirs,
 )
 from mnv2_tasks.bench.infer import predicting
-from mnv2_tasks.bench.machine import COPIED, device, memory_bandwidth
+from mnv2_tasks.bench.peaks import COPIED, device, memory_bandwidth
 from mnv2_tasks.bench.train import Contest
 from mnv2_tasks.bench.turns import Contestant, Turns, repeat, table_rows, take_turns
 from mnv2_tasks.drawing.table import Table

@@ -25,7 +25,7 @@ from mnv2_tasks.bench.contestants import (
     their_batch,
     their_loss,
 )
-from mnv2_tasks.bench.machine import device
+from mnv2_tasks.bench.peaks import device
 from mnv2_tasks.bench.torchvision_networks import mobile_deeplabv3, ssdlite
 from mnv2_tasks.bench.train import Contest, RepeatedBatch, fit_as_train_does
 from mnv2_tasks.contracts import Batch

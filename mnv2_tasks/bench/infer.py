@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from mnv2_tasks.bench.contestants import OTHER_NETWORKS, PEERS, SIZES, our_config, our_network, their_prediction
-from mnv2_tasks.bench.machine import device, matmul_peak, openvino_matmul_peak
+from mnv2_tasks.bench.peaks import device, matmul_peak, openvino_matmul_peak
 from mnv2_tasks.bench.turns import Turns, repeat, table_rows, take_turns
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.drawing.table import Table

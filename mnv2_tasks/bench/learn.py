@@ -7,6 +7,7 @@ clipping, averaged weights, and a detector's post-processing; see learn_referenc
 What is finished is kept in `runs`, and a run of ours goes on where it was stopped, so the bench can be called again.
 """
 
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ def _kept(path: Path, run: Any, words: list[str], course: Course) -> dict[str, A
             return found
         raise ConfigError(f"{path}: is of other settings, {' '.join(found['words'])}. Choose another runs=")
     path.parent.mkdir(parents=True, exist_ok=True)
+    gc.collect()  # a loader of the run before, which the processes of the next would end when they are forked
     began = time.perf_counter()
     score = run(path.parent, words, course)
     found = {"score": score, "seconds": time.perf_counter() - began, "words": words}

@@ -22,7 +22,7 @@ from mnv2_tasks.bench.contestants import (
     train_theirs,
     transformers_classifier,
 )
-from mnv2_tasks.bench.machine import matmul_peak
+from mnv2_tasks.bench.peaks import matmul_peak
 from mnv2_tasks.bench.turns import Contestant, Turns, table_rows, take_turns
 from mnv2_tasks.contracts import Batch
 from mnv2_tasks.drawing.table import Table

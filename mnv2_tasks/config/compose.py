@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, cast
 
 import hydra
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnv2_tasks.config.help_text import help_text
 from mnv2_tasks.config.hints import as_key_and_value, hint
+from mnv2_tasks.config.own_parts import leave_out_of_own
 from mnv2_tasks.config.stored import check_choices, config_of_run, load_config, update, without
 from mnv2_tasks.config.words import (
     CONF,
@@ -33,6 +35,7 @@ from mnv2_tasks.config.words import (
     typed,
 )
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.plain_data import read_yaml
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import log_to_screen, nearest, visible_lines
@@ -135,14 +138,28 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         words = [*_searched(), *data_of_tasks([*implied.lines, *overrides])]
         config = hydra.compose(config_name, words, return_hydra_config=True)
     _leave_out_others(config, overrides)
+    leave_out_of_own(config, overrides)
     _put_in(config, implied, overrides)
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
     content: Any = OmegaConf.to_container(without(config, {"hydra"}), resolve=True)
     resolved = cast(DictConfig, OmegaConf.create(texts(content)))
     HydraConfig.instance().cfg = outer
+    _read_augmentations(resolved)
     OmegaConf.set_struct(resolved, True)
     return resolved
+
+
+def _read_augmentations(config: DictConfig) -> None:
+    """What files of lists hold, in their place: the config of a run needs no other file."""
+    for place in ("data", *(f"data.{task}" for task in config.get("tasks") or {})):
+        for kind, wanted in (OmegaConf.select(config, f"{place}.augmentation") or {}).items():
+            if isinstance(wanted, str) and wanted.endswith((".yaml", ".yml")):
+                content = read_yaml(Path(wanted))
+                if not isinstance(content, list):
+                    form = "- Name or - Name: {argument: value}"
+                    raise ConfigError(f"{wanted}: expected a list of transforms, each {form}")
+                OmegaConf.update(config, f"{place}.augmentation.{kind}", texts(content), merge=False)
 
 
 def _check_recordable(overrides: list[str]) -> None:

@@ -21,7 +21,17 @@ PATHS = (  # a file may have any name, see quoted
     "distillation.teacher", "root",  # of bench
 )  # fmt: skip
 DATA_PATHS = ("root", "images", "masks", "colours")  # below data, or below data.<task>
-OPEN = ("augmentation", "batch_ratio", "loss_weights", "groups", "tasks", "datasets")  # groups with keys of any name
+# groups with keys of any name
+OPEN = (
+    "augmentation",
+    "batch_ratio",
+    "class_weights",
+    "loss_weights",
+    "repeat_threshold",
+    "groups",
+    "tasks",
+    "datasets",
+)
 MADE = ("source", "out", "runs")  # paths that no null stands for
 QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""", re.DOTALL)
 
@@ -139,6 +149,8 @@ def check_value(override: Override, config: DictConfig) -> None:
     except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
         return
     after = override.value()
+    if path and path[-1] == "augmentation":  # a name or a list
+        return
     if not _same_type(before, after):
         raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
 

@@ -4,7 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from scipy.sparse import csr_array
+
 from mnv2_tasks.contracts import Sample
+from mnv2_tasks.data.reading.class_counts import class_counts
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
 from mnv2_tasks.errors import ConfigError
 
@@ -49,6 +53,12 @@ class Shapes:
     def sample(self, split: str, epoch: int, index: int, least: int | None = None) -> Sample:
         fresh = epoch * self.sizes[split] if split == "train" else 0
         return draw_scene(self.seed, split, fresh + index, self.image_size)
+
+    def class_counts(self, split: str) -> csr_array:
+        """See `DataSource`; of training, the first epoch's scenes."""
+        field = {"classification": "label", "detection": "box_labels", "segmentation": "mask"}[self.kind]
+        scenes = (self.sample(split, 0, index) for index in range(self.length(split)))
+        return class_counts((np.asarray(getattr(scene, field)) for scene in scenes), len(self.class_names))
 
     def fingerprint(self) -> str:
         """Hash of the first validation scenes: equal pixels, equal data set."""

@@ -1,11 +1,13 @@
 """Config -> the network for its data sets, and their loaders: what training and evaluation begin with."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
+import numpy as np
 from lightning import seed_everything
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.build import (
     build_fit,
@@ -18,7 +20,7 @@ from mnv2_tasks.build import (
     trained_tasks,
 )
 from mnv2_tasks.contracts import DataSource
-from mnv2_tasks.data.images.augment import Augment, check_preset
+from mnv2_tasks.data.images.augment import Augment
 from mnv2_tasks.data.images.fit import check_side
 from mnv2_tasks.data.reading.file_source import FileSource
 from mnv2_tasks.errors import ConfigError
@@ -40,21 +42,25 @@ def build_tasks_network(
     return network
 
 
-def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[int, int] = (0, 0)) -> TasksData:
+def build_data(
+    config: DictConfig,
+    sources: dict[str, DataSource],
+    done: tuple[int, int] = (0, 0),
+    repeats: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> TasksData:
     kinds = task_kinds(config)
 
     def augment(task: str) -> Augment:
-        presets, kind = data_config(config, task).augmentation, kinds[task]
-        if kind not in presets:
+        of_kinds, kind = data_config(config, task).augmentation, kinds[task]
+        if kind not in of_kinds:
             raise ConfigError(
                 f"data={data_name(config, task)}: its augmentation has nothing for {kind}, only for "
-                f"{', '.join(presets)}; +data.augmentation.{kind}=<preset>"
+                f"{', '.join(of_kinds)}; +data.augmentation.{kind}=<preset>"
             )
-        preset = presets[kind]
         if config.train_imgsz is not None:
             check_side("train_imgsz", config.train_imgsz)
-        check_preset(preset, kind)
-        return Augment(preset, config.train_imgsz or config.imgsz, list(config.input.mean))
+        wanted = cast(dict, OmegaConf.to_container(of_kinds))[kind]
+        return Augment(wanted, config.train_imgsz or config.imgsz, list(config.input.mean), kind)
 
     return TasksData(
         sources=sources,
@@ -67,6 +73,7 @@ def build_data(config: DictConfig, sources: dict[str, DataSource], done: tuple[i
         seed=config.seed,
         done=done,
         reduced=[task for task in kinds if _decode(config, task) == "reduced"],
+        repeats=repeats,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import lightning as L
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -19,7 +20,7 @@ from mnv2_tasks.data.images.augment import Augment
 from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.loading.collate import Item, collate
-from mnv2_tasks.loading.samplers import Key, TrainingSampler, ValidationSampler
+from mnv2_tasks.loading.samplers import Key, TrainingSampler, ValidationSampler, pass_length
 
 
 class TrainingSet(Dataset[Item]):
@@ -67,6 +68,7 @@ class TasksData(L.LightningDataModule):
         workers: loader processes of each task; 0 loads in the training process.
         done: (epoch, batches) that a resumed run has trained on of that epoch.
         reduced: the tasks whose training pictures are decoded no larger than their augmentation needs.
+        repeats: {task name: (n,) how often a pass gives each training sample}, see `TrainingSampler`.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class TasksData(L.LightningDataModule):
         trained: Collection[str] | None = None,
         done: tuple[int, int] = (0, 0),
         reduced: Collection[str] = (),
+        repeats: Mapping[str, np.ndarray] = MappingProxyType({}),
     ):
         super().__init__()
         if batch_size < 1:
@@ -90,6 +93,7 @@ class TasksData(L.LightningDataModule):
             raise ConfigError(f"workers={workers}: expected 0 (load in the training process) or more")
         self.sources, self.augment, self.fit, self.seed = sources, augment, fit, seed
         self.batch_size, self.workers, self.done, self.reduced = batch_size, workers, done, reduced
+        self.repeats = repeats
         self.trained = [name for name in sources if trained is None or name in trained]
         self.batch_sizes = _batch_sizes(batch_size, batch_ratio, list(sources))
 
@@ -105,6 +109,24 @@ class TasksData(L.LightningDataModule):
             self._check_length(name)
         return {name: self._train_loader(name) for name in self.trained}
 
+    def try_augmentation(self) -> None:
+        """Augment the first image of each trained task.
+
+        Raises:
+            ConfigError: it fails, or leaves what is no input of the network.
+        """
+        for name in self.trained:
+            source, augment = self.sources[name], self.augment(name)
+            sample = source.sample("train", 0, 0, least=augment.least if name in self.reduced else None)
+            key = f"data.augmentation.{source.kind}"
+            try:
+                image = augment(sample, (self.seed, 0, 0)).image
+            except Exception as error:  # of albumentations, of OpenCV, of a function of the user's
+                raise ConfigError(f"{key}: fails on a training image ({error})") from error
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                found = f"{image.dtype} {tuple(image.shape)}"
+                raise ConfigError(f"{key}: makes {found} of a picture, where uint8 (H, W, 3) is needed")
+
     def val_dataloader(self) -> list[DataLoader]:
         return list(self.val_loaders().values())
 
@@ -113,14 +135,17 @@ class TasksData(L.LightningDataModule):
 
     def steps(self) -> dict[str, int]:
         """{trained task: whole steps that its data set gives in one pass}; the largest is an epoch."""
-        return {n: self.sources[n].length("train") // self._per_step(n) for n in self.trained}
+        return {name: self._pass_length(name) // self._per_step(name) for name in self.trained}
+
+    def _pass_length(self, name: str) -> int:
+        return pass_length(self.sources[name].length("train"), self.repeats.get(name))
 
     def describe_epoch(self) -> str:
         """How often each task's data set is read in an epoch, for people."""
         steps = self.steps()
         longest = max(steps, key=lambda name: steps[name])
         shares = [
-            f"{name} {steps[longest] * self._per_step(name) / self.sources[name].length('train'):.4g} times"
+            f"{name} {steps[longest] * self._per_step(name) / self._pass_length(name):.4g} times"
             f" in batches of {self.batch_sizes[name]}"
             for name in self.trained
         ]
@@ -148,6 +173,7 @@ class TasksData(L.LightningDataModule):
             world=world,
             done=self.done,
             shards=source.shards("train"),
+            repeats=self.repeats.get(name),
         )
         dataset = TrainingSet(source, self.augment(name), self.seed, reduced=name in self.reduced)
         return self._loader(dataset, sampler, batch_size)

@@ -1,5 +1,6 @@
 """Which samples one process reads, and in which order. It depends on the seed and the position alone."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -8,7 +9,8 @@ from torch.utils.data import Sampler
 
 WINDOW = 16  # shards that are read at a time
 
-Key = tuple[int, int]  # pass over the data set, index: it travels with the sampler, so workers need no shared state
+# how often the sample was given before, or more, and its index: this travels, so that workers need no shared state
+Key = tuple[int, int]
 
 
 class TrainingSampler(Sampler[Key]):
@@ -27,6 +29,8 @@ class TrainingSampler(Sampler[Key]):
         done: (epoch, steps) that a resumed run has trained on of that epoch; their samples are not given again.
         shards: indices that lie together. A pass then goes from one handful of shards, in random order, to the next,
             and mixes the samples of each: it reads a part of the disk at a time. None: mixes all.
+        repeats: (length,) of each sample, how often a pass gives it in the mean, at least 1; None: once. What is no
+            whole number is rounded up or down in each pass, so that the passes have equal lengths.
     """
 
     def __init__(
@@ -40,10 +44,13 @@ class TrainingSampler(Sampler[Key]):
         world: int = 1,
         done: tuple[int, int] = (0, 0),
         shards: Sequence[np.ndarray] | None = None,
+        repeats: np.ndarray | None = None,
     ):
         self.length, self.steps, self.batch_size = length, steps, batch_size
         self.seed, self.rank, self.world, self.done = seed, rank, world, done
-        self.shards = shards
+        self.shards, self.repeats = shards, repeats
+        self.pass_length = pass_length(length, repeats)
+        self.most = 1 if repeats is None else int(np.ceil(repeats.max())) + 1  # times of a sample in a pass
         self.epoch = done[0]  # until Lightning sets it: loader processes begin to read before that
 
     def set_epoch(self, epoch: int) -> None:
@@ -56,22 +63,52 @@ class TrainingSampler(Sampler[Key]):
         for step in range(self.epoch * self.steps + first, (self.epoch + 1) * self.steps):
             start = (step * self.world + self.rank) * self.batch_size
             for position in range(start, start + self.batch_size):
-                if position // self.length != number:
-                    number = position // self.length
+                if position // self.pass_length != number:
+                    number = position // self.pass_length
                     order = self._order(torch.Generator().manual_seed(self.seed * 1_000_003 + number))
-                yield number, order[position % self.length]
+                time, index = divmod(order[position % self.pass_length], self.length)
+                yield number * self.most + time, index
 
     def _order(self, generator: torch.Generator) -> list[int]:
+        """Of a pass: index i for the first time as i, for the second as i + length, and so on."""
+        times = self._times(generator)
         if self.shards is None:
-            return torch.randperm(self.length, generator=generator).tolist()
+            return _mixed(_repeated(np.arange(self.length), times), generator)
         order: list[int] = []
         for window in torch.randperm(len(self.shards), generator=generator).split(WINDOW):
             together = np.concatenate([self.shards[shard] for shard in window.tolist()])
-            order += together[torch.randperm(len(together), generator=generator).numpy()].tolist()
+            order += _mixed(_repeated(together, times), generator)
         return order
+
+    def _times(self, generator: torch.Generator) -> np.ndarray | None:
+        """(length,) how often this pass gives each sample; None: once."""
+        if self.repeats is None:
+            return None
+        ends = np.cumsum(self.repeats)
+        ends *= self.pass_length / ends[-1]
+        ends[-1] = self.pass_length
+        start = torch.rand((), generator=generator, dtype=torch.float64).item()
+        return np.diff(np.floor(ends + start), prepend=0).astype(np.int64)
 
     def __len__(self) -> int:
         return self.steps * self.batch_size
+
+
+def pass_length(length: int, repeats: np.ndarray | None) -> int:
+    """Samples of a pass, see `TrainingSampler`."""
+    return length if repeats is None else math.ceil(repeats.sum() - 1e-6)
+
+
+def _repeated(indices: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+    if times is None:
+        return indices
+    counts = times[indices]
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(indices, counts) + len(times) * (np.arange(len(before)) - before)
+
+
+def _mixed(values: np.ndarray, generator: torch.Generator) -> list[int]:
+    return values[torch.randperm(len(values), generator=generator).numpy()].tolist()
 
 
 class ValidationSampler(Sampler[Key]):

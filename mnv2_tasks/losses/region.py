@@ -3,17 +3,18 @@
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnv2_tasks.boxes.cells import decode_region, encode_region, responsible
 from mnv2_tasks.boxes.coding import centre_size
 from mnv2_tasks.boxes.matching import UNMATCHED, overlaps
 from mnv2_tasks.contracts import BoxTargets, YOLOv2Output
+from mnv2_tasks.losses.weighted import Weighted
 
 LEAST_SIDE = 0.001  # of the image: objects that are thinner are skipped
 
 
-class RegionLoss(nn.Module):
+class RegionLoss(Weighted):
     """Squared errors of boxes and objectness, cross-entropy of classes, summed over an image; the mean of the images.
 
     The anchor that answers for an object is, in the cell of its centre, the one whose shape overlaps it most; where it
@@ -85,7 +86,7 @@ class RegionLoss(nn.Module):
         return {
             "box": 0.5 * ((wanted - found).square().sum(dim=-1) * box_weights).sum() / images,
             "objectness": 0.5 * (errors * weights).sum() / images,
-            "class": self.class_scale * (entropy * answers).sum() / images,
+            "class": self.class_scale * (entropy * answers * self.weights_of(labels)).sum() / images,
         }
 
     def _box_weights(self, own: Tensor, answers: Tensor) -> Tensor:

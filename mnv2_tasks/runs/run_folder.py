@@ -127,7 +127,7 @@ def describe_run(
     return {
         "command": command_line(),
         "version": __version__,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "seed": config.seed,
         "precision": precision,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -154,7 +154,7 @@ def command_line() -> str:
     return " ".join([called, *sys.argv[1:]])
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the project's own checkout, with a + if it has uncommitted changes."""
     if CHECKOUT is None or not (CHECKOUT / ".git").exists():  # installed, or a copy in somebody else's repository
         return None

@@ -37,6 +37,7 @@ OPTIONAL = {  # what conf/ leaves empty or to a recipe, or may be empty
     "trainer.limit_train": float | None, "trainer.save_every_steps": int | None, "distillation.teacher": str | None,
     "resume": str | None, "repeat": str | None, "choices.datasets": dict[str, str], "scales": list[float],
     "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],
+    "class_weights": dict[str, str | dict[str, float] | None], "repeat_threshold": dict[str, float],
     "trainer.devices": int | str, "data.root": str | None, "data.train": str | None, "data.val": str | None,
     "data.images": str | None, "data.masks": str | None, "data.colours": str | None,
     "data.split_seed": int | None, "data.ignore": int | str | list[int | str] | None,

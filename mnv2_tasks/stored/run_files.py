@@ -34,8 +34,8 @@ def check_run_config(config: Any, version: str | None, path: Path, *, trust: boo
             raise ConfigError(f"{path}: has no {section}, it is no configuration of a run")
     data = {f"data.{task}" if task in config["data"] else "data" for task in config["tasks"]}
     for group in sorted(data):
-        if not fits(at(config, f"{group}.augmentation"), dict[str, str]):
-            raise ConfigError(f"{path}: {group}.augmentation: expected the name of a preset for each kind of task")
+        if not fits(at(config, f"{group}.augmentation"), dict[str, str | list[str | dict[str, dict | None]]]):
+            raise ConfigError(f"{path}: {group}.augmentation: expected a preset, or a list, for each kind of task")
     for part in (*PARTS, *(f"{group}.source" for group in sorted(data))):
         if not isinstance(at(config, f"{part}.{TARGET}"), str):
             raise ConfigError(f"{path}: {part}: has no {TARGET}, it names no part")

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from mnv2_tasks.contracts import ClassificationBatch, Frames, Head
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.losses.label import LabelCrossEntropy
 from mnv2_tasks.metrics.accuracy import TopKAccuracy
 
 
@@ -25,7 +26,7 @@ class ClassificationTask(nn.Module):
             raise ConfigError(f"label_smoothing={label_smoothing}: expected a share in [0, 1]")
         self.head = head
         self.class_names = class_names
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing) if loss is None else loss
+        self.criterion = LabelCrossEntropy(label_smoothing=label_smoothing) if loss is None else loss
         self.metric = TopKAccuracy(class_names)
 
     def loss(self, output: Tensor, batch: ClassificationBatch) -> dict[str, Tensor]:

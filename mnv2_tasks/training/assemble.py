@@ -27,6 +27,7 @@ from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.multi_scale import MultiScale
 from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.ranges import check_ranges
+from mnv2_tasks.training.rare_classes import check_rare_classes
 from mnv2_tasks.training.task_weights import task_weights
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,7 @@ def build_logger(config: DictConfig, run: Path) -> Any:
 def check_settings(config: DictConfig) -> None:
     """Refuse what training cannot do, before data are read and a run folder is there."""
     check_ranges(config)
+    check_rare_classes(config)
     check_epochs(config)
     settings = config.trainer
     quiet_lightning()

@@ -67,6 +67,7 @@ from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan,
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
 from mnv2_tasks.training.initial_weights import draw_weights, start_from_weights
 from mnv2_tasks.training.module import TasksModule
+from mnv2_tasks.training.rare_classes import count_classes, repeat_factors, told_rare_classes, weigh_classes
 from mnv2_tasks.weights.digest import digest_of
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
@@ -139,7 +140,10 @@ def prepare(config: DictConfig) -> Prepared:
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
     if earlier := earlier_run(config):
         check_data(earlier, fingerprints, class_names)
-    data = build_data(config, sources, resumed.done)
+    counts = count_classes(config, sources)
+    weigh_classes(config, network, counts)
+    data = build_data(config, sources, resumed.done, repeat_factors(config, counts))
+    data.try_augmentation()
     caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     started_from = resumed.started_from or start_from_weights(network, config)
     passport = make_passport(config, class_names, command_line(), started_from)
@@ -170,6 +174,8 @@ def assemble(prepared: Prepared, run: Path) -> L.Trainer:
     if rank_zero_only.rank == 0:
         write_json(run / "run.json", run_json(config, prepared.description, resumed.done[0]))
         write_config(run, config)
+    for line in told_rare_classes(network, data.repeats):
+        log.info("%s", line)
     if len(prepared.sources) > 1:
         log.info("%s", data.describe_epoch())
     fill_caches(prepared.caches)

@@ -132,14 +132,21 @@ def built(config):
 
 
 def test_every_tasks_loss_is_chosen_in_its_config():
-    tasks = built(compose("train", ["task=multitask", "tasks.classification.loss._target_=torch.nn.MultiMarginLoss",
-                                    "~tasks.classification.loss.label_smoothing"]))  # fmt: skip
+    tasks = built(compose("train", ["task=multitask", "tasks.classification.loss._target_=torch.nn.MultiMarginLoss"]))
     found = {name: type(task.criterion).__name__ for name, task in tasks.items()}
     assert found == {
         "classification": "MultiMarginLoss",
         "ssdlite": "MultiBoxLoss",
         "mobile_deeplabv3": "PixelCrossEntropy",
     }
+
+
+def test_a_part_of_ones_own_is_given_what_it_takes_and_what_was_said():
+    words = ["task=classification", "tasks.classification.loss._target_=torch.nn.CrossEntropyLoss"]
+    loss = compose("train", words).tasks.classification.loss
+    assert set(loss) == {"_target_", "label_smoothing"}
+    said = compose("train", [*words, "tasks.classification.loss.focal_gamma=2"]).tasks.classification.loss
+    assert said.focal_gamma == 2  # which the class then refuses
 
 
 def test_label_smoothing_reaches_the_loss_from_where_it_always_stood():

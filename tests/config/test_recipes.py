@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from mnv2_tasks.build import build_network, data_config, partial_of, task_kinds
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.stored import load_config
 from mnv2_tasks.config.words import CONF
-from mnv2_tasks.data.images.augment import Augment, check_preset
+from mnv2_tasks.data.images.augment import Augment
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.training.assemble import build_distillation, build_mixing
 
@@ -55,9 +56,8 @@ def test_every_part_that_it_names_can_be_built(recipe):
         network = build_network(config, names).train()
         network(torch.zeros(2, 3, config.imgsz, config.imgsz))
     for name, kind in kinds.items():
-        preset = data_config(config, name).augmentation[kind]
-        check_preset(preset, kind)
-        Augment(preset, config.imgsz, list(config.input.mean))
+        augmentation = OmegaConf.to_container(data_config(config, name).augmentation)[kind]
+        Augment(augmentation, config.imgsz, list(config.input.mean), kind)
     build_mixing(config, network)
     optimizer = partial_of(config.optim.optimizer)([torch.nn.Parameter(torch.zeros(1))])
     assert optimizer.param_groups[0]["lr"] == config.lr

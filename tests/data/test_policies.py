@@ -6,7 +6,7 @@ import torch
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.contracts import Sample
-from mnv2_tasks.data.images.augment import CLASSIFICATION_ONLY, Augment, check_preset
+from mnv2_tasks.data.images.augment import CLASSIFICATION_ONLY, Augment, make_transforms
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.training.train import train
 
@@ -51,9 +51,9 @@ def test_a_tenth_of_the_pictures_lose_a_rectangle_to_the_fill():
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])
 def test_presets_that_move_pixels_alone_are_refused_for_boxes_and_masks(kind):
     with pytest.raises(ConfigError, match=rf"augmentation.{kind}=imagenet_rand: moves the picture without its boxes"):
-        check_preset("imagenet_rand", kind)
+        make_transforms("imagenet_rand", kind, 64, (0, 0, 0))
     with pytest.raises(ConfigError, match=r"augmentation.detection=sdd: is unknown; there are .*ssd_crop"):
-        check_preset("sdd", "detection")
+        make_transforms("sdd", "detection", 64, (0, 0, 0))
 
 
 def test_own_presets_are_functions_named_by_their_path_and_see_every_pixel():
@@ -62,7 +62,7 @@ def test_own_presets_are_functions_named_by_their_path_and_see_every_pixel():
     assert [type(t) for t in own.compose] == [type(t) for t in ours.compose]
     assert (own.least, ours.least) == (None, 64)
     with pytest.raises(ConfigError, match=r"augmentation.detection=nowhere.faded: cannot be imported .*PYTHONPATH"):
-        check_preset("nowhere.faded", "detection")
+        make_transforms("nowhere.faded", "detection", 64, (0, 0, 0))
 
 
 def test_data_without_augmentation_for_a_kind_name_the_key_to_add(tiny):

@@ -156,7 +156,7 @@ def test_config_of_a_run_is_refused_by_every_verb(attack, composed, tmp_path):
         ("logger", "x", "logger='x': names no part"),
         ("optim", {}, "optim.optimizer: has no _target_"),
         ("data.source", None, "data.source=nothing: names no part"),
-        ("data.augmentation", {"classification": ["os.system"]}, "data.augmentation: expected the name of a preset"),
+        ("data.augmentation", {"classification": [["os.system"]]}, "data.augmentation: expected a preset, or a list"),
         ("epochs", "many", "epochs='many': expected"),
         ("trainer", None, "trainer=nothing: expected a group of keys"),
     ],

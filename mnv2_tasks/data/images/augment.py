@@ -20,6 +20,7 @@ from mnv2_tasks.data.images.fit import GREY  # noqa: E402
 from mnv2_tasks.data.images.policies import Policy  # noqa: E402
 from mnv2_tasks.data.images.ssd_crop import SSDCrop  # noqa: E402
 from mnv2_tasks.data.images.tf_crop import TFColours, TFDetectionCrop, random_part  # noqa: E402
+from mnv2_tasks.data.images.transforms import transform_of  # noqa: E402
 from mnv2_tasks.errors import ConfigError  # noqa: E402
 from mnv2_tasks.importing import imported  # noqa: E402
 
@@ -176,29 +177,52 @@ def find_preset(preset: str, key: str = "data.augmentation") -> Preset:
     if "." in preset:
         return imported(preset, key)
     raise ConfigError(
-        f"{key}={preset}: is unknown; there are {', '.join(PRESETS)}, and functions of your own: module.function"
+        f"{key}={preset}: is unknown; there are {', '.join(PRESETS)}, functions of your own: module.function, and "
+        f"lists of albumentations' transforms"
     )
 
 
-def check_preset(preset: str, kind: str) -> None:
-    """Raise a ConfigError for a preset that there is not, or that spoils the annotations of this kind of task."""
-    find_preset(preset, f"data.augmentation.{kind}")
+def make_transforms(augmentation: str | Sequence[Any], kind: str, size: int, fill: Fill) -> list[Any]:
+    """What a preset consists of, or a list of presets and of albumentations' transforms, see `transform_of`.
+
+    Args:
+        kind: "classification", "detection" or "segmentation".
+        size, fill: see `Augment`.
+
+    Raises:
+        ConfigError: something of it there is not, or it spoils the annotations of this kind of task.
+    """
+    key = f"data.augmentation.{kind}"
+    if isinstance(augmentation, str):
+        _check_moves(augmentation, kind, key)
+        return [*find_preset(augmentation, key)(size, fill)]
+    made: list[Any] = []
+    for number, step in enumerate(augmentation):
+        if isinstance(step, str) and step in PRESETS:
+            _check_moves(step, kind, key)
+            made += PRESETS[step](size, fill)
+        else:
+            made.append(transform_of(step, kind, f"{key}[{number}]"))
+    return [*made, A.Resize(size, size)]
+
+
+def _check_moves(preset: str, kind: str, key: str) -> None:
     if preset in CLASSIFICATION_ONLY and kind != "classification":
         fit = [name for name in PRESETS if name not in CLASSIFICATION_ONLY]
         raise ConfigError(
-            f"data.augmentation.{kind}={preset}: moves the picture without its boxes and masks, it is for "
+            f"{key}={preset}: moves the picture without its boxes and masks, it is for "
             f"classification alone; for {kind} there are {', '.join(fit)}"
         )
 
 
 class Augment:
-    """A preset, drawn from the key given with each sample and from nothing else.
+    """What happens to a training sample, drawn from the key given with it and from nothing else.
 
     So a sample looks the same in every worker process and after a resumed run. (Compose(seed=) gives each of its
     transforms the same stream: their decisions would be perfectly correlated.)
 
     Args:
-        preset: see `find_preset`.
+        augmentation, kind: see `make_transforms`.
         size: side of the network's square input, in pixels.
         fill: RGB of what lies outside the picture.
 
@@ -207,12 +231,14 @@ class Augment:
             of a side, come from two thirds of the input's pixels. None: every pixel may count.
     """
 
-    def __init__(self, preset: str, size: int, fill: list[float]):
-        self.least = None if preset in IN_PIXELS or preset not in PRESETS else 2 * size
+    def __init__(self, augmentation: str | Sequence[Any], size: int, fill: list[float], kind: str = "classification"):
+        first = augmentation if isinstance(augmentation, str) else next(iter(augmentation), None)
+        shares = isinstance(first, str) and first in PRESETS and first not in IN_PIXELS
+        self.least = 2 * size if shares else None
         boxes = A.BboxParams("pascal_voc", label_fields=["box_labels"], clip=True, min_area=1)
         red, green, blue = (round(value) for value in fill)
-        make = find_preset(preset)
-        self.compose = A.Compose([*make(size, (red, green, blue))], bbox_params=boxes, mask_interpolation=0)
+        made = make_transforms(augmentation, kind, size, (red, green, blue))
+        self.compose = A.Compose(made, bbox_params=boxes, mask_interpolation=0)
 
     def __call__(self, sample: Sample, key: tuple[int, ...]) -> Sample:
         rng = np.random.default_rng(key)

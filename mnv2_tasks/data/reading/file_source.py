@@ -3,17 +3,21 @@
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.progress import track
+from scipy.sparse import csr_array
 
 from mnv2_tasks.contracts import IGNORE, Sample
 from mnv2_tasks.data.images.decode import read_image
 from mnv2_tasks.data.images.deep import FULL, white_above
 from mnv2_tasks.data.images.file_bytes import content_of, is_remote, size_of
 from mnv2_tasks.data.images.mask_values import INDICES, MaskValues
+from mnv2_tasks.data.reading.class_counts import class_counts
 from mnv2_tasks.data.reading.class_names import check_class_names
 from mnv2_tasks.data.reading.file_stamps import stamps
 from mnv2_tasks.data.reading.nothing_to_learn import nothing_to_learn
@@ -246,6 +250,24 @@ class FileSource:
         if not self.later_on_top:
             mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
         return self.values.classes_of(mask)
+
+    def class_counts(self, split: str) -> csr_array:
+        """See `DataSource`; crowds are left out. Masks are read for it, all of them."""
+        records, sizes = self.verified(split)
+
+        def labels(index: int) -> np.ndarray:
+            if self.kind == "classification":
+                return records.labels[index : index + 1]
+            if self.kind == "segmentation":
+                height, width = sizes[index].tolist()
+                return self.mask(records, index, (height, width))
+            rows = records.boxes_of(index)
+            return records.box_labels[rows][~records.crowd[rows]]
+
+        read = range(len(records))
+        shown = self.kind == "segmentation" and sys.stdout.isatty()
+        indices = track(read, "counting pixels of classes", transient=True, disable=not shown)
+        return class_counts(map(labels, indices), len(self.class_names))
 
     def fingerprint(self) -> str:
         """Hash of the annotations and of the names and sizes of the files: equal data, equal string."""

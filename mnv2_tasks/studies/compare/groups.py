@@ -15,7 +15,8 @@ from mnv2_tasks.studies.compare.measure import MeasuredNetwork
 
 # where things are, and how a run was watched: not what it is
 PLACES = ("runs", "run", "out", "resume", "repeat", "debug", "workers", "groups")
-OF_A_CHOICE = ("backbone", "tasks", "loss_weights")  # sections whose keys depend on what was chosen
+BY_TASK = ("tasks", "loss_weights", "class_weights", "repeat_threshold")
+OF_A_CHOICE = ("backbone", *BY_TASK)  # sections whose keys depend on what was chosen
 ABSENT = "–"
 
 
@@ -44,7 +45,7 @@ def flatten(config: DictConfig) -> dict[str, Any]:
     kinds = task_kinds(config)
     names = {task: f"<{kind}>" for task, kind in kinds.items() if list(kinds.values()).count(kind) == 1}
     content: Any = OmegaConf.to_container(config, resolve=True)
-    for key in ("tasks", "loss_weights"):
+    for key in BY_TASK:
         content[key] = {names.get(task, task): value for task, value in content.get(key, {}).items()}
     flat = dotted(content)
     return {k: v for k, v in flat.items() if k.split(".")[0] not in PLACES and k.split(".")[-1] != "root"}

@@ -1,38 +1,15 @@
-"""What a benchmark runs on: its name, and what it can do at most."""
+"""What a benchmark runs on, at most."""
 
-import platform
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.network.latency import least_seconds
 
-EXTENSIONS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_int8": "AMX"}
 SIDE = 1024  # of the matrices on a CPU; several times that to fill a GPU
 COPIED = 2**28  # bytes
-
-
-def machine() -> str:
-    """Processor, what it computes with, threads, accelerator and versions, in one line."""
-    name, flags = _processor()
-    extensions = [label for flag, label in EXTENSIONS.items() if flag in flags]
-    name = f"{name} ({', '.join(extensions)})" if extensions else name
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"{name}, {num_cores()} cores, torch with {torch.get_num_threads()} threads, {gpu}, {versions}"
-
-
-def _processor() -> tuple[str, set[str]]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine(), set()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    return fields.get("model name", platform.machine()), set(fields.get("flags", fields.get("Features", "")).split())
 
 
 def device() -> torch.device:
