@@ -160,7 +160,7 @@ TINY_TOO = {  # said beside the command
     "predict": ["device=cpu"],
     "eval": ["workers=0", "trainer.accelerator=cpu"],
     "export": ["workers=0", "count=2"],
-    "compare": ["repeats=1", "images=2"],
+    "compare": ["repeats=1", "images=2", "exported=none"],
     "train": ["workers=0", "trainer.accelerator=cpu"],
 }
 

@@ -1,6 +1,5 @@
 """what=infer: from pixels to results, in PyTorch and in every runtime that a network can be exported to."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from mnv2_tasks.bench.turns import Turns, repeat, table_rows, take_turns
 from mnv2_tasks.contracts import Frames
 from mnv2_tasks.drawing.table import Table
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.export.write import write
+from mnv2_tasks.export.write import least_metadata, write
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import CompiledNetwork
 from mnv2_tasks.network.cost import model_cost
@@ -148,9 +147,7 @@ def export_one(task: str, size: int, folder: Path, format: str, precision: str) 
     config = our_config(task, size)
     network = our_network(config).eval()
     passport = make_passport(config, {name: task.class_names for name, task in network.tasks.items()}, "bench")
-    kinds = {name: task.kind for name, task in network.tasks.items()}
-    metadata = {"passport": json.dumps(passport), "tasks": json.dumps(kinds), "precision": precision}
     path = folder / f"{format}-{precision}{FORMATS[format].suffix}"
     example = torch.from_numpy(pixels(size, CALIBRATION if precision == "int8" else 2))
-    write(network, format, example, metadata, path, precision)
+    write(network, format, example, least_metadata(network, passport, precision), path, precision)
     return path

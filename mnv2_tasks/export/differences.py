@@ -1,6 +1,6 @@
 """How far a written file's results are from PyTorch's on the same pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,11 @@ def differences(network: Model, exported: Model, images: np.ndarray, precision: 
                 limits[name, quantity] = getattr(allowed, limit) if allowed and limit else None
     whole = {key: max(v) if key[1].startswith("largest") else sum(v) / len(v) for key, v in found.items()}
     return [Difference(*key, value, limits[key]) for key, value in whole.items()]
+
+
+def exceeding(found: Sequence[Difference]) -> list[str]:
+    """Those beyond what is allowed, in words."""
+    return [f"{d.task}, {d.quantity}: {d.value:.2g}" for d in found if d.allowed is not None and d.value > d.allowed]
 
 
 def _pairs(network: Model, exported: Model, images: np.ndarray) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -19,7 +19,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.network_and_data import build_data
 from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.export.darknet import write_darknet
-from mnv2_tasks.export.differences import Difference, differences
+from mnv2_tasks.export.differences import Difference, differences, exceeding
 from mnv2_tasks.export.in_mediapipe import run_in_mediapipe
 from mnv2_tasks.export.onnxruntime_web import runtime_files
 from mnv2_tasks.export.prepare import WEB, PreparedFile, graph_format, makes_folder, prepare
@@ -187,7 +187,7 @@ def _show_differences(console: Console, found: list[Difference]) -> list[str]:
     table = Table("The file beside PyTorch, on the same pixels", ["task", "quantity", "value", "allowed"])
     table.rows = [[task, quantity, f"{value:.2g}", allowed] for task, quantity, value, allowed in found]
     table.show(console)
-    return [f"{d.task}, {d.quantity}: {d.value:.2g}" for d in found if d.allowed is not None and d.value > d.allowed]
+    return exceeding(found)
 
 
 def _loaders(config: DictConfig, sources: Mapping[str, DataSource]) -> dict[str, DataLoader]:

@@ -45,8 +45,8 @@ def available_sources(config: DictConfig, class_names: Mapping[str, list[str]]) 
 def comparison_images(source: str | None, sources: Mapping[str, DataSource], fit: Fit, count: int) -> np.ndarray:
     """(N, H, W, 3) of what `source` names, else of the validation images, else of embedded scenes."""
     if source is not None:
-        return _fitted((read_image(path, white=fit.white) for path in find_images(source)), fit, count)
-    return _fitted(_samples(sources, "val", count) if sources else _scenes("val", fit.size), fit, count)
+        return fitted((read_image(path, white=fit.white) for path in find_images(source)), fit, count)
+    return fitted(_samples(sources, "val", count) if sources else _scenes("val", fit.size), fit, count)
 
 
 def calibration_images(source: str | None, sources: Mapping[str, DataSource], fit: Fit, count: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def calibration_images(source: str | None, sources: Mapping[str, DataSource], fi
         ConfigError: there are neither.
     """
     if source is not None:
-        return _fitted((read_image(path, white=fit.white) for path in find_images(source)), fit, count)
+        return fitted((read_image(path, white=fit.white) for path in find_images(source)), fit, count)
     if not sources:
         raise ConfigError(
             "precision=int8 measures the range of every layer on images like those that it will see: "
@@ -64,7 +64,7 @@ def calibration_images(source: str | None, sources: Mapping[str, DataSource], fi
         )
     for data in sources.values():
         data.prepare(("train",))
-    return _fitted(_samples(sources, "train", count), fit, count)
+    return fitted(_samples(sources, "train", count), fit, count)
 
 
 def _samples(sources: Mapping[str, DataSource], split: str, count: int) -> Iterator[np.ndarray]:
@@ -81,7 +81,7 @@ def _scenes(split: str, size: int) -> Iterator[np.ndarray]:
         index += 1
 
 
-def _fitted(images: Iterator[np.ndarray], fit: Fit, count: int) -> np.ndarray:
+def fitted(images: Iterator[np.ndarray], fit: Fit, count: int) -> np.ndarray:
     """The first `count` whose input has the network's own size; padding leaves large pictures larger."""
     inputs = (fit(image)[0] for image in images)
     kept = list(islice((image for image in inputs if image.shape[:2] == (fit.size, fit.size)), count))

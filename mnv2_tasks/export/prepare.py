@@ -23,6 +23,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.export.differences import results_of
 from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
+from mnv2_tasks.export.write import least_metadata
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.runtimes.formats import FORMATS
 from mnv2_tasks.runtimes.mediapipe import check_task
@@ -131,10 +132,7 @@ def _metadata(config: DictConfig, network: Network, passport: dict[str, Any], pi
     }
     with torch.inference_mode():
         outputs = Graph(network).outputs(torch.from_numpy(picture))
-    return {
-        "passport": json.dumps(passport),
-        "precision": config.precision,
-        "tasks": json.dumps({name: task.kind for name, task in tasks.items()}),
+    return least_metadata(network, passport, config.precision) | {
         "class_names": json.dumps({name: task.class_names for name, task in tasks.items()}),
         "preprocessing": json.dumps(preprocessing),
         "outputs": json.dumps(outputs),

@@ -1,6 +1,9 @@
 """A network -> the file of a format, which nobody has run yet."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +24,12 @@ SUPPRESS = {
     "torch": suppress_looped,
 }
 JUDGED = ("onnx", "openvino")  # whose int8 files leave layers in float32 until they lose no more than a budget
+
+
+def least_metadata(network: Network, passport: Mapping[str, Any], precision: str) -> dict[str, str]:
+    """What runtimes/exported.py needs of a file."""
+    kinds = {name: task.kind for name, task in network.tasks.items()}
+    return {"passport": json.dumps(passport), "tasks": json.dumps(kinds), "precision": precision}
 
 
 def write(

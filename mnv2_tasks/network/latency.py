@@ -29,13 +29,14 @@ def measure(call: Callable[[], Any], *, repeats: int = 30, warmup: int = 5) -> L
 
 @torch.inference_mode()
 def measure_alternately(
-    calls: dict[str, Callable[[], Any]], *, repeats: int = 30, warmup: int = 5
+    calls: dict[str, Callable[[], Any]], *, repeats: int = 30, warmup: int = 5, pause: float = 0.0
 ) -> dict[str, Latency]:
     """Latency of several calls that take turns.
 
     Args:
         repeats: timed rounds.
         warmup: rounds before those, which fill caches and let libraries choose their algorithms.
+        pause: see `by_turns`.
     """
     return {
         name: Latency(
@@ -44,7 +45,7 @@ def measure_alternately(
             repeats=repeats,
             threads=torch.get_num_threads(),
         )
-        for name, seconds in by_turns(calls, rounds=repeats, warmup=warmup).items()
+        for name, seconds in by_turns(calls, rounds=repeats, warmup=warmup, pause=pause).items()
     }
 
 
@@ -53,12 +54,15 @@ def by_turns(
     *,
     rounds: int,
     warmup: int,
+    pause: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds that each call takes in each round; on a GPU each is waited for.
 
     Args:
         warmup: rounds before those that count.
+        pause: seconds before each call. Threads of one runtime go on waiting busily after a call, for a millisecond
+            or so, and would take the cores from the call of another.
         clock: seconds, such as `time.process_time` for those of the processor.
     """
     if rounds < 1 or warmup < 0:
@@ -67,6 +71,8 @@ def by_turns(
     for _ in range(warmup + rounds):
         for name, call in calls.items():
             wait_for_gpu()
+            if pause:
+                time.sleep(pause)
             began = clock()
             call()
             wait_for_gpu()

@@ -1,5 +1,6 @@
 """Comparisons of runs: what is averaged, what is refused, and what the page holds."""
 
+import copy
 import json
 import re
 import shutil
@@ -10,13 +11,22 @@ import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from mnv2_tasks.build import build_fit, build_network
 from mnv2_tasks.config.compose import compose
-from mnv2_tasks.errors import DataError
+from mnv2_tasks.data.scenes import draw_scene
+from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
+from mnv2_tasks.network.cost import model_cost
+from mnv2_tasks.runtimes import formats
+from mnv2_tasks.studies.compare import exporting
 from mnv2_tasks.studies.compare.bootstrap import draw_images, mean_of, percentile_interval, resample, standard_deviation
 from mnv2_tasks.studies.compare.compare import compare
-from mnv2_tasks.studies.compare.groups import differing_keys, shortest_labels
+from mnv2_tasks.studies.compare.exporting import export_networks, format_to_time
+from mnv2_tasks.studies.compare.groups import Group, differing_keys, shortest_labels
+from mnv2_tasks.studies.compare.measure import MeasuredNetwork, measure_latency
+from mnv2_tasks.studies.compare.options import from_command_line
 from mnv2_tasks.studies.compare.plots import pareto_front, place_labels
+from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.whole_files import write_json
 
 NAMES = ["disc", "ring", "star"]
@@ -149,7 +159,61 @@ def test_names_in_a_plot_cover_neither_one_another_nor_a_point():
         assert axes.get_window_extent().contains(*box.p0) and axes.get_window_extent().contains(*box.p1)
 
 
+# ---------------------------------------------------------------- latency
+
+
+def group_of(number):
+    config = compose("train", ["task=classification", "weights=none", "width=0.35", "imgsz=64"])
+    network = build_network(config, {"classification": NAMES}).eval()
+    passport = make_passport(config, {"classification": NAMES}, "a test")
+    measured = MeasuredNetwork(network, passport, build_fit(config), model_cost(network, 64))
+    return Group([], number, f"network {number}", network=measured)
+
+
+def test_exported_network_is_timed_in_the_same_turns_and_one_that_cannot_be_is_named(tmp_path, monkeypatch):
+    groups, images = [group_of(number) for number in (1, 2, 3)], [draw_scene(0, "val", i, 96).image for i in range(2)]
+
+    def write(network, format, example, metadata, path, precision):
+        if path.stem == "1":
+            raise RuntimeError("Failed to decompose\x1b[0m the graph\nStack trace")
+        if path.stem == "2":
+            network = copy.deepcopy(network)
+            [*network.parameters()][-1].data[0] += 1  # the first class's bias
+        write_network(network, format, example, metadata, path, precision)
+
+    write_network = exporting.write
+    monkeypatch.setattr(exporting, "write", write)
+    files, notes = export_networks(groups, "torch", images, tmp_path)
+    assert files[0] and files[1:] == [None, None]
+    assert notes[0] == r"network 2: has no exported latency: as torch: Failed to decompose\x1b[0m the graph"
+    assert notes[1].startswith("network 3: has no exported latency: as torch: its results are not PyTorch's: class")
+    measure_latency([group.network for group in groups], files, images[0], repeats=2)
+    assert groups[0].network.exported_latency.repeats == groups[0].network.latency.repeats == 2
+    assert groups[1].network.latency.p50 > 0 and groups[1].network.exported_latency is None
+
+
+def test_onnx_is_timed_where_it_is_installed_and_else_a_line_says_how_to_have_it(monkeypatch):
+    assert format_to_time("none") == (None, []) and format_to_time("torch") == ("torch", [])
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    format, (note,) = format_to_time("auto")
+    assert format is None and 'pip install -e ".[onnx]"' in note
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[onnx\]"'):
+        format_to_time("onnx")
+    with pytest.raises(ConfigError, match="exported=tflite: unknown"):
+        format_to_time("tflite")
+
+
 # ---------------------------------------------------------------- whole comparisons
+
+
+def test_folders_of_a_study_beside_its_runs_are_no_runs(tmp_path):
+    study = tmp_path / "study"
+    runs = [make_run(study / name, hits(i), f"lr=0.{i + 1}") for i, name in enumerate("ab")]
+    for name in ("report", "superseded"):
+        (study / name).mkdir()
+    from_command_line([*map(str, sorted(study.iterdir())), f"out={tmp_path / 'out'}", "repeats=0", "images=0"])
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert len(found["subjects"][0]["entries"]) == len(runs) and found["excluded"] == {}
 
 
 def test_equal_runs_differ_by_exactly_nothing(tmp_path):
@@ -307,6 +371,7 @@ def test_page_of_trained_runs_stands_alone(tiny, tmp_path):
     entry = found["subjects"][0]["entries"][1]
     assert entry["params"] > found["subjects"][0]["entries"][0]["params"]
     assert entry["latency_ms"]["p95"] >= entry["latency_ms"]["p50"] > 0
+    assert found["exported"] == "onnx" and entry["exported_latency_ms"]["p50"] > 0
     assert found["notes"] == [] and found["excluded"] == {}
 
     shutil.rmtree(out)

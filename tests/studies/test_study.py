@@ -84,10 +84,10 @@ def tools(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "mnv2.py").write_text(FAKE)
 
-    def compare(runs, out, *, title="", failed=None, trust=False):
+    def compare(runs, out, *, title="", failed=None, exported="auto", trust=False):
         out.mkdir(parents=True, exist_ok=True)
         noted = {"runs": [run.name for run in runs], "title": title, "failed": dict(failed or {})}
-        (folder / "compared").write_text(json.dumps(noted))
+        (folder / "compared").write_text(json.dumps(noted | {"exported": exported}))
         return out / "compare.html"
 
     monkeypatch.setattr("mnv2_tasks.studies.study.study_report.compare", compare)
@@ -234,6 +234,15 @@ def test_an_unknown_ablation_on_the_command_line_is_answered_with_the_right_word
         study(tmp_path, tools, content, "ablations=[liner]")
     assert study(tmp_path, tools, content, "ablations=[relu6]")[0]
     assert {call["folder"] for call in calls(tools)} == {f"classification-relu6-seed{seed}" for seed in (0, 1, 2)}
+
+
+def test_exported_is_the_comparisons_key_and_is_checked_before_anything_runs(tmp_path, tools):
+    with pytest.raises(ConfigError, match="exported=onx: unknown. Did you mean onnx"):
+        study(tmp_path, tools, SEEDS, "exported=onx")
+    assert not calls(tools) and not (tmp_path / "runs").exists()
+    study(tmp_path, tools, SEEDS, "exported=none")
+    assert json.loads((tools / "compared").read_text())["exported"] == "none"
+    assert calls(tools) and not any("exported" in call for call in calls(tools))
 
 
 def test_finished_runs_are_kept_and_only_new_ones_are_trained(tmp_path, tools):

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.export.prepare import COMPARED
+from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.studies.compare.comparison import Comparison
 from mnv2_tasks.studies.compare.comparison_tables import markdown
+from mnv2_tasks.studies.compare.exporting import export_networks, format_to_time
 from mnv2_tasks.studies.compare.finished_run import FinishedRun, names_of, read_config, read_run
 from mnv2_tasks.studies.compare.groups import Group, group_runs
 from mnv2_tasks.studies.compare.measure import device_name, measure_latency, rebuild_network
@@ -25,6 +29,7 @@ def compare(
     failed: Mapping[str, str] | None = None,
     repeats: int = 30,
     images: int = 6,
+    exported: str = "auto",
     trust: bool = False,
 ) -> Path:
     """Write `compare.html`, `compare.md` and `compare.json` into the folder `out` and return the path of the HTML.
@@ -39,14 +44,17 @@ def compare(
         failed: {name of a run that has no folder to show: why}; stated in the report.
         repeats: timed passes of each network; 0 measures no latency.
         images: validation images to show.
+        exported: a format, as which each network is timed beside PyTorch; auto: onnx, if it can be had; none.
         trust: the runs are the user's own: they may name any class.
 
     Raises:
+        ConfigError: `exported` is no format, or what it needs is not installed.
         DataError: the runs are of different tasks or of different data, or none of them has a score.
     """
     folders = list({Path(folder).resolve(): Path(folder) for folder in runs}.values())
     if not folders:
         raise DataError("there are no runs to compare; say which: python tools/compare.py runs/<task>/*")
+    format, missing = format_to_time(exported if repeats else "none")
     finished, excluded, unfinished = _read(folders, trust=trust)
     excluded |= failed or {}
     if not finished:
@@ -59,9 +67,10 @@ def compare(
     groups = group_runs(finished, unfinished)
     subjects = build_subjects(groups)
     notes += _rebuild_networks(groups, trust=trust)
-    notes += _measure_and_draw(groups, subjects, repeats, images)
+    notes += missing
+    notes += _measure_and_draw(groups, subjects, repeats, images, format)
     title = title or f"{len(finished)} run{'s' if len(finished) > 1 else ''} compared"
-    comparison = Comparison(title, groups, subjects, device_name(), excluded, notes)
+    comparison = Comparison(title, groups, subjects, device_name(), format, excluded, notes)
     out.mkdir(parents=True, exist_ok=True)
     remove_parts(out)
     write_json(out / "compare.json", comparison.as_json())
@@ -98,24 +107,28 @@ def _rebuild_networks(groups: Sequence[Group], *, trust: bool) -> list[str]:
     return notes
 
 
-def _measure_and_draw(groups: Sequence[Group], subjects: Sequence[Subject], repeats: int, images: int) -> list[str]:
+def _measure_and_draw(
+    groups: Sequence[Group], subjects: Sequence[Subject], repeats: int, images: int, format: str | None
+) -> list[str]:
     """Give each subject its pictures, the same images for every entry; latency is measured on the first of them all."""
-    notes, first_image = [], None
+    notes, seen = [], []
     for subject in subjects:
         entry = subject.reference
         try:
-            samples = read_samples(entry.group.first, entry.task, max(1, images))
+            samples = read_samples(entry.group.first, entry.task, max(COMPARED, images))
         except Exception as error:  # data that moved, or a run of former code: the numbers stand without pictures
             notes.append(f"No pictures: the validation images of {entry.group.first.name} cannot be read ({error})")
             continue
-        first_image = samples[0].image if first_image is None else first_image
+        seen = seen or [sample.image for sample in samples]
+        shown = [samples[index] for index in spread_evenly(len(samples), images)] if images else []
         networks = [(entry.group.network, entry.task) for entry in subject.entries]
-        subject.sample_rows = draw_rows(samples, subject.kind, subject.class_names, networks) if images else []
-        subject.legend = colours_shown(samples, subject.kind, subject.class_names)
-    networks = [group.network for group in groups if group.network]
-    if repeats and networks:
-        if first_image is None:
-            notes.append("Latency was not measured: there is no image to measure it on.")
-        else:
-            measure_latency(networks, first_image, repeats)
+        subject.sample_rows = draw_rows(shown, subject.kind, subject.class_names, networks) if shown else []
+        subject.legend = colours_shown(shown, subject.kind, subject.class_names)
+    if repeats and any(group.network for group in groups):
+        if not seen:
+            return [*notes, "Latency was not measured: there is no image to measure it on."]
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # on Windows a runtime holds its file open
+            files, without = export_networks(groups, format, seen, Path(folder))
+            measure_latency([group.network for group in groups], files, seen[0], repeats)
+        notes += without
     return notes

@@ -30,6 +30,7 @@ class Comparison:
     groups: list[Group]
     subjects: list[Subject]
     device: str
+    exported: str | None  # format of the files that were timed
     excluded: dict[str, str]  # {run: why it has no score here}
     notes: list[str]
 
@@ -66,6 +67,7 @@ class Comparison:
         return {
             "title": self.title,
             "device": self.device,
+            "exported": self.exported,
             "excluded": self.excluded,
             "notes": self.notes,
             "subjects": [
@@ -113,5 +115,6 @@ def _entry_json(subject: Subject, entry: Entry) -> dict[str, Any]:
         "difference_interval": entry.difference_interval,
         **(network.cost._asdict() if network else {}),
         "latency_ms": asdict(network.latency) if network and network.latency else None,
+        "exported_latency_ms": asdict(network.exported_latency) if network and network.exported_latency else None,
         "class_differences": classes,
     }

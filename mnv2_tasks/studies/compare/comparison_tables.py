@@ -5,8 +5,9 @@ import math
 from mnv2_tasks.drawing.table import Table, markdown_text
 from mnv2_tasks.studies.compare.bootstrap import Interval
 from mnv2_tasks.studies.compare.comparison import Comparison, OnePass
+from mnv2_tasks.studies.compare.exporting import PRECISION
 from mnv2_tasks.studies.compare.groups import ABSENT
-from mnv2_tasks.studies.compare.measure import MeasuredNetwork
+from mnv2_tasks.studies.compare.measure import MeasuredNetwork, cpu_name
 from mnv2_tasks.studies.compare.subjects import Entry, Subject
 
 HOW_TO_READ = [
@@ -23,7 +24,7 @@ HOW_TO_READ = [
 def score_table(subject: Subject) -> Table:
     columns = [
         "#", "run", "score", "95 % interval", "difference", "its 95 % interval", "seeds",
-        "parameters", "multiply-adds", "memory", "latency p50", "latency p95",
+        "parameters", "multiply-adds", "memory", "latency p50", "exported p50", "latency p95",
     ]  # fmt: skip
     rows = [
         [
@@ -67,6 +68,16 @@ def one_pass_line(found: OnePass) -> str:
     )
 
 
+def latency_line(comparison: Comparison) -> str:
+    line = f"Latency: one image, from the network's input to results, all networks in turns, on {comparison.device}."
+    if comparison.exported:
+        line += (
+            f" Exported: of the network as a file, format={comparison.exported} precision={PRECISION}, which was "
+            f"found to return what PyTorch does, in the same turns, on {cpu_name()}."
+        )
+    return line
+
+
 def markdown(comparison: Comparison) -> str:
     excluded = [f"- **{markdown_text(name)}**: {markdown_text(reason)}" for name, reason in comparison.excluded.items()]
     parts = [
@@ -75,7 +86,7 @@ def markdown(comparison: Comparison) -> str:
     ]
     parts += [score_table(subject).to_markdown() for subject in comparison.subjects]
     parts += [markdown_text(one_pass_line(found)) for found in comparison.one_pass]
-    parts += [f"Latency: one image, from the network's input to results, on {comparison.device}.", *HOW_TO_READ]
+    parts += [latency_line(comparison), *HOW_TO_READ]
     if comparison.differing:
         parts.append(configuration_table(comparison).to_markdown())
     parts.append(folder_table(comparison).to_markdown())
@@ -106,14 +117,15 @@ def _minus(text: str) -> str:
 
 
 def _cost(network: MeasuredNetwork | None) -> list[str]:
-    """Parameters, multiply-adds, memory, latency."""
+    """Parameters, multiply-adds, memory, latencies."""
     if network is None:
-        return [ABSENT] * 5
-    cost, latency = network.cost, network.latency
+        return [ABSENT] * 6
+    cost, latency, exported = network.cost, network.latency, network.exported_latency
     return [
         f"{cost.params / 1e6:.3f} M",
         f"{cost.madds / 1e9:.3f} G",
         f"{cost.peak_activation_bytes / 2**20:.1f} MiB",
         f"{latency.p50:.1f} ms" if latency else ABSENT,
+        f"{exported.p50:.1f} ms" if exported else ABSENT,
         f"{latency.p95:.1f} ms" if latency else ABSENT,
     ]

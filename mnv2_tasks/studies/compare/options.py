@@ -9,6 +9,7 @@ Writes compare.html (one file, with its pictures), compare.md and compare.json.
     out=<folder>      where to; default: the next free runs/compare/<n>/
     title=<text>      heads the page
     repeats=30        timed passes of each network; 0 measures no latency
+    exported=auto     a format, as which each network is timed beside PyTorch; auto: onnx, if installed; none
     images=6          validation images to show
     trust=true        the runs are yours: they may name your own classes
     debug=true        show tracebacks
@@ -23,7 +24,8 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.wording import log_to_screen
 
-KEYS = {"out": str, "title": str, "repeats": int, "images": int, "trust": str, "debug": str}
+KEYS = {"out": str, "title": str, "repeats": int, "images": int, "exported": str, "trust": str, "debug": str}
+OF_A_STUDY = ("report", "superseded")  # folders beside its runs, which a * names, too
 
 
 def from_command_line(arguments: Sequence[str]) -> None:
@@ -41,7 +43,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     from mnv2_tasks.studies.compare.compare import compare
 
     out = Path(os.path.expanduser(options["out"])) if "out" in options else make_folder(None, Path("runs/compare"))
-    said = {key: options[key] for key in ("title", "repeats", "images") if key in options}
+    said = {key: options[key] for key in ("title", "repeats", "images", "exported") if key in options}
     page = compare(folders, out, **said, trust=options.get("trust", "").lower() == "true")
     print((out / "compare.md").read_text(encoding="utf-8").replace("−", "-"))  # few consoles have it
     print(f"written: {page}, and compare.md and compare.json beside it")
@@ -52,8 +54,9 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:
     folders, options = [], {}
     for argument in arguments:
         key, sign, value = argument.partition("=")
-        if Path(argument).is_dir():
-            folders.append(Path(argument))
+        path = Path(argument)
+        if path.is_dir():
+            folders += [] if path.name in OF_A_STUDY and not (path / "config.yaml").exists() else [path]
         elif sign and key in KEYS:
             options[key] = _value(key, value)
         elif sign and Path(key).name == key:

@@ -14,6 +14,7 @@ from mnv2_tasks.studies.compare.comparison_tables import (
     HOW_TO_READ,
     configuration_table,
     folder_table,
+    latency_line,
     one_pass_line,
     score_table,
 )
@@ -46,6 +47,7 @@ def render_page(comparison: Comparison) -> str:
             configuration=configuration_table(comparison),
             folders=folder_table(comparison),
             how_to_read=HOW_TO_READ,
+            latency_line=latency_line(comparison),
             min_score=MIN_SCORE,
         )
     )
@@ -64,7 +66,7 @@ def _section(subject: Subject) -> dict[str, Any]:
     """What the page shows of a subject: its table and plots. Names too long for a plot give way to numbers."""
     entries, kind = subject.entries, KINDS[subject.kind]
     names = [f"{entry.group.number}  {entry.group.label}" for entry in entries]
-    named = len(names) <= 8 and all(len(name) <= 22 for name in names)
+    named = len(names) <= 8 and all(len(name) <= 30 for name in names)
     beside = names if named else [str(entry.group.number) for entry in entries]
     return {
         "subject": subject,

@@ -56,11 +56,11 @@ def plot_pareto(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
         names: written beside the points.
     """
     costs = [_costs(entry.group.network) for entry in entries]
-    figure = Figure(figsize=(3.9 * len(costs[0]), 3.7), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, len(costs[0]), squeeze=False, sharey=True)[0]
-    panels[0].set_ylabel(f"{metric} (fraction)")
+    figure = Figure(figsize=(11.4, 7.4), dpi=DPI, layout="constrained")
+    panels = figure.subplots(2, 2, sharey=True)
+    figure.supylabel(f"{metric} (fraction)", fontsize=9)
     labels = []
-    for axes, label in zip(panels, costs[0]):
+    for axes, label in zip(panels.flat, costs[0], strict=True):
         known = [(value, entry, name) for cost, entry, name in zip(costs, entries, names) if (value := cost[label])]
         points = [(cost, entry.score) for cost, entry, _ in known]
         for cost, entry, _ in known:
@@ -84,11 +84,12 @@ def plot_pareto(entries: Sequence[Entry], names: Sequence[str], metric: str) -> 
 
 def _costs(measured: MeasuredNetwork | None) -> dict[str, float | None]:
     """{axis label with its unit: value, None where it is not known}"""
-    latency = measured.latency if measured else None
+    latency, exported = (measured.latency, measured.exported_latency) if measured else (None, None)
     return {
         "multiply-adds (G, one image)": measured.cost.madds / 1e9 if measured else None,
-        "latency p50 (ms, one image)": latency.p50 if latency else None,
         "parameters (M)": measured.cost.params / 1e6 if measured else None,
+        "latency p50 (ms, one image)": latency.p50 if latency else None,
+        "exported p50 (ms, one image)": exported.p50 if exported else None,
     }
 
 

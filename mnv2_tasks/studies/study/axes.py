@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "debug")  # keys of the tool beside the axes
+OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "exported", "debug")  # keys of the tool beside the axes
 
 
 class Axis(NamedTuple):

@@ -15,6 +15,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.shipped import as_called_here
+from mnv2_tasks.studies.compare.exporting import format_to_time
 from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
 from mnv2_tasks.studies.study.progress import Progress
@@ -48,6 +49,7 @@ def run_study(
     console = console or Console(highlight=False, markup=False, soft_wrap=True)
     content: Any = OmegaConf.to_container(config.study)
     study = study_from(content, narrowed=narrowed, ablations=config.ablations)
+    format_to_time(config.exported)  # refused before anything runs
     runs = plan_runs(study, passed)
     data = "+".join(sorted({run.config.choices.data for run in runs}))
     name = config.choices.study
@@ -71,7 +73,7 @@ def run_study(
                 progress.refresh()
                 console.print("interrupted; the same command goes on where it was")
                 raise
-    write_report(study, jobs, folder, console)
+    write_report(study, jobs, folder, config.exported, console)
     return all(job.state == "done" for job in jobs)
 
 

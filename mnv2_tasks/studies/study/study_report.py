@@ -14,10 +14,13 @@ from mnv2_tasks.studies.study.study_sections import SECTIONS
 from mnv2_tasks.whole_files import write_text
 
 
-def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Console) -> Path:
+def write_report(study: Study, jobs: Sequence[Job], folder: Path, exported: str, console: Console) -> Path:
     """Write <folder>/report/: README.md, figures, and a comparison for each kind of task.
 
     What could not be trained is stated, and left out of every mean.
+
+    Args:
+        exported: see `compare`.
     """
     out = folder / "report"
     out.mkdir(exist_ok=True)
@@ -30,7 +33,7 @@ def write_report(study: Study, jobs: Sequence[Job], folder: Path, console: Conso
         parts.append("`study.log` in the folder of a run has all that it printed. The same command tries again.")
     for kinds, members in _related(jobs):
         title = study.title if len(kinds) > 1 else f"{study.title}: {kinds[0]}"
-        parts += [f"## {title}", _comparison(title, members, out / "-".join(kinds), console)]
+        parts += [f"## {title}", _comparison(title, members, out / "-".join(kinds), exported, console)]
     for name, make_section in SECTIONS.items():
         try:
             parts += make_section(study, done, out)
@@ -66,13 +69,14 @@ def _related(jobs: Sequence[Job]) -> list[tuple[list[str], list[Job]]]:
     return [(sorted(kinds), sorted(members, key=order.index)) for kinds, members in groups]
 
 
-def _comparison(title: str, jobs: Sequence[Job], out: Path, console: Console) -> str:
+def _comparison(title: str, jobs: Sequence[Job], out: Path, exported: str, console: Console) -> str:
     """A link to the comparison of those that are done, or why there is none."""
     folders = [job.folder for job in jobs if job.state == "done"]
     if not folders:
         return "No run is done."
     try:
-        page = compare(folders, out, title=title, failed=_missing(jobs), trust=jobs[0].run.config.trust)
+        trust = jobs[0].run.config.trust
+        page = compare(folders, out, title=title, failed=_missing(jobs), exported=exported, trust=trust)
     except (ConfigError, DataError) as error:
         console.print(f"{title}: not compared: {error}", markup=False)
         return f"Not compared: {error}"
