@@ -44,7 +44,7 @@ PARALLEL_FILES = {  # of one name, because they are two sides of one thing
     "predict.py", "train.py",  # a tool, and what measures it
 }  # fmt: skip
 PARALLEL_CLASSES = {"Session"}  # a file of each format that is run
-HYDRA = {"config/compose.py", "config/words.py", "config/stored.py", "build.py"}
+HYDRA = {"config/compose.py", "config/own_parts.py", "config/words.py", "config/stored.py", "build.py"}
 LIGHTNING = {"training", "evaluation", "loading"}
 
 
