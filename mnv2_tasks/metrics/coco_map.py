@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from mnv2_tasks.contracts import DetectionBatch, Detections
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.best_f1 import best_scores
+from mnv2_tasks.metrics.box_diagnosis import BoxDiagnosis, diagnose
 from mnv2_tasks.metrics.coco_matches import match
 from mnv2_tasks.metrics.outcomes import Matches
 
@@ -80,6 +81,14 @@ class CocoMAP:
         return {
             names[category]: float(score) for category, score in zip(self.category_ids, best) if not np.isnan(score)
         }
+
+    def diagnosis(self) -> BoxDiagnosis:
+        """What a score does not say: which classes are confused, which kinds of error cost most.
+
+        Raises:
+            ConfigError: hotcoco is not installed.
+        """
+        return diagnose(_hotcoco(), self._truth(), self._rows())
 
     def compute(self) -> dict[str, Any]:
         """COCO's twelve numbers over the images seen, in [0, 1], or None where no object has that size.
