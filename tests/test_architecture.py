@@ -25,8 +25,8 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["weights"],
     ["config", "runs"],
     ["build"],
-    ["evaluation", "data_tool"],
     ["prediction"],
+    ["evaluation", "data_tool"],
     ["training", "studies/compare", "export/int8"],
     ["studies/study", "export"],
     ["api", "bench", "demo"],  # bench exports what it measures

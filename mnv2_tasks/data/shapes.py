@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.data.scenes import CLASS_NAMES, draw_scene
 from mnv2_tasks.errors import ConfigError
@@ -42,6 +44,9 @@ class Shapes:
 
     def length(self, split: str) -> int:
         return self.sizes[split]
+
+    def image_ids(self, split: str) -> np.ndarray:
+        return np.arange(self.sizes[split])
 
     def shards(self, split: str) -> None:
         """Scenes lie nowhere."""

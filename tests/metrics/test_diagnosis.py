@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_best_f1 import counts, f1
-from test_coco_backends import CLASSES, each_case, metric_of
+from test_coco_backends import CLASSES, each_case, metric_of, scenes
 
 from mnv2_tasks.contracts import Detections
 from mnv2_tasks.metrics.accuracy import TopKAccuracy
@@ -145,6 +145,15 @@ def test_where_nothing_is_found_or_nothing_is_there_the_numbers_are_zero_or_nan(
     assert empty.confusion.sum() == 0 and np.isnan(empty.f1).all() and np.isnan(empty.precision).all()
     alarms = boxed(ERRORS[:1], truth=[])
     assert alarms.confusion.sum() == 1 and alarms.image_f1[0] == 0
+
+
+def test_of_very_many_boxes_those_of_images_spread_over_the_split_are_diagnosed(monkeypatch):
+    metric = metric_of(*scenes(0))
+    boxes = sum(map(len, metric.results.values()))
+    monkeypatch.setattr("mnv2_tasks.metrics.coco_map.DIAGNOSED", boxes // 2)
+    assert metric.diagnosis().image_ids.tolist() == sorted(metric.results)[::3]
+    monkeypatch.setattr("mnv2_tasks.metrics.coco_map.DIAGNOSED", boxes)
+    assert metric.diagnosis().image_ids.tolist() == sorted(metric.results)
 
 
 def test_an_image_scores_the_mean_iou_of_its_own_classes():
