@@ -84,11 +84,18 @@ def test_the_area_below_the_mean_of_precision_is_ap50(case, seed):
     assert mean_of_classes(metric.diagnosis().precision).mean() == pytest.approx(ap50 or 0)
 
 
-def boxed(found, truth=((0, 0, 20, 20), (50, 50, 20, 20)), crowd=(), classes=2):
-    """One image with two objects of class 0 at these places (xywh), and what is found: (xywh, score, class)."""
+def boxed(found, truth=((0, 0, 20, 20), (50, 50, 20, 20)), crowd=(), classes=2, second_class=0):
+    """One image with objects of class 0 at these places (xywh), and what is found: (xywh, score, class)."""
     objects = [(box, 0) for box in truth] + [(box, 1) for box in crowd]
     annotations = [
-        {"id": i, "image_id": 7, "category_id": 1, "bbox": list(b), "area": b[2] * b[3], "iscrowd": c}
+        {
+            "id": i,
+            "image_id": 7,
+            "category_id": 1 + second_class * (i == 2),
+            "bbox": list(b),
+            "area": b[2] * b[3],
+            "iscrowd": c,
+        }
         for i, (b, c) in enumerate(objects, start=1)
     ]
     categories = [{"id": k + 1, "name": f"class {k}"} for k in range(classes)]
@@ -127,6 +134,13 @@ def test_boxes_of_the_best_score_are_counted_where_their_class_and_the_truths_me
     assert kept.best_score <= 0.8 and kept.confusion.tolist() == [[2, 0, 0], [0, 0, 0], [1, 0, 0]]
     missed = boxed(ERRORS[:1])
     assert missed.confusion.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_box_is_counted_with_the_object_that_it_overlaps_most_whatever_their_classes(label):
+    outer, inner = (0, 0, 20, 19), (0, 0, 20, 14)
+    found = boxed([((0, 0, 20, 20), 0.9, label)], truth=[inner, outer], second_class=1)
+    assert found.confusion[1, label] == 1 and found.confusion[0].tolist() == [0, 0, 1]
 
 
 def test_an_image_scores_the_f1_of_its_boxes_and_without_objects_and_boxes_none():
