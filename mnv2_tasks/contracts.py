@@ -9,7 +9,7 @@ pixels exist only at the two edges: `Sample` (annotation file in) and `Detection
 The tuples are NamedTuples because those pass through Lightning's device transfer; a dataclass does not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -157,6 +157,16 @@ class FoundBoxes(NamedTuple):
     labels: np.ndarray  # (M,) int64 in [0, K)
 
 
+class Diagnosis(NamedTuple):
+    """What a split's predictions show beside their score, for people."""
+
+    charts: Mapping[str, Callable[[], Any]]  # {name of a file: draws matplotlib's Figure}
+    image_ids: np.ndarray  # (I,) int64
+    image_scores: np.ndarray  # (I,) in [0, 1], lower is worse; NaN where there is nothing to be right or wrong about
+    image_score: str  # what it is, for people
+    min_score: float = 0.5  # of the boxes to draw
+
+
 class Metric(Protocol):
     """Collects predictions of a whole split, keyed by image id, so that no image can count twice."""
 
@@ -215,6 +225,7 @@ class DataSource(Protocol):
         ...
 
     def length(self, split: str) -> int: ...
+    def image_ids(self, split: str) -> np.ndarray: ...  # (n,) int64, by index
     def largest(self, split: str) -> int: ...  # pixels of the longest side of any image
     def sample(self, split: str, epoch: int, index: int, least: int | None = None) -> Sample:
         """`least`: pixels that the image's shorter side needs: it may come smaller than it is, its boxes with it.

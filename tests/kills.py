@@ -145,7 +145,13 @@ class Training:
 
     def equal(self, whole):
         one, two = self.run_folder(), whole.run_folder()
-        bytewise = ("metrics.json", "plots/curves.png", "samples/validation.png")
+        bytewise = (
+            "metrics.json",
+            "plots/curves.png",
+            "plots/confusion.png",
+            "samples/validation.png",
+            "samples/worst.png",
+        )
         return (
             all((one / name).read_bytes() == (two / name).read_bytes() for name in bytewise)
             and same_arrays(*(load_file(path / "weights.safetensors") for path in (one, two)))

@@ -25,8 +25,8 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["weights"],
     ["config", "runs"],
     ["build"],
-    ["evaluation", "data_tool"],
     ["prediction"],
+    ["evaluation", "data_tool"],
     ["training", "export/int8"],
     ["export"],
     ["studies/compare"],  # exports what it times

@@ -47,6 +47,9 @@ class Shapes:
     def length(self, split: str) -> int:
         return self.sizes[split]
 
+    def image_ids(self, split: str) -> np.ndarray:
+        return np.arange(self.sizes[split])
+
     def shards(self, split: str) -> None:
         """Scenes lie nowhere."""
 

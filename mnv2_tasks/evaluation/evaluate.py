@@ -17,6 +17,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation import summary
 from mnv2_tasks.evaluation.chosen_split import evaluate_on
 from mnv2_tasks.evaluation.network_and_data import build_data, build_tasks_network
+from mnv2_tasks.evaluation.pictures import write_pictures
 from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.metrics.names import named
@@ -79,6 +80,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
                 if (for_server := KINDS[task.kind].server_results(task.metric)) is not None:
                     write_json(out / f"{name}_results.json", for_server)
             _write_thresholds(out, network)
+            write_pictures(exported or network, network.tasks, sources, data.fit, out, splits=("val",))
             write_json(out / "metrics.json", metrics)  # last: it says that the others are there
         summary.print_metrics(network, metrics)
         for line in summary.conditions(config, path, weights, sources, precision):

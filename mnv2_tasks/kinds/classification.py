@@ -1,6 +1,7 @@
 """What only classification knows. A result is (K,) probabilities. See `kinds.Kind`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnv2_tasks.contracts import ClassificationBatch, ExportedOutput, Frames, Sample
+from mnv2_tasks.contracts import ClassificationBatch, Diagnosis, ExportedOutput, Frames, Sample
 from mnv2_tasks.drawing.annotations import draw_label
 from mnv2_tasks.drawing.predictions import TOP, draw_scores
 
@@ -83,6 +84,23 @@ def remark(scores: Mapping[str, Any]) -> str:
 
 def conditions(task: Any, views: str) -> str:
     return ""
+
+
+def diagnosis(metric: Any, class_names: Sequence[str]) -> Diagnosis:
+    from mnv2_tasks.drawing.charts import reliability
+    from mnv2_tasks.drawing.confusion import plot_confusion
+
+    words = {"score": "probability of the best class", "right": "share of the images whose class it is"}
+    guesses = sorted(metric.guesses.items())
+    return Diagnosis(
+        {
+            "confusion": partial(plot_confusion, metric.confusion(), class_names, "images"),
+            "calibration": partial(reliability, *metric.calibration(), **words, what="images"),
+        },
+        np.array([image_id for image_id, _ in guesses], np.int64),
+        np.array([guess.truth_score for _, guess in guesses]),
+        "probability of its class",
+    )
 
 
 def server_results(metric: Any) -> None:

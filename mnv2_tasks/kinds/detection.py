@@ -13,7 +13,16 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
 from mnv2_tasks.boxes.postprocess import Suppress, corners, unpadded, within_input
-from mnv2_tasks.contracts import BoxTargets, DetectionBatch, Detections, ExportedOutput, FoundBoxes, Frames, Sample
+from mnv2_tasks.contracts import (
+    BoxTargets,
+    DetectionBatch,
+    Detections,
+    Diagnosis,
+    ExportedOutput,
+    FoundBoxes,
+    Frames,
+    Sample,
+)
 from mnv2_tasks.drawing.annotations import draw_boxes
 from mnv2_tasks.drawing.picture_files import file_name, write_picture
 from mnv2_tasks.drawing.predictions import draw_detections
@@ -158,6 +167,16 @@ def conditions(task: Any, views: str) -> str:
         f"{scores} scores above {task.score_threshold}, best {task.candidates} into NMS at IoU "
         f"{task.iou_threshold}, {task.max_detections} detections per image{of_class}; COCO counts 100"
     )
+
+
+def diagnosis(metric: Any, class_names: Sequence[str]) -> Diagnosis:
+    from mnv2_tasks.kinds.box_charts import box_charts
+
+    found = metric.diagnosis()
+    looked_at, images = len(found.image_ids), len(metric.results)
+    charts = box_charts(found, class_names, f"; {looked_at:,} of {images:,} images" if looked_at < images else "")
+    score = f"F1 of the boxes that score {found.best_score:.2f} or more"
+    return Diagnosis(charts, found.image_ids, found.image_f1, score, found.best_score)
 
 
 def server_results(metric: Any) -> list[dict[str, Any]]:

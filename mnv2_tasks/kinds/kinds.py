@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from mnv2_tasks.boxes.postprocess import Suppress
-from mnv2_tasks.contracts import Batch, ExportedOutput, Frames, Sample
+from mnv2_tasks.contracts import Batch, Diagnosis, ExportedOutput, Frames, Sample
 from mnv2_tasks.kinds import classification, detection, segmentation
 
 
@@ -97,6 +97,10 @@ class Kind(Protocol):
             task: its config.
             views: the scales and mirrored views that were asked for, in words.
         """
+        ...
+
+    def diagnosis(self, metric: Any, class_names: Sequence[str]) -> Diagnosis:
+        """What plots/ and samples/ show of a split, once the metric is computed. It loads matplotlib."""
         ...
 
     def server_results(self, metric: Any) -> list[dict[str, Any]] | None:

@@ -1,6 +1,7 @@
 """What only segmentation knows. A result is a (H, W) class map. See `kinds.Kind`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnv2_tasks.contracts import IGNORE, ExportedOutput, Frames, Sample, SegmentationBatch
+from mnv2_tasks.contracts import IGNORE, Diagnosis, ExportedOutput, Frames, Sample, SegmentationBatch
 from mnv2_tasks.drawing.picture_files import write_mask
 from mnv2_tasks.drawing.predictions import draw_mask
 
@@ -108,6 +109,21 @@ def remark(scores: Mapping[str, Any]) -> str:
 
 def conditions(task: Any, views: str) -> str:
     return views
+
+
+def diagnosis(metric: Any, class_names: Sequence[str]) -> Diagnosis:
+    from mnv2_tasks.drawing.charts import class_bars
+    from mnv2_tasks.drawing.confusion import plot_confusion
+
+    scores, outcomes = metric.compute(), metric.outcomes()
+    values = np.array([scores["IoU"].get(name, np.nan) for name in class_names])
+    bars = partial(class_bars, values, class_names, mean=scores["mIoU"], xlabel="IoU (fraction)")
+    return Diagnosis(
+        {"confusion": partial(plot_confusion, metric.confusion, class_names, "pixels"), "iou": bars},
+        outcomes.image_ids,
+        outcomes.of_images(),
+        "mIoU",
+    )
 
 
 def server_results(metric: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from pycocotools.cocoeval import COCOeval
 from mnv2_tasks.contracts import DetectionBatch, Detections
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.metrics.best_f1 import best_scores
+from mnv2_tasks.metrics.box_diagnosis import BoxDiagnosis, diagnose
 from mnv2_tasks.metrics.coco_matches import match
 from mnv2_tasks.metrics.outcomes import Matches
 
+DIAGNOSED = 1_000_000  # boxes
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
 
@@ -80,6 +83,19 @@ class CocoMAP:
         return {
             names[category]: float(score) for category, score in zip(self.category_ids, best) if not np.isnan(score)
         }
+
+    def diagnosis(self) -> BoxDiagnosis:
+        """What a score does not say: which classes are confused, which kinds of error cost most.
+
+        Of more than a million boxes it takes those of images spread evenly over the split: ten seconds, not minutes.
+
+        Raises:
+            ConfigError: hotcoco is not installed.
+        """
+        every = max(1, math.ceil(sum(map(len, self.results.values())) / DIAGNOSED))
+        part = CocoMAP(self.ground_truth, backend=self.backend)
+        part.results = {image_id: self.results[image_id] for image_id in sorted(self.results)[::every]}
+        return diagnose(_hotcoco(), part._truth(), part._rows())
 
     def compute(self) -> dict[str, Any]:
         """COCO's twelve numbers over the images seen, in [0, 1], or None where no object has that size.

@@ -66,8 +66,12 @@ class Pixels(Outcomes):
     def scores(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         counts = counts.astype(float)  # exact up to 2^53 pixels, and a fast product
         hit, missed, wrong = (counts @ pixels.astype(float) for pixels in (self.hit, self.missed, self.wrong))
-        per_class = np.where(hit + missed > 0, _ratio(hit, hit + missed + wrong), np.nan)
+        per_class = _iou(hit, missed, wrong)
         return _mean(per_class), per_class
+
+    def of_images(self) -> np.ndarray:
+        """(I,) the score of each image alone."""
+        return _mean(_iou(self.hit, self.missed, self.wrong))
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,11 @@ def load_outcomes(path: Path) -> dict[str, Outcomes]:
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+
+
+def _iou(hit: np.ndarray, missed: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """NaN where no pixel is of the class."""
+    return np.where(hit + missed > 0, _ratio(hit, hit + missed + wrong), np.nan)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ class Result:
 
     def drawn(self) -> np.ndarray:
         """`plot` as (H, W, 3) uint8 RGB."""
-        return _side_by_side({task: of_task.drawn_on(self.image) for task, of_task in self.tasks.items()})
+        return side_by_side({task: of_task.drawn_on(self.image) for task, of_task in self.tasks.items()})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write `plot` to a file; its suffix says the format, .jpg, .png or .webp. What has the name is replaced.
@@ -205,24 +205,8 @@ class Result:
         return json.dumps(self.to_dict(), indent=indent)
 
 
-def draw_results(
-    image: np.ndarray, results: Mapping[str, Any], tasks: Mapping[str, Task], *, min_score: float = 0.5
-) -> np.ndarray:
-    """The pictures of all tasks side by side, each under its name.
-
-    Args:
-        results: {task name: what the task predicts for this one image}.
-        tasks: {task name: task}, for the kinds and the class names.
-        min_score: of the boxes to draw.
-    """
-    panels = {
-        name: KINDS[tasks[name].kind].draw(image, result, tasks[name].class_names, min_score)
-        for name, result in results.items()
-    }
-    return _side_by_side(panels)
-
-
-def _side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """{title: (H, W, 3) uint8 RGB picture} on one, each under its title."""
     height, size = max(panel.shape[0] for panel in panels.values()), max(map(text_size, panels.values()))
     columns = []
     for task, panel in panels.items():

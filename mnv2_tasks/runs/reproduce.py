@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.run_results import RESULTS, faults
+from mnv2_tasks.runs.run_results import FORMER, faults
 from mnv2_tasks.stored.run_files import read_description
 from mnv2_tasks.weights.weight_files import Imported, read_passport
 
@@ -58,7 +58,7 @@ def resume_point(config: DictConfig) -> ResumePoint:
         raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
     result = described(run).get("result", {})
     if done[0] == config.epochs == result.get("epochs"):  # else it is still to be evaluated
-        lacking = faults(run, result.get("files", RESULTS))
+        lacking = faults(run, result.get("files", FORMER))
         if not lacking:
             raise ConfigError(f"resume={run}: its {done[0]} epochs are done; say epochs=<more> to train on")
         for name, what in lacking.items():

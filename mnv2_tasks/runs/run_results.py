@@ -1,6 +1,7 @@
 """What a run leaves when it has ended, and whether it is all there."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +22,32 @@ def _check_picture(path: Path) -> None:
         picture.load()
 
 
-RESULTS: dict[str, Callable[[Path], Any]] = {  # and how each is read, which fails where it is damaged
+CHECKS: dict[str, Callable[[Path], Any]] = {  # how each is read, which fails where it is damaged
     "weights.safetensors": _check_weights,
     "per_image.npz": load_outcomes,
-    "plots/curves.png": _check_picture,
-    "samples/validation.png": _check_picture,
+    "plots/*.png": _check_picture,  # in folders of the tasks, too
+    "samples/*.png": _check_picture,
     "metrics.json": read_scores,
 }
+# of runs before 0.2, which do not list what was written
+FORMER = ("weights.safetensors", "per_image.npz", "plots/curves.png", "samples/validation.png", "metrics.json")
 
 
 def written(run: Path) -> list[str]:
-    return [name for name in RESULTS if (run / name).is_file()]
+    files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+    return [name for pattern in CHECKS for name in files if fnmatchcase(name, pattern)]
 
 
-def faults(run: Path, names: Container[str]) -> dict[str, str]:
+def faults(run: Path, names: Iterable[str]) -> dict[str, str]:
     """{result that a run lacks: what is wrong with it}
 
     Args:
         names: of what was `written` when it ended.
     """
     found = {}
-    for name, check in RESULTS.items():
-        if name not in names:
+    for name in names:
+        check = next((check for pattern, check in CHECKS.items() if fnmatchcase(name, pattern)), None)
+        if check is None:  # of another version
             continue
         try:
             check(run / name)

@@ -17,6 +17,7 @@ from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.drawing.curves import plot_curves
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.evaluation.network_and_data import build_caches, build_data, build_tasks_network
+from mnv2_tasks.evaluation.pictures import write_pictures
 from mnv2_tasks.evaluation.score import score_network
 from mnv2_tasks.evaluation.summary import print_metrics
 from mnv2_tasks.heads.auxiliary import AuxiliaryHead
@@ -30,7 +31,6 @@ from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.devices import choose_precision, multiplies_bf16, scoring_precision
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.network.unfold import is_folded, unfold
-from mnv2_tasks.prediction.sample_sheet import save_samples
 from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.processes import meet_on_loopback
 from mnv2_tasks.runs.reproduce import (
@@ -234,7 +234,7 @@ def conclude(prepared: Prepared, run: Path) -> None:
         plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
     except DataError as error:  # lost, or damaged from outside: the other results stand without it
         log.warning("no curves: %s", error)
-    save_samples(network, prepared.sources, data.fit, run / "samples" / "validation.png")
+    write_pictures(network, network.tasks, prepared.sources, data.fit, run, splits=("train", "val"))
     write_json(run / "metrics.json", metrics)  # which a study takes for the end of a run
     digest = digest_of(network.state_dict())
     result = {"epochs": config.epochs, "weights_sha256": digest, "files": written(run)}

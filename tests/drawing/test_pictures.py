@@ -9,7 +9,8 @@ from mnv2_tasks.contracts import IGNORE, Detections
 from mnv2_tasks.drawing import predictions as pictures
 from mnv2_tasks.drawing.canvas import MAX_SIDE, MIN_SIDE, Canvas, class_colours
 from mnv2_tasks.drawing.predictions import draw_detections, draw_mask, draw_scores, sheet
-from mnv2_tasks.prediction.results import draw_results
+from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.prediction.results import side_by_side
 
 NAMES = ["person", "a class with a name so long that nobody would ever type it twice", "Blutkörperchen", "x"]
 SIZES = [(1, 1), (9, 700), (700, 9), (96, 96), (320, 200), (720, 1280), (2500, 4000)]
@@ -157,8 +158,8 @@ def test_every_task_has_its_panel(height, width):
         "mobile_deeplabv3": torch.randint(0, 13, (height, width)),
     }
     image = grey(height, width)
-    together = draw_results(image, results, tasks)
-    alone = draw_results(image, {"ssdlite": results["ssdlite"]}, tasks)
+    panels = {name: KINDS[task.kind].draw(image, results[name], task.class_names, 0.5) for name, task in tasks.items()}
+    together, alone = side_by_side(panels), side_by_side({"ssdlite": panels["ssdlite"]})
     assert together.shape[1] == 3 * alone.shape[1] + 2 * 8
     assert together.shape[0] >= alone.shape[0]
 

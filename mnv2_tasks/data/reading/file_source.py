@@ -164,6 +164,14 @@ class FileSource:
     def length(self, split: str) -> int:
         return len(self.verified(split)[0])
 
+    def image_ids(self, split: str) -> np.ndarray:
+        return self.verified(split)[0].ids
+
+    def file_name(self, split: str, image_id: int) -> str:
+        """Without its folder, as it may be shown."""
+        records = self.verified(split)[0]
+        return visible(Path(records.files[int(np.flatnonzero(records.ids == image_id)[0])]).name)
+
     def largest(self, split: str) -> int:
         return int(self.verified(split)[1].max())
 
