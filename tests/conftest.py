@@ -20,6 +20,14 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MNV2_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Charts and samples would take a second of every run that a test makes: those who look at them are marked."""
+    if "draws" not in request.keywords:
+        for tool in ("training.train", "evaluation.evaluate"):
+            monkeypatch.setattr(f"mnv2_tasks.{tool}.write_pictures", lambda *_, **__: None)
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """Overrides that make any task train in a second or two, into this test's own folder."""

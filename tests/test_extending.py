@@ -251,6 +251,7 @@ def huggingface_resnet():
     return network.eval()
 
 
+@pytest.mark.draws
 def test_added_parts_do_what_the_page_says(project):
     """In one process and one test, because each would take seconds to start."""
     onnxruntime = pytest.importorskip("onnxruntime")

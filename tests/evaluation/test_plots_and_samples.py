@@ -20,6 +20,8 @@ from mnv2_tasks.evaluation.evaluate import evaluate
 from mnv2_tasks.evaluation.label_statistics import label_statistics
 from mnv2_tasks.prediction import sample_sheet
 
+pytestmark = pytest.mark.draws
+
 PLOTS = {
     "classification": {"confusion", "calibration", "labels"},
     "ssdlite": {"confusion", "precision_recall", "f1", "errors", "calibration", "labels", "boxes"},

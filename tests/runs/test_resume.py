@@ -29,6 +29,8 @@ from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import load_weights, read_passport, save_weights
 from mnv2_tasks.whole_files import written_whole
 
+pytestmark = pytest.mark.draws
+
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 SMALL = [*TINY, "epochs=4", "imgsz=33", "data.source.train_size=8", "data.source.val_size=4"]  # two steps an epoch
 MORE = {  # what else is to come out equal, beside the averaged weights, cosine schedule and dropout of the defaults

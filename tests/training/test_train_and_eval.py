@@ -136,6 +136,7 @@ def test_clipping_what_float16_has_scaled_is_refused_before_the_first_step():
         module.configure_optimizers()
 
 
+@pytest.mark.draws
 def test_run_folder_holds_what_the_design_promises(tiny):
     run = run_of(tiny, "ssdlite")
     for name in [
