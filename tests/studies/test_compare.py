@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import DataError
+from mnv2_tasks.metrics.bootstrap import draw_images, mean_of, percentile_interval, resample, standard_deviation
 from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
-from mnv2_tasks.studies.compare.bootstrap import draw_images, mean_of, percentile_interval, resample, standard_deviation
 from mnv2_tasks.studies.compare.compare import compare
 from mnv2_tasks.studies.compare.groups import differing_keys, shortest_labels
 from mnv2_tasks.studies.compare.plots import pareto_front, place_labels
