@@ -20,7 +20,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["tasks", "kinds", "data/layouts"],
     ["data"],
     ["loading", "network"],
-    ["runtimes", "scorecard"],
+    ["runtimes", "scorecard", "model_card"],
     ["weights/importers"],
     ["weights"],
     ["config", "runs"],

@@ -140,7 +140,7 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     run = run_of(tiny, "ssdlite")
     for name in [
         "config.yaml", "run.json", "metrics.csv", "metrics.json", "train.log", "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt", "weights.safetensors", "plots/curves.png", "samples/validation.png",
+        "checkpoints/last.ckpt", "weights.safetensors", "plots/curves.png", "samples/validation.png", "model_card.md",
     ]:  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert any((run / "tensorboard").iterdir())
@@ -149,6 +149,7 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     described = json.loads((run / "run.json").read_text())
     assert described["seed"] == 0 and described["class_names"]["ssdlite"][0] == "disc"
     assert {"versions", "hardware", "git_commit", "data_fingerprint", "command"} <= set(described)
+    assert described["data_sizes"] == {"ssdlite": {"train": 16, "val": 8}}
     assert set(json.loads((run / "metrics.json").read_text())) >= KEYS["ssdlite"]
 
 
