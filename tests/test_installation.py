@@ -20,7 +20,10 @@ from mnv2_tasks.shipped import as_called_here, checkout_of
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("train", "eval", "predict", "export", "demo", "compare", "study", "data", "bench", "scorecard", "version")
+VERBS = (
+    "train", "eval", "predict", "export", "demo", "publish", "compare", "study", "data", "bench", "scorecard",
+    "version",
+)  # fmt: skip
 
 
 class Installed(NamedTuple):

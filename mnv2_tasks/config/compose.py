@@ -126,7 +126,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     if config_name == "train":
         _check_recordable(overrides)
     overrides = [quoted(override) for override in overrides]
-    of_run = config_of_run(overrides)
+    of_run = config_of_run(overrides) if config_name in ("train", "eval") else None
     if of_run is not None:
         return update(of_run, overrides)
     implied = _implied(overrides, config_name)
@@ -176,6 +176,8 @@ def _implied(overrides: list[str], config_name: str) -> _Implied:
     given = {o.key_or_group: typed(str(o.value())) for o in parsed if not o.is_sweep_override() and o.package is None}
     if config_name not in ("train", "eval", "export"):
         return _Implied([])
+    if config_name == "export" and "run" in given:
+        raise ConfigError(f"run={given['run']}: to export, say weights={given['run']}")
     implied = _implied_by_weights(given, config_name)
     chosen = {"data": "shapes", **dict(line.split("=", 1) for line in implied.lines), **given}
     name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")
