@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, cast
 
 import hydra
@@ -14,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from mnv2_tasks.config.data_of_run import put_in_data
 from mnv2_tasks.config.help_text import help_text
 from mnv2_tasks.config.hints import as_key_and_value, hint
 from mnv2_tasks.config.stored import check_choices, config_of_run, load_config, update, without
@@ -136,6 +138,9 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         config = hydra.compose(config_name, words, return_hydra_config=True)
     _leave_out_others(config, overrides)
     _put_in(config, implied, overrides)
+    if config_name == "export" and implied.source:
+        said = {o.key_or_group for o in OverridesParser.create().parse_overrides(overrides)}
+        put_in_data(config, Path(implied.source), said, trust=bool(config.trust))
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
     content: Any = OmegaConf.to_container(without(config, {"hydra"}), resolve=True)
