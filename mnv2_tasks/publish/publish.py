@@ -25,13 +25,14 @@ from mnv2_tasks.publish.public_passport import public_passport
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.stored.run_files import read_config, read_description, read_scores
+from mnv2_tasks.weights.digest import WEIGHTS
 from mnv2_tasks.weights.hub import HUB
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
 from mnv2_tasks.whole_files import made_whole, write_text
 
 log = logging.getLogger(__name__)
 
-WEIGHTS, CARD, SAMPLES = "weights.safetensors", "README.md", "samples.jpg"
+CARD, SAMPLES = "README.md", "samples.jpg"
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 

@@ -10,13 +10,13 @@ import yaml
 from mnv2_tasks.data.images.file_bytes import WEB
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import broken_installation, shipped
+from mnv2_tasks.weights.digest import WEIGHTS
 from mnv2_tasks.weights.fetched import Published, fetched, fetched_from, sha256
 from mnv2_tasks.weights.hub import HUB, from_hub
 from mnv2_tasks.wording import did_you_mean
 
 MANIFEST = shipped("weights") / "manifest.yaml"
 ALGORITHMS = ("sha256", "sha384")
-WEIGHTS = "weights.safetensors"  # of runs, and of what is published
 OWN = "or name a file of your own, weights=<path>"
 
 
