@@ -19,6 +19,7 @@ VERBS = {
     "predict": "what a network finds in images: pictures, masks and results.json",
     "export": "a network into one file: ONNX, OpenVINO, ExecuTorch, LiteRT or torch, or a page for browsers",
     "demo": "what a network sees, in your browser",
+    "publish": "a run as a folder for others, or onto Hugging Face's hub",
     "compare": "runs on one page: scores with intervals, costs, pictures side by side",
     "study": "train the runs that a study lacks, then compare them",
     "data": "download, check, show or pack a data set",
@@ -33,6 +34,7 @@ WITH_CONFIG = {  # called with conf/<verb>.yaml, composed with the arguments
     "predict": "mnv2_tasks.prediction.predict:predict",
     "export": "mnv2_tasks.export.export:export",
     "demo": "mnv2_tasks.demo.demo:demo",
+    "publish": "mnv2_tasks.publish.publish:publish",
     "bench": "mnv2_tasks.bench.bench:bench",
     "scorecard": "mnv2_tasks.scorecard.scorecard:scorecard",
 }

@@ -86,3 +86,5 @@ def log_to_screen() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(VisibleFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for library in ("httpx", "httpx2"):  # of huggingface_hub, which tell each request
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -20,7 +20,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["tasks", "kinds", "data/layouts"],
     ["data"],
     ["loading", "network"],
-    ["runtimes", "scorecard"],
+    ["runtimes", "scorecard", "model_card"],
     ["weights/importers"],
     ["weights"],
     ["config", "runs"],
@@ -31,7 +31,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["export"],
     ["studies/compare"],  # exports what it times
     ["studies/study"],
-    ["api", "bench", "demo", "checks"],  # bench exports what it measures
+    ["api", "bench", "demo", "publish", "checks"],  # bench exports what it measures
     ["__main__"],
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

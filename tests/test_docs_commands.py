@@ -45,6 +45,8 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"data=(imagenet|coco|voc)|data.root=/data": "a data set of gigabytes",
     r"^study (?!.*dry=true)": "hours: many runs",
     r"^data anchors": "the boxes here have one shape; tests/data_tool/test_anchor_shapes.py runs it",
+    r"^publish .*to=": "an upload; tests/publish uploads to a hub on this machine",
+    r"weights=hf_hub:owner": "nobody's repository",
     r"format=web|^demo": "npm; tests/export/test_browser.py looks at the page, tests/demo shows it",
     r"^bench": "minutes of a machine that does nothing else",
     r"format=mediapipe|\.tflite": "an environment of its own; tests/export/test_mediapipe.py runs them there",

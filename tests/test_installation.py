@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 VERBS = (
-    "train", "eval", "predict", "export", "demo", "compare", "study", "data", "bench", "scorecard", "checks", "version",
+    "train", "eval", "predict", "export", "demo", "publish", "compare", "study", "data", "bench", "scorecard",
+    "checks", "version",
 )  # fmt: skip
 
 

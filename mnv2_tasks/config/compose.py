@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from mnv2_tasks.config.data_of_run import put_in_data
 from mnv2_tasks.config.help_text import help_text
 from mnv2_tasks.config.hints import as_key_and_value, hint
 from mnv2_tasks.config.own_parts import leave_out_of_own
@@ -129,7 +130,7 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     if config_name == "train":
         _check_recordable(overrides)
     overrides = [quoted(override) for override in overrides]
-    of_run = config_of_run(overrides)
+    of_run = config_of_run(overrides) if config_name in ("train", "eval") else None
     if of_run is not None:
         return update(of_run, overrides)
     implied = _implied(overrides, config_name)
@@ -140,6 +141,9 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     _leave_out_others(config, overrides)
     leave_out_of_own(config, overrides)
     _put_in(config, implied, overrides)
+    if config_name == "export" and implied.source:
+        said = {o.key_or_group for o in OverridesParser.create().parse_overrides(overrides)}
+        put_in_data(config, Path(implied.source), said, trust=bool(config.trust))
     outer = HydraConfig.instance().cfg  # of a sweep, whose jobs go on resolving with it
     HydraConfig.instance().set_config(config)
     content: Any = OmegaConf.to_container(without(config, {"hydra"}), resolve=True)
@@ -193,6 +197,8 @@ def _implied(overrides: list[str], config_name: str) -> _Implied:
     given = {o.key_or_group: typed(str(o.value())) for o in parsed if not o.is_sweep_override() and o.package is None}
     if config_name not in ("train", "eval", "export"):
         return _Implied([])
+    if config_name == "export" and "run" in given:
+        raise ConfigError(f"run={given['run']}: to export, say weights={given['run']}")
     implied = _implied_by_weights(given, config_name)
     chosen = {"data": "shapes", **dict(line.split("=", 1) for line in implied.lines), **given}
     name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")

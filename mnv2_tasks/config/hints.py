@@ -3,6 +3,7 @@
 import re
 
 OF_KEYS = {
+    "run": "a run's network is weights=<run folder>",
     "device": "where to compute: trainer.accelerator=gpu|cpu|mps, trainer.devices=<how many> (predict has device=)",
     "gpus": "where to compute: trainer.accelerator=gpu trainer.devices=<how many>",
     "conf": "the least score of boxes: predict has min_score=",

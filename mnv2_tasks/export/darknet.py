@@ -1,4 +1,4 @@
-"""format=darknet: a .weights file and its .cfg, which Darknet and what reads its files run."""
+"""format=darknet: a .weights file, its .cfg and its .names, which Darknet and what reads its files run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ from mnv2_tasks.weights.importers.darknet_cfg import cfg_text
 from mnv2_tasks.weights.importers.darknet_layers import HEAD, DarknetNetwork, cfg_sections, layers_of
 from mnv2_tasks.weights.importers.darknet_weights import WeightsHeader, write_tensors
 from mnv2_tasks.weights.weight_files import Weights
-from mnv2_tasks.whole_files import made_together, written_whole
+from mnv2_tasks.whole_files import made_together, write_text, written_whole
 
 TASKS = ("classification", "yolov2")
 
 
 def write_darknet(weights: Weights, config: DictConfig, class_names: Mapping[str, list[str]], out: Path) -> None:
-    """Write both files, and read them again before they take their names.
+    """Write the files, a class in each line of .names, and read them again before they take their names.
 
     Raises:
         ConfigError: Darknet has no such network; then there are no files.
@@ -37,10 +37,14 @@ def write_darknet(weights: Weights, config: DictConfig, class_names: Mapping[str
     header = weights.header if isinstance(weights.header, WeightsHeader) else WeightsHeader()
     if SEEN in state:
         header = header._replace(seen=int(state[SEEN]))
-    theirs = with_classes(state, torch.tensor(imagenet_devkit_order())) if names == imagenet_names() else state
+    theirs = state
+    if names == imagenet_names():
+        order = imagenet_devkit_order()
+        theirs, names = with_classes(state, torch.tensor(order)), [names[label] for label in order]
     with made_together(out) as part:
         with written_whole(part.with_suffix(".cfg")) as file:
             file.write(cfg_text(cfg_sections(network)).encode())
+        write_text(part.with_suffix(".names"), "".join(f"{name}\n" for name in names))
         with written_whole(part) as file:
             write_tensors(file, header, layers, theirs)
         again = read_darknet(part)

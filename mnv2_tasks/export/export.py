@@ -172,9 +172,9 @@ def _place(config: DictConfig) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    """Of one network: OpenVINO's is a pair, and Darknet's."""
-    beside = {".xml": ".bin", ".weights": ".cfg"}.get(path.suffix)
-    return [path, path.with_suffix(beside)] if beside else [path]
+    """Of one network: OpenVINO's are two, and Darknet's three."""
+    beside = {".xml": [".bin"], ".weights": [".cfg", ".names"]}.get(path.suffix, [])
+    return [path, *(path.with_suffix(ending) for ending in beside)]
 
 
 def _report_of(path: Path) -> Path:

@@ -66,11 +66,11 @@ def _prepared(config: DictConfig, path: Path, weights: Weights) -> PreparedFile:
     if FORMATS[graph_format(config)].one_task:
         ((task, about),) = network.tasks.items()
         check_task(about.kind, names[task])
-    pictures = comparison_images(config.images, sources, fit, COMPARED)
+    pictures = comparison_images(config, sources, fit, COMPARED)
     results_of(network, pictures[:1])  # before anything is converted: it refuses what is not finite
     example = np.concatenate([pictures, pictures])[:2]
     if config.precision == "int8":
-        example = calibration_images(config.calibration, sources, fit, config.calibration_images)
+        example = calibration_images(config, sources, fit)
     passport = make_passport(seen, names, f"exported from {path}") | {"exported": True}
     return PreparedFile(
         config, seen, network, sources, pictures, example, _metadata(seen, network, passport, pictures[:1])

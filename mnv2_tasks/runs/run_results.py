@@ -22,11 +22,17 @@ def _check_picture(path: Path) -> None:
         picture.load()
 
 
+def _check_text(path: Path) -> None:
+    if not path.read_text(encoding="utf-8").endswith("\n"):
+        raise ValueError("it was cut short")
+
+
 CHECKS: dict[str, Callable[[Path], Any]] = {  # how each is read, which fails where it is damaged
     "weights.safetensors": _check_weights,
     "per_image.npz": load_outcomes,
     "plots/*.png": _check_picture,  # in folders of the tasks, too
     "samples/*.png": _check_picture,
+    "model_card.md": _check_text,
     "metrics.json": read_scores,
 }
 # of runs before 0.2, which do not list what was written

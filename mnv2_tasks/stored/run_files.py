@@ -12,8 +12,8 @@ SECTIONS = ("optim", "schedule", "trainer", "data", "loss_weights")  # of a whol
 PARTS = ("optim.optimizer", "schedule.shape")
 TABLES = {  # of run.json
     "data_fingerprint": dict[str, str], "class_names": dict[str, list[str]], "versions": dict[str, str],
-    "hardware": dict, "result": dict, "config": dict, "resumed": list[dict], "version": str | None,
-    "started_from": str, "initial_weights": str | None, "precision": str | int,
+    "data_sizes": dict[str, dict[str, int]], "hardware": dict, "result": dict, "config": dict, "resumed": list[dict],
+    "version": str | None, "started_from": str, "initial_weights": str | None, "precision": str | int,
 }  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from mnv2_tasks.loading.caching import CachedPictures, fill_caches
 from mnv2_tasks.loading.loaders import TasksData, training_images
 from mnv2_tasks.metrics.names import named, prefix_of
 from mnv2_tasks.metrics.outcomes import save_outcomes
+from mnv2_tasks.model_card.card import model_card
+from mnv2_tasks.model_card.facts import RunFacts
 from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
 from mnv2_tasks.network.cost import model_cost
@@ -46,6 +48,7 @@ from mnv2_tasks.runs.reproduce import (
 from mnv2_tasks.runs.run_folder import (
     check_writable,
     command_line,
+    config_to_keep,
     describe_run,
     run_folder_of,
     start_log,
@@ -71,7 +74,7 @@ from mnv2_tasks.training.rare_classes import count_classes, repeat_factors, told
 from mnv2_tasks.weights.digest import digest_of
 from mnv2_tasks.weights.passport import make_passport
 from mnv2_tasks.weights.weight_files import load_weights, save_weights
-from mnv2_tasks.whole_files import write_json
+from mnv2_tasks.whole_files import write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +157,9 @@ def prepare(config: DictConfig) -> Prepared:
     description = describe_run(
         config=config,
         fingerprints=fingerprints,
+        data_sizes={
+            name: {split: source.length(split) for split in ("train", "val")} for name, source in sources.items()
+        },
         class_names=class_names,
         precision=precision,
         weights=started_from,
@@ -229,16 +235,21 @@ def conclude(prepared: Prepared, run: Path) -> None:
         return
     metrics: dict[str, Any] = named(values, network.tasks) | {"precision": prepared.scored_in}
     save_weights(run / "weights.safetensors", network.state_dict(), {**module.passport, "metrics": metrics})
-    save_outcomes(run / "per_image.npz", {name: task.metric.outcomes() for name, task in network.tasks.items()})
+    outcomes = {name: task.metric.outcomes() for name, task in network.tasks.items()}
+    save_outcomes(run / "per_image.npz", outcomes)
     try:
         plot_curves(run / "metrics.csv", run / "plots" / "curves.png")
     except DataError as error:  # lost, or damaged from outside: the other results stand without it
         log.warning("no curves: %s", error)
     write_pictures(network, network.tasks, prepared.sources, data.fit, run, splits=("train", "val"))
+    kinds = {name: task.kind for name, task in network.tasks.items()}
+    description, cost = described(run), model_cost(network, config.imgsz)
+    facts = RunFacts(config_to_keep(config), description, metrics, outcomes, kinds, cost)
+    write_text(run / "model_card.md", model_card(facts))
     write_json(run / "metrics.json", metrics)  # which a study takes for the end of a run
     digest = digest_of(network.state_dict())
     result = {"epochs": config.epochs, "weights_sha256": digest, "files": written(run)}
-    write_json(run / "run.json", described(run) | {"result": result})  # last of all: it says that they are complete
+    write_json(run / "run.json", description | {"result": result})  # last of all: it says that they are complete
     print_metrics(network, metrics)
     scores = [prefix_of(name, network.tasks) + task.metric.primary for name, task in network.tasks.items()]
     for line in moved_scores(run / "metrics.csv", {key: metrics[key] for key in scores}):

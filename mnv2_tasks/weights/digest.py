@@ -10,7 +10,7 @@ from torch import Tensor
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.stored.run_files import read_description
 
-OF_A_RUN = "weights.safetensors"
+WEIGHTS = "weights.safetensors"  # of a run, and of what is published
 
 
 def digest_of(state: dict[str, Tensor]) -> str:
@@ -25,7 +25,7 @@ def digest_of(state: dict[str, Tensor]) -> str:
 
 def check_digest(path: Path, state: dict[str, Tensor]) -> None:
     """Raise a ConfigError if these are not the weights whose digest the run.json beside them has."""
-    expected = _expected(path.with_name("run.json")) if path.name == OF_A_RUN else None
+    expected = _expected(path.with_name("run.json")) if path.name == WEIGHTS else None
     if expected is not None and digest_of(state) != expected:
         raise ConfigError(
             f"{path}: are not the weights that this run ended with (weights_sha256 in run.json). Put the right file "

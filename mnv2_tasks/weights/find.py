@@ -10,6 +10,7 @@ import yaml
 from mnv2_tasks.data.images.file_bytes import WEB
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.shipped import broken_installation, shipped
+from mnv2_tasks.weights.digest import WEIGHTS
 from mnv2_tasks.weights.fetched import Published, fetched, fetched_from, sha256
 from mnv2_tasks.weights.hub import HUB, from_hub
 from mnv2_tasks.wording import did_you_mean
@@ -23,8 +24,8 @@ def find_weights(weights: str, backbone: str = "mobilenet_v2") -> Path:
     """The file behind `weights=`, which is fetched into the cache if others publish it.
 
     Args:
-        weights: a name in the manifest, a path, the folder of a run that has ended, http:// or https://, or
-            hf_hub:owner/name@revision.
+        weights: a name in the manifest, a path, the folder of a run that has ended or was published, http:// or
+            https://, or hf_hub:owner/name@revision.
         backbone: which of several networks a published name such as `imagenet` means.
 
     Raises:
@@ -92,6 +93,8 @@ def _of_path(weights: str, entries: dict[str, Any]) -> Path:
     path = Path(os.path.expanduser(weights))
     if (path / "config.yaml").is_file():
         return _of_run(path)
+    if (path / WEIGHTS).is_file():  # a folder that was published
+        return path / WEIGHTS
     if path.exists() or path.with_name(f"{path.name}.index").is_file():  # TensorFlow's are named by their prefix
         return path
     raise ConfigError(
@@ -102,9 +105,9 @@ def _of_path(weights: str, entries: dict[str, Any]) -> Path:
 
 def _of_run(run: Path) -> Path:
     """What a run leaves at its end."""
-    if not (run / "weights.safetensors").is_file():
+    if not (run / WEIGHTS).is_file():
         raise ConfigError(
-            f"weights={run}: this run has not ended, it has no weights.safetensors. "
+            f"weights={run}: this run has not ended, it has no {WEIGHTS}. "
             f"Go on with it: python tools/train.py resume={run}; or take weights={run}/checkpoints/best.ckpt as it is"
         )
-    return run / "weights.safetensors"
+    return run / WEIGHTS

@@ -327,6 +327,7 @@ def test_writing_that_fails_leaves_nothing(tmp_path, monkeypatch):
         (["weights=multitask_shapes", "format=onnx", "precision=fp8"], "onnx has fp32"),
         (["weights=multitask_shapes", "format=onnx", "out=model.pt"], "ends in .onnx"),
         (["task=ssdlite", "format=onnx"], "say what to export"),
+        (["run=runs/a", "format=onnx"], "run=runs/a: to export, say weights=runs/a"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(arguments, message, tmp_path, monkeypatch):

@@ -268,7 +268,7 @@ def test_run_killed_while_results_are_written_is_finished_and_until_then_says_so
     assert described(run)["result"] == described(whole("classification"))["result"]
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "per_image.npz", "metrics.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "per_image.npz", "metrics.json", "model_card.md"])
 @pytest.mark.parametrize("broken", [True, False])
 def test_a_result_that_is_missing_or_broken_is_named_and_made_anew(name, broken, runs, whole, caplog):
     run = runs / f"{name}-{broken}"

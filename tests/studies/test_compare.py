@@ -15,11 +15,11 @@ from mnv2_tasks.build import build_fit, build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.metrics.bootstrap import draw_images, mean_of, percentile_interval, resample, standard_deviation
 from mnv2_tasks.metrics.outcomes import Hits, Pixels, save_outcomes
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.runtimes import formats
 from mnv2_tasks.studies.compare import exporting
-from mnv2_tasks.studies.compare.bootstrap import draw_images, mean_of, percentile_interval, resample, standard_deviation
 from mnv2_tasks.studies.compare.compare import compare
 from mnv2_tasks.studies.compare.exporting import export_networks, format_to_time
 from mnv2_tasks.studies.compare.groups import Group, differing_keys, shortest_labels

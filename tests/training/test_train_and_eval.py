@@ -142,7 +142,7 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     for name in [
         "config.yaml", "run.json", "metrics.csv", "metrics.json", "train.log", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "weights.safetensors", "plots/curves.png", "plots/confusion.png",
-        "plots/labels.png", "samples/validation.png", "samples/worst.png",
+        "plots/labels.png", "samples/validation.png", "samples/worst.png", "model_card.md",
     ]:  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert any((run / "tensorboard").iterdir())
@@ -152,6 +152,7 @@ def test_run_folder_holds_what_the_design_promises(tiny):
     assert described["seed"] == 0 and described["class_names"]["ssdlite"][0] == "disc"
     assert {"plots/curves.png", "plots/f1.png", "samples/worst.png"} <= set(described["result"]["files"])
     assert {"versions", "hardware", "git_commit", "data_fingerprint", "command"} <= set(described)
+    assert described["data_sizes"] == {"ssdlite": {"train": 16, "val": 8}}
     assert set(json.loads((run / "metrics.json").read_text())) >= KEYS["ssdlite"]
 
 

@@ -1,66 +1,18 @@
 """hf_hub:owner/name/file@revision, from a hub on this machine."""
 
-import hashlib
-import http.server
-import json
 import os
 import subprocess
 import sys
-import threading
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
 import torchvision
+from hub_on_loopback import COMMIT, hub_on_this_machine
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.weights import hub
 from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.weight_files import load_weights
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(http.server.ThreadingHTTPServer):
-    """One repository, owner/net, whose branch is main: what huggingface_hub asks of the hub, and no more."""
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked = files, []
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self):
-        path = unquote(urlsplit(self.path).path).strip("/").split("/")
-        self.server.asked.append("/".join(path))
-        files = self.server.files
-        if path[:4] == ["api", "models", "owner", "net"] and path[5:] in ([], ["main"], [COMMIT]):
-            siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
-            return self.answer(json.dumps({"id": "owner/net", "sha": COMMIT, "siblings": siblings}).encode())
-        if path[:3] == ["owner", "net", "resolve"] and path[3] in ("main", COMMIT) and "/".join(path[4:]) in files:
-            return self.answer(files["/".join(path[4:])])
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_HEAD
-
-    def answer(self, body):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +24,8 @@ def content(tmp_path_factory):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A hub without files, which this process takes for Hugging Face's."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Hub({})
-    monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with hub_on_this_machine(tmp_path / "hub", monkeypatch) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize(

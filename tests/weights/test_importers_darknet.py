@@ -489,7 +489,9 @@ def exported(*arguments):
 def test_a_classifier_goes_through_us_to_the_bit(tmp_path, narrow, classes, header):
     write_random(tmp_path / "a.weights", cfg(classes=classes), header=header)
     out = exported(f"weights={tmp_path / 'a.weights'}", f"out={tmp_path / 'b.weights'}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cfg", "a.weights", "b.cfg", "b.weights"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cfg", "a.weights", "b.cfg", "b.names", "b.weights"]
+    names = (tmp_path / "b.names").read_text().splitlines()
+    assert len(names) == classes and (classes == 7 or names[0] == "kit fox")  # in Darknet's order, as its outputs are
     assert out.read_bytes() == (tmp_path / "a.weights").read_bytes()
     assert layers_of((tmp_path / "b.cfg").read_text()) == layers_of(cfg(classes=classes))
 

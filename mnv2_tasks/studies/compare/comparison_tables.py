@@ -3,7 +3,7 @@
 import math
 
 from mnv2_tasks.drawing.table import Table, markdown_text
-from mnv2_tasks.studies.compare.bootstrap import Interval
+from mnv2_tasks.metrics.bootstrap import Interval
 from mnv2_tasks.studies.compare.comparison import Comparison, OnePass
 from mnv2_tasks.studies.compare.exporting import PRECISION
 from mnv2_tasks.studies.compare.groups import ABSENT

@@ -7,7 +7,7 @@ import numpy as np
 
 from mnv2_tasks.errors import DataError
 from mnv2_tasks.kinds.kinds import KINDS
-from mnv2_tasks.studies.compare.bootstrap import (
+from mnv2_tasks.metrics.bootstrap import (
     Interval,
     Resampled,
     draw_images,

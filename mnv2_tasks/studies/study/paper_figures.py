@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from scipy.stats import t
 
-from mnv2_tasks.studies.compare.bootstrap import COVERAGE, standard_deviation
+from mnv2_tasks.metrics.bootstrap import COVERAGE, standard_deviation
 from mnv2_tasks.whole_files import written_whole
 
 MARKERS = "osD^vPX*<>"  # a width each
