@@ -63,6 +63,8 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
             plain = [quoted(arg) for arg in plain]
             implied = _implied(plain, config_name).lines
             if {"-m", "--multirun"} & set(argv):
+                if name := next((arg for arg in argv if arg.startswith("name=") and arg != "name=null"), ""):
+                    raise ConfigError(f"{name}: is the name of one run, and a sweep has several; leave it away")
                 _check(plain, config_name, implied)
             job = _job(run, config_name)
             words = [*_searched(), *data_of_tasks([*implied, *plain])]

@@ -18,7 +18,8 @@ CONF = shipped("conf")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
 PATHS = (  # a file may have any name, see quoted
     "source", "out", "weights", "run", "resume", "repeat", "runs", "images", "calibration", "thresholds",
-    "distillation.teacher", "root",  # of bench
+    "distillation.teacher", "name",  # of a run folder
+    "root",  # of bench
 )  # fmt: skip
 DATA_PATHS = ("root", "images", "masks", "colours")  # below data, or below data.<task>
 OPEN = ("augmentation", "batch_ratio", "loss_weights", "groups", "tasks", "datasets")  # groups with keys of any name

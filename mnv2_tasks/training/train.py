@@ -44,6 +44,7 @@ from mnv2_tasks.runs.reproduce import (
     tell_result,
 )
 from mnv2_tasks.runs.run_folder import (
+    check_name,
     check_writable,
     command_line,
     describe_run,
@@ -124,6 +125,7 @@ def prepare(config: DictConfig) -> Prepared:
     if config.trainer.compile:
         check_compiler(config.trainer.accelerator)
     check_settings(config)
+    check_name(config)
     scored_in = scoring_precision(config.eval.precision, config.trainer.precision)
     keep_freed_memory()
     sources = build_sources(config)
