@@ -12,7 +12,7 @@ OF_KEYS = {
     "save_txt": "predict writes results.json, which has the boxes of every picture",
     "imgsz": "the size of a network's input goes with its weights; predict takes pictures of any size",
     "threshold": "the least score of boxes: predict has min_score=, or thresholds=<file> for each class",
-    "patience": "there is no early stopping: the best epoch's weights are kept, and epochs= ends a run",
+    "patience": "say trainer.patience=<epochs without a better val/score>",
     "batch_size": "it is called batch",
     "img_size": "it is called imgsz",
     "image_size": "it is called imgsz",

@@ -21,9 +21,12 @@ PLACE = (
     "eval.backend", "eval.precision", "debug",
 )  # fmt: skip
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
-    "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", "trainer.compile", *PLACE),
+    "resume": (
+        "resume", "epochs", "trainer.patience", "trainer.validate_every", "trainer.precision", "trainer.compile",
+        *PLACE,
+    ),
     "repeat": ("repeat", "runs", "name", *PLACE),
-}
+}  # fmt: skip
 OF_THE_CALL = ("run", "out", "split", "resume", "repeat", "name", "trust")  # never taken from a file
 
 

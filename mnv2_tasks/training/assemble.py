@@ -179,14 +179,25 @@ def check_epochs(config: DictConfig) -> None:
     every = config.trainer.validate_every
     if every < 1 or config.epochs % every:
         raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
+    patience = config.trainer.patience
+    if patience is not None and (not isinstance(patience, int) or patience % every):
+        multiple = f", a multiple of trainer.validate_every={every}" if every > 1 else ""
+        raise ConfigError(f"trainer.patience={patience}: expected whole epochs{multiple}, or null")
 
 
 def build_trainer(
-    config: DictConfig, precision: str, folder: Path, *, callbacks: list[L.Callback], logger: Any
+    config: DictConfig,
+    precision: str,
+    folder: Path,
+    *,
+    callbacks: list[L.Callback],
+    logger: Any,
+    epochs: int | None = None,
 ) -> L.Trainer:
     """
     Args:
         folder: of the run.
+        epochs: after which it ends; None: those of the config.
     """
     if config.ema > 0:
         callbacks = [Averaging(config.ema, warmup=config.ema_warmup), *callbacks]
@@ -201,7 +212,7 @@ def build_trainer(
             devices=settings.devices,
             num_nodes=settings.nodes,
             precision=cast(Any, precision),  # Lightning's type of it is private
-            max_epochs=config.epochs,
+            max_epochs=config.epochs if epochs is None else epochs,
             check_val_every_n_epoch=settings.validate_every,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.gradient_clip or None,

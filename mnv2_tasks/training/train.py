@@ -66,6 +66,7 @@ from mnv2_tasks.training.assemble import (
 )
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan, moved_scores
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
+from mnv2_tasks.training.early_stopping import Patience, best_score
 from mnv2_tasks.training.initial_weights import draw_weights, start_from_weights
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.weights.digest import digest_of
@@ -107,7 +108,7 @@ def train(config: DictConfig) -> Path:
             held.enter_context(_written_alone(run))
         trainer = assemble(prepared, run)
         fit(prepared, run, trainer)
-        conclude(prepared, run)
+        conclude(prepared, run, epochs=trainer.current_epoch)
     return run
 
 
@@ -192,10 +193,12 @@ def assemble(prepared: Prepared, run: Path) -> L.Trainer:
             EpochPlan(),
             EpochLog(run / "metrics.csv"),
             *([LearningRateMonitor("step")] if logger else []),
+            Patience(settings.patience, settings.validate_every),
             checkpoints,
             *([CompiledTraining()] if settings.compile else []),
         ],
         logger=logger,
+        epochs=resumed.done[0] if resumed.over else None,
     )
 
 
@@ -213,10 +216,19 @@ def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
             log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
+    if trainer.current_epoch < prepared.config.epochs and rank_zero_only.rank == 0:
+        log.info(
+            "stopped early, after %d of %d epochs: in the last %d, val/score was not better than %.4g before",
+            trainer.current_epoch, prepared.config.epochs, prepared.config.trainer.patience, best_score(trainer),
+        )  # fmt: skip
 
 
-def conclude(prepared: Prepared, run: Path) -> None:
-    """Score the best checkpoint, and write what came of the run."""
+def conclude(prepared: Prepared, run: Path, *, epochs: int) -> None:
+    """Score the best checkpoint, and write what came of the run.
+
+    Args:
+        epochs: that it was trained.
+    """
     config, network, data, module = prepared.config, prepared.network, prepared.data, prepared.module
     best = load_weights(run / "checkpoints" / "best.ckpt", trust=True)  # nothing is built of it
     load_strictly(network, best.state, "best.ckpt")
@@ -233,7 +245,8 @@ def conclude(prepared: Prepared, run: Path) -> None:
     save_samples(network, prepared.sources, data.fit, run / "samples" / "validation.png")
     write_json(run / "metrics.json", metrics)  # which a study takes for the end of a run
     digest = digest_of(network.state_dict())
-    result = {"epochs": config.epochs, "weights_sha256": digest, "files": written(run)}
+    early = {"stopped_early": True} if epochs < config.epochs else {}
+    result = {"epochs": epochs, **early, "weights_sha256": digest, "files": written(run)}
     write_json(run / "run.json", described(run) | {"result": result})  # last of all: it says that they are complete
     print_metrics(network, metrics)
     scores = [prefix_of(name, network.tasks) + task.metric.primary for name, task in network.tasks.items()]
