@@ -140,6 +140,8 @@ def check_value(override: Override, config: DictConfig) -> None:
     except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
         return
     after = override.value()
+    if (override.key_or_group, after) == ("batch", "auto"):
+        return
     if not _same_type(before, after):
         raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
 

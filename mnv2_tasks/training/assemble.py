@@ -1,6 +1,5 @@
 """Config -> Lightning's module, with what trains it, and trainer."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +10,6 @@ from omegaconf import DictConfig
 from torch import nn
 
 from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
-from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import choose_precision
@@ -19,6 +17,7 @@ from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
 from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.averaging import Averaging
+from mnv2_tasks.training.batch_size import check_batch
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
@@ -28,8 +27,6 @@ from mnv2_tasks.training.multi_scale import MultiScale
 from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.ranges import check_ranges
 from mnv2_tasks.training.task_weights import task_weights
-
-log = logging.getLogger(__name__)
 
 
 def build_module(
@@ -141,6 +138,7 @@ def check_settings(config: DictConfig) -> None:
     """Refuse what training cannot do, before data are read and a run folder is there."""
     check_ranges(config)
     check_epochs(config)
+    check_batch(config)
     settings = config.trainer
     quiet_lightning()
     with checked_by_lightning():  # a trainer for nothing: Lightning's own check of what it cannot have here
@@ -149,25 +147,6 @@ def check_settings(config: DictConfig) -> None:
             precision=cast(Any, choose_precision(settings.precision)), enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-
-
-def fit_batch(config: DictConfig, sources: dict[str, DataSource]) -> None:
-    """Make `batch` so small that each task's training images fill one, and say so.
-
-    Args:
-        sources: verified.
-    """
-    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
-    processes = max(devices, 1) * config.trainer.nodes
-    lengths = {name: sources[name].length("train") // processes for name in trained_tasks(config)}
-    ratios = {name: config.batch_ratio.get(name, 1.0) for name in lengths}
-    most = int(min((lengths[name] + 1) / ratios[name] for name in lengths))
-    fits = range(min(config.batch, most), 0, -1)
-    batch = next((b for b in fits if all(round(ratios[n] * b) <= lengths[n] for n in lengths)), config.batch)
-    if batch < config.batch:
-        least = min(lengths.values())
-        log.warning("batch=%d is more than the %d training images: batch=%d is used", config.batch, least, batch)
-        config.batch = batch
 
 
 def check_epochs(config: DictConfig) -> None:

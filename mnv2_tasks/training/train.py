@@ -1,6 +1,7 @@
 """train(config): a run from its first check to its metrics.json."""
 
 import logging
+import shutil
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -24,7 +25,7 @@ from mnv2_tasks.loading.caching import CachedPictures, fill_caches
 from mnv2_tasks.loading.loaders import TasksData, training_images
 from mnv2_tasks.metrics.names import named, prefix_of
 from mnv2_tasks.metrics.outcomes import save_outcomes
-from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.network.allocator import give_back_memory, keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.devices import choose_precision, multiplies_bf16, scoring_precision
@@ -62,8 +63,8 @@ from mnv2_tasks.training.assemble import (
     build_module,
     build_trainer,
     check_settings,
-    fit_batch,
 )
+from mnv2_tasks.training.batch_size import find_batch, fit_batch, halve_batch
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan, moved_scores
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
 from mnv2_tasks.training.early_stopping import Patience, best_score
@@ -99,6 +100,7 @@ def train(config: DictConfig) -> Path:
     with ExitStack() as held:
         if config.resume:  # before it is looked at how far it is
             held.enter_context(_written_alone(Path(config.resume)))
+        check_name(config)
         prepared = prepare(config)
         if prepared.resumed.checkpoint:
             run = Path(config.resume)
@@ -107,7 +109,19 @@ def train(config: DictConfig) -> Path:
             run = run_folder_of(config)
             held.enter_context(_written_alone(run))
         trainer = assemble(prepared, run)
-        fit(prepared, run, trainer)
+        smaller = False
+        try:
+            fit(prepared, run, trainer)
+        except (MemoryError, RuntimeError) as error:
+            if not (smaller := halve_batch(config, error, trainer)):
+                raise
+        if smaller:  # out here, where nothing holds what the error held
+            prepared = trainer = None
+            give_back_memory()
+            shutil.rmtree(run / "checkpoints", ignore_errors=True)  # of the larger batches
+            prepared = prepare(config)
+            trainer = assemble(prepared, run)
+            fit(prepared, run, trainer)
         conclude(prepared, run, epochs=trainer.current_epoch)
     return run
 
@@ -126,7 +140,6 @@ def prepare(config: DictConfig) -> Prepared:
     if config.trainer.compile:
         check_compiler(config.trainer.accelerator)
     check_settings(config)
-    check_name(config)
     scored_in = scoring_precision(config.eval.precision, config.trainer.precision)
     keep_freed_memory()
     sources = build_sources(config)
@@ -142,14 +155,15 @@ def prepare(config: DictConfig) -> Prepared:
     fingerprints = {name: source.fingerprint() for name, source in sources.items()}
     if earlier := earlier_run(config):
         check_data(earlier, fingerprints, class_names)
-    data = build_data(config, sources, resumed.done)
-    caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     started_from = resumed.started_from or start_from_weights(network, config)
     passport = make_passport(config, class_names, command_line(), started_from)
     module = build_module(
         config, network, passport, build_distillation(config, network), build_auxiliary(config, network)
     )
     precision = choose_precision(config.trainer.precision)
+    find_batch(config, sources, module, precision)
+    data = build_data(config, sources, resumed.done)
+    caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     description = describe_run(
         config=config,
         fingerprints=fingerprints,
