@@ -15,12 +15,14 @@ from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
+from mnv2_tasks.runs.run_folder import config_to_keep
 from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.averaging import Averaging
 from mnv2_tasks.training.batch_size import check_batch
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.loggers import MLflow, Wandb, check_logger
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.multi_scale import MultiScale
@@ -128,7 +130,10 @@ def build_logger(config: DictConfig, run: Path) -> Any:
     if config.logger is None:
         return False
     try:
-        return partial_of(config.logger)(save_dir=run)
+        logger = partial_of(config.logger)(save_dir=run)
+        if isinstance(logger, Wandb | MLflow):
+            logger.log_hyperparams(config_to_keep(config))
+        return logger
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"logger: {reason} Or choose another, such as logger=csv or logger=none") from None
@@ -139,6 +144,7 @@ def check_settings(config: DictConfig) -> None:
     check_ranges(config)
     check_epochs(config)
     check_batch(config)
+    check_logger(config)
     settings = config.trainer
     quiet_lightning()
     with checked_by_lightning():  # a trainer for nothing: Lightning's own check of what it cannot have here
