@@ -34,9 +34,15 @@ def check_logger(config: DictConfig) -> None:
 def _check_login() -> None:
     import wandb  # pyright: ignore[reportMissingImports]
 
-    if os.environ.get("WANDB_MODE", "online") in ("online", "shared") and not wandb.api.api_key:
+    if os.environ.get("WANDB_MODE", "online") not in ("online", "shared"):
+        return
+    try:
+        fault = "" if wandb.login(prompt=False) else "nobody is logged in"
+    except wandb.Error as error:  # its server is asked
+        fault = (str(error) or type(error).__name__).splitlines()[0]
+    if fault:
         raise ConfigError(
-            "logger=wandb: nobody is logged in: say `wandb login` first, or logger.offline=true to send the run later"
+            f"logger=wandb: {fault}: say `wandb login` first, or logger.offline=true to send the run later"
         )
 
 

@@ -57,6 +57,22 @@ def test_without_a_login_wandb_is_refused_before_the_run_with_both_remedies(tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_logged_in_or_offline_by_wandbs_own_variable_a_run_may_begin_and_a_refused_key_is_told(monkeypatch):
+    wandb = pytest.importorskip("wandb")
+
+    def refuse(prompt):
+        raise wandb.errors.AuthenticationError("the key is old\nand more")
+
+    config = compose("train", ["task=classification", "logger=wandb"])
+    monkeypatch.setattr(wandb, "login", lambda prompt: True)  # its own asks the server
+    loggers.check_logger(config)
+    monkeypatch.setattr(wandb, "login", refuse)
+    with pytest.raises(ConfigError, match="logger=wandb: the key is old: say `wandb login` first"):
+        loggers.check_logger(config)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    loggers.check_logger(config)
+
+
 @pytest.mark.slow
 def test_wandb_keeps_a_run_offline_and_goes_on_with_it_and_the_next_run_is_another(tmp_path):
     wandb = pytest.importorskip("wandb")
