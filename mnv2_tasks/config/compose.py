@@ -35,13 +35,11 @@ from mnv2_tasks.config.words import (
     texts,
     typed,
 )
-from mnv2_tasks.errors import ConfigError, DataError
+from mnv2_tasks.errors import ConfigError, DataError, ran_out_of_memory
 from mnv2_tasks.plain_data import read_yaml
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.whole_files import explained
 from mnv2_tasks.wording import log_to_screen, nearest, visible_lines
-
-NO_MEMORY = re.compile("out of memory|can't allocate|Cannot allocate|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Sequence[str] | None = None) -> None:
@@ -67,6 +65,8 @@ def launch(config_name: str, run: Callable[[DictConfig], None], arguments: Seque
             plain = [quoted(arg) for arg in plain]
             implied = _implied(plain, config_name).lines
             if {"-m", "--multirun"} & set(argv):
+                if name := next((arg for arg in argv if arg.startswith("name=") and arg != "name=null"), ""):
+                    raise ConfigError(f"{name}: is the name of one run, and a sweep has several; leave it away")
                 _check(plain, config_name, implied)
             job = _job(run, config_name)
             words = [*_searched(), *data_of_tasks([*implied, *plain])]
@@ -129,6 +129,8 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """
     if config_name == "train":
         _check_recordable(overrides)
+    elif "batch=auto" in overrides:
+        raise ConfigError("batch=auto: is found by steps of training, for tools/train.py; say a number of images")
     overrides = [quoted(override) for override in overrides]
     of_run = config_of_run(overrides) if config_name in ("train", "eval") else None
     if of_run is not None:
@@ -312,8 +314,8 @@ def _check(overrides: list[str], config_name: str, implied: Iterable[str] = ()) 
 
 
 def _memory_ran_out(error: Exception) -> str | None:
-    """What to do about an allocation that failed, which each of torch's allocators tells in its own words."""
-    if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+    """What to do about an allocation that failed; None where none did."""
+    if not ran_out_of_memory(error):
         return None
     told = re.sub(r"^\[.*?\] (err == 0\. )?", "", (str(error) or "nothing more is told").splitlines()[0])
     return (

@@ -21,10 +21,13 @@ PLACE = (
     "eval.backend", "eval.precision", "debug",
 )  # fmt: skip
 MAY_CHANGE = {  # of a run that is gone on with or repeated, and the roots of its data
-    "resume": ("resume", "epochs", "trainer.validate_every", "trainer.precision", "trainer.compile", *PLACE),
-    "repeat": ("repeat", "runs", *PLACE),
-}
-OF_THE_CALL = ("run", "out", "split", "resume", "repeat", "trust")  # never taken from a file
+    "resume": (
+        "resume", "epochs", "trainer.patience", "trainer.validate_every", "trainer.precision", "trainer.compile",
+        *PLACE,
+    ),
+    "repeat": ("repeat", "runs", "name", *PLACE),
+}  # fmt: skip
+OF_THE_CALL = ("run", "out", "split", "resume", "repeat", "name", "trust")  # never taken from a file
 
 
 def check_choices(choices: Mapping[str, Any], version: str | None, source: str) -> None:
@@ -50,7 +53,7 @@ def config_of_run(overrides: list[str]) -> DictConfig | None:
             if not path.is_file():
                 raise ConfigError(
                     f"{override.key_or_group}={run}: not a run folder, {path} does not exist. "
-                    f"Run folders are made by tools/train.py, as runs/<task>/<data>-<backbone>-<n>"
+                    f"Run folders are made by tools/train.py, runs/<task>/<data>-<backbone>-<n> or <name>"
                 )
             version = read_description(run).get("version") if (run / "run.json").is_file() else None
             return _completed(read_config(path, version, trust=trust))
@@ -92,6 +95,7 @@ def _check_change(override: Override, overrides: list[Override]) -> None:
         if any(o.key_or_group == how and o.value() for o in overrides):
             if key not in allowed and not (key.startswith("data.") and key.endswith(".root")):
                 why = "the optimizer's state would not follow" if how == "resume" else "it would be another run"
+                why = "it goes on in its own folder" if key in ("name", "runs") else why
                 raise ConfigError(
                     f"{override.input_line}: cannot change with {how}=, {why}. "
                     f"Start a new run for it; {how}= takes {', '.join(allowed[1:])} and data.root"

@@ -18,7 +18,8 @@ CONF = shipped("conf")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
 PATHS = (  # a file may have any name, see quoted
     "source", "out", "weights", "run", "resume", "repeat", "runs", "images", "calibration", "thresholds",
-    "distillation.teacher", "root",  # of bench
+    "distillation.teacher", "name",  # of a run folder
+    "root",  # of bench
 )  # fmt: skip
 DATA_PATHS = ("root", "images", "masks", "colours")  # below data, or below data.<task>
 # groups with keys of any name
@@ -149,7 +150,7 @@ def check_value(override: Override, config: DictConfig) -> None:
     except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
         return
     after = override.value()
-    if path and path[-1] == "augmentation":  # a name or a list
+    if path[-1:] == ["augmentation"] or (override.key_or_group, after) == ("batch", "auto"):  # a list too, a word too
         return
     if not _same_type(before, after):
         raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")

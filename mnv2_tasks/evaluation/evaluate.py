@@ -26,7 +26,7 @@ from mnv2_tasks.network.allocator import keep_freed_memory
 from mnv2_tasks.network.devices import scoring_precision
 from mnv2_tasks.network.network import ONE_VIEW, Network, Views
 from mnv2_tasks.runs.lock import written_alone
-from mnv2_tasks.runs.run_folder import run_folder_of
+from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.importers.complete import numbered_classes
@@ -44,6 +44,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     The network's own settings (padding, input normalisation and size, heads) are in `config` already: the command line
     takes them from the weights' passport, see `config.compose`.
     """
+    if config.get("name"):
+        raise ConfigError(f"name={config.name}: is of training; out=<folder> says where scores are written")
     keep_freed_memory()
     run = Path(config.run) if config.get("run") else None
     path = _weights_of(run) if run else _weights_named(config)
@@ -70,7 +72,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         values, writes = score_network(network, data.val_loaders, config.trainer, precision, views)
     metrics = named(values, network.tasks) | {"precision": precision}
     if writes:
-        out = Path(config.out) if config.get("out") else (run / _folder_of(config) if run else run_folder_of(config))
+        out = Path(config.out) if config.get("out") else (run / _folder_of(config) if run else _new_folder(config))
         out.mkdir(parents=True, exist_ok=True)
         if server_split:
             return _write_for_server(config, network, out, server_split) | {"precision": precision}
@@ -127,6 +129,12 @@ def _write_thresholds(out: Path, network: Network) -> None:
             log.info("thresholds.json: %s: none of %s, of which no object is there or found", name, first_few(without))
     if of_boxes:
         write_json(out / "thresholds.json", of_boxes)
+
+
+def _new_folder(config: DictConfig) -> Path:
+    """Of weights without a run: apart from the runs of their task, with which it would be compared."""
+    choices = config.choices
+    return next_folder(Path(config.runs) / "eval", f"{choices.task}-{choices.data}-{choices.backbone}")
 
 
 def _folder_of(config: DictConfig) -> str:

@@ -132,16 +132,20 @@ def _check_disk(needed: int, folder: Path) -> None:
         )
 
 
-def free_memory() -> tuple[int, str] | None:
-    """Bytes that can be taken as shared memory, and what bounds them; None where the system does not tell."""
+def free_memory(*, shared: bool = True) -> tuple[int, str] | None:
+    """Bytes that can be taken, and what bounds them; None where the system does not tell.
+
+    Args:
+        shared: with other processes.
+    """
     try:
         words = Path("/proc/meminfo").read_text(encoding="utf-8").split()
         found = [(int(words[words.index("MemAvailable:") + 1]) * 1024, "memory")]
     except (OSError, ValueError):
         return None
-    shared = Path("/dev/shm")
-    if shared.is_dir():
-        found.append((shutil.disk_usage(shared).free, "shared memory (/dev/shm, of a container: --shm-size)"))
+    place = Path("/dev/shm")
+    if shared and place.is_dir():
+        found.append((shutil.disk_usage(place).free, "shared memory (/dev/shm, of a container: --shm-size)"))
     group = Path("/sys/fs/cgroup")
     try:  # of the container around us; it counts as taken what it would give back
         statistics = (group / "memory.stat").read_text(encoding="utf-8").split()

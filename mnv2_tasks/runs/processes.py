@@ -32,6 +32,15 @@ def started_by_the_first() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and not started_from_outside()
 
 
+def is_first() -> bool:
+    """Whether this is the first process of a job, or the only one."""
+    if _by_torchrun():
+        return int(os.environ["RANK"]) == 0
+    if _by_slurm():
+        return int(os.environ["SLURM_PROCID"]) == 0
+    return not started_by_the_first()
+
+
 def processes_here(settings: Any) -> int:
     """How many processes will train on this machine, one for each device.
 

@@ -1,6 +1,7 @@
 """Going on with a run, and repeating one: where it stands, what must be as it was, and what is said where it is not."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class ResumePoint(NamedTuple):
     checkpoint: Path | None = None  # what to go on from; None: a new run
     done: tuple[int, int] = FRESH  # epoch, and the number of its batches that the checkpoint has been trained on
     started_from: str = ""  # what was said of its initial weights
+    over: bool = False  # nothing is left to train: all its epochs are done, or it was stopped early
 
 
 def resume_point(config: DictConfig) -> ResumePoint:
@@ -56,14 +58,34 @@ def resume_point(config: DictConfig) -> ResumePoint:
             )
     if done[0] > config.epochs or (done[0] == config.epochs and done[1]):
         raise ConfigError(f"epochs={config.epochs}: the run is in its epoch {done[0] + bool(done[1])} already")
+    early = done[0] < config.epochs and not done[1] and _waited(content) >= _patience(config)
+    over = early or done[0] == config.epochs
     result = described(run).get("result", {})
-    if done[0] == config.epochs == result.get("epochs"):  # else it is still to be evaluated
+    if over and done[0] == result.get("epochs"):  # else it is still to be evaluated
         lacking = faults(run, result.get("files", FORMER))
+        if not lacking and early:
+            raise ConfigError(
+                f"resume={run}: it was stopped early, after {done[0]} of {config.epochs} epochs; "
+                f"say trainer.patience=<more>, or null, to train on"
+            )
         if not lacking:
             raise ConfigError(f"resume={run}: its {done[0]} epochs are done; say epochs=<more> to train on")
         for name, what in lacking.items():
             log.warning("%s: %s; the results are made anew", run / name, what)
-    return ResumePoint(path, done, started_from)
+    return ResumePoint(path, done, started_from, over)
+
+
+def _waited(checkpoint: dict[str, Any]) -> int:
+    """Validations since the best one; 0 in checkpoints of former versions."""
+    state = checkpoint["callbacks"].get("EarlyStopping")
+    count = state.get("wait_count") if isinstance(state, dict) else 0
+    return count if isinstance(count, int) else 0
+
+
+def _patience(config: DictConfig) -> float:
+    """Validations without a better score that end a run."""
+    settings = config.trainer
+    return math.inf if settings.patience is None else settings.patience / settings.validate_every
 
 
 def described(run: Path) -> dict[str, Any]:

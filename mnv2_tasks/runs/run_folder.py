@@ -1,8 +1,10 @@
-"""runs/<task>/<data>-<backbone>-<n>/: what a run leaves, and what is needed to repeat it."""
+"""runs/<task>/<data>-<backbone>-<n>/, or <name>/: what a run leaves, and what is needed to repeat it."""
 
 import logging
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,9 +21,10 @@ from mnv2_tasks.runs import processes as ranks
 from mnv2_tasks.runs.stopping import say
 from mnv2_tasks.shipped import CHECKOUT
 from mnv2_tasks.whole_files import written_whole
-from mnv2_tasks.wording import VisibleFormatter
+from mnv2_tasks.wording import VisibleFormatter, visible
 
 NEEDED_BYTES = 200 * 2**20  # two checkpoints with optimizer state, logs and pictures of a large backbone
+NAME = re.compile(r"\w([\w.+-]{0,98}[\w+-])?")  # of a folder on any system: no separators, no dot at its ends
 PACKAGES = ["torch", "torchvision", "lightning", "hydra-core", "albumentations", "pycocotools", "numpy"]
 
 
@@ -38,11 +41,55 @@ def next_folder(parent: Path, stem: str) -> Path:
         folder = parent / f"{stem}-{number}"
         folder.mkdir()
     except OSError as error:
-        raise ConfigError(
-            f"{parent}: cannot make a run folder there ({error.strerror}). Choose another place with runs=<folder>"
-        ) from None
+        raise _not_made(parent, error) from None
     check_writable(folder)
     return folder
+
+
+def check_name(config: DictConfig) -> None:
+    """Refuse a `name` that cannot be that of a new run folder.
+
+    Raises:
+        ConfigError: it is no plain name, or the folder is there.
+    """
+    if config.name is None:
+        return
+    if not NAME.fullmatch(config.name):
+        raise ConfigError(
+            f"name={visible(config.name)}: expected letters, digits, and . _ + - between them; runs=<folder> says where"
+        )
+    folder = _parent(config) / config.name
+    if os.path.lexists(folder) and ranks.is_first() and "MNV2_RUN_FOLDER" not in os.environ:
+        raise _taken(folder)
+
+
+def _parent(config: DictConfig) -> Path:
+    return Path(config.runs) / config.choices.task
+
+
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(
+        f"{folder}: is there already, and nothing is overwritten. Choose another name=, or go on with that run: "
+        f"resume={folder}"
+    )
+
+
+def _named_folder(folder: Path) -> Path:
+    """Make it, as `next_folder` does."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise _taken(folder) from None
+    except OSError as error:
+        raise _not_made(folder.parent, error) from None
+    check_writable(folder)
+    return folder
+
+
+def _not_made(parent: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{parent}: cannot make a run folder there ({error.strerror}). Choose another place with runs=<folder>"
+    )
 
 
 def make_folder(out: str | None, parent: Path) -> Path:
@@ -71,12 +118,16 @@ def run_folder_of(config: DictConfig) -> Path:
     Raises:
         ConfigError: several machines are asked for, and nothing has started a process on each of them.
     """
-    parent, stem = Path(config.runs) / config.choices.task, f"{config.choices.data}-{config.choices.backbone}"
+    parent, stem = _parent(config), f"{config.choices.data}-{config.choices.backbone}"
+
+    def made() -> Path:
+        return _named_folder(parent / config.name) if config.name else next_folder(parent, stem)
+
     if ranks.started_from_outside():
-        return Path(ranks.decide(lambda: str(next_folder(parent, stem)), parent))
+        return Path(ranks.decide(lambda: str(made()), parent))
     ranks.check_machines(config.trainer)
     if "MNV2_RUN_FOLDER" not in os.environ:
-        folder = next_folder(parent, stem)
+        folder = made()
         if int(config.trainer.devices if str(config.trainer.devices).isdigit() else 2) > 1:
             os.environ["MNV2_RUN_FOLDER"] = str(folder)
         return folder
@@ -104,7 +155,7 @@ def check_writable(folder: Path) -> None:
 def config_to_keep(config: DictConfig) -> dict[str, Any]:
     """Resolved, as a run keeps it: what went on with a run, or repeated one, does not ask for that again."""
     content: Any = OmegaConf.to_container(config, resolve=True)
-    stored = {**content, "resume": None, "repeat": None}
+    stored = {**content, "resume": None, "repeat": None, "name": None}
     return {key: value for key, value in stored.items() if key not in ("run", "out", "split", "trust")}  # of the call
 
 
@@ -147,13 +198,13 @@ def describe_run(
 
 
 def command_line() -> str:
-    """As it was typed, but for the path of mnv2."""
+    """As it was typed, but for the path of mnv2; quoted where a shell needs it."""
     program = Path(sys.argv[0])
     if program.parent.name == "mnv2_tasks":
         called = "python -m mnv2_tasks"
     else:
-        called = "mnv2" if program.stem == "mnv2" else f"python {program}"
-    return " ".join([called, *sys.argv[1:]])
+        called = "mnv2" if program.stem == "mnv2" else shlex.join(["python", str(program)])
+    return " ".join([called, *map(shlex.quote, sys.argv[1:])])
 
 
 def git_commit() -> str | None:

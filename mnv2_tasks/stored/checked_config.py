@@ -34,9 +34,10 @@ NETWORK = {  # what every stored config has
 }  # fmt: skip
 OPTIONAL = {  # what conf/ leaves empty or to a recipe, or may be empty
     "input.resize": int | None, "input.white": int | None, "train_imgsz": int | None, "reference_batch": int | None,
-    "trainer.limit_train": float | None, "trainer.save_every_steps": int | None, "distillation.teacher": str | None,
-    "resume": str | None, "repeat": str | None, "choices.datasets": dict[str, str], "scales": list[float],
-    "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],
+    "trainer.limit_train": float | None, "trainer.save_every_steps": int | None,
+    "trainer.patience": int | None, "distillation.teacher": str | None,
+    "resume": str | None, "repeat": str | None, "name": str | None, "choices.datasets": dict[str, str],
+    "scales": list[float], "freeze": list[str], "batch_ratio": dict[str, float], "loss_weights": dict[str, float],
     "class_weights": dict[str, str | dict[str, float] | None], "repeat_threshold": dict[str, float],
     "trainer.devices": int | str, "data.root": str | None, "data.train": str | None, "data.val": str | None,
     "data.images": str | None, "data.masks": str | None, "data.colours": str | None,

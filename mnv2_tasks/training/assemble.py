@@ -1,6 +1,5 @@
 """Config -> Lightning's module, with what trains it, and trainer."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -11,17 +10,19 @@ from omegaconf import DictConfig
 from torch import nn
 
 from mnv2_tasks.build import load_network, partial_of, task_kinds, trained_tasks
-from mnv2_tasks.contracts import DataSource
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
 from mnv2_tasks.runs.quiet import quiet_lightning
+from mnv2_tasks.runs.run_folder import config_to_keep
 from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
 from mnv2_tasks.training.averaging import Averaging
+from mnv2_tasks.training.batch_size import check_batch
 from mnv2_tasks.training.callbacks import ProgressBar
 from mnv2_tasks.training.checkpoints import WholeCheckpoints
 from mnv2_tasks.training.distillation import Distillation
+from mnv2_tasks.training.loggers import MLflow, Wandb, check_logger
 from mnv2_tasks.training.mixing import Mixing
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.multi_scale import MultiScale
@@ -29,8 +30,6 @@ from mnv2_tasks.training.optimisation import Optimisation
 from mnv2_tasks.training.ranges import check_ranges
 from mnv2_tasks.training.rare_classes import check_rare_classes
 from mnv2_tasks.training.task_weights import task_weights
-
-log = logging.getLogger(__name__)
 
 
 def build_module(
@@ -132,7 +131,10 @@ def build_logger(config: DictConfig, run: Path) -> Any:
     if config.logger is None:
         return False
     try:
-        return partial_of(config.logger)(save_dir=run)
+        logger = partial_of(config.logger)(save_dir=run)
+        if isinstance(logger, Wandb | MLflow):
+            logger.log_hyperparams(config_to_keep(config))
+        return logger
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"logger: {reason} Or choose another, such as logger=csv or logger=none") from None
@@ -143,6 +145,8 @@ def check_settings(config: DictConfig) -> None:
     check_ranges(config)
     check_rare_classes(config)
     check_epochs(config)
+    check_batch(config)
+    check_logger(config)
     settings = config.trainer
     quiet_lightning()
     with checked_by_lightning():  # a trainer for nothing: Lightning's own check of what it cannot have here
@@ -151,25 +155,6 @@ def check_settings(config: DictConfig) -> None:
             precision=cast(Any, choose_precision(settings.precision)), enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-
-
-def fit_batch(config: DictConfig, sources: dict[str, DataSource]) -> None:
-    """Make `batch` so small that each task's training images fill one, and say so.
-
-    Args:
-        sources: verified.
-    """
-    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
-    processes = max(devices, 1) * config.trainer.nodes
-    lengths = {name: sources[name].length("train") // processes for name in trained_tasks(config)}
-    ratios = {name: config.batch_ratio.get(name, 1.0) for name in lengths}
-    most = int(min((lengths[name] + 1) / ratios[name] for name in lengths))
-    fits = range(min(config.batch, most), 0, -1)
-    batch = next((b for b in fits if all(round(ratios[n] * b) <= lengths[n] for n in lengths)), config.batch)
-    if batch < config.batch:
-        least = min(lengths.values())
-        log.warning("batch=%d is more than the %d training images: batch=%d is used", config.batch, least, batch)
-        config.batch = batch
 
 
 def check_epochs(config: DictConfig) -> None:
@@ -181,14 +166,25 @@ def check_epochs(config: DictConfig) -> None:
     every = config.trainer.validate_every
     if every < 1 or config.epochs % every:
         raise ConfigError(f"trainer.validate_every={every}: expected a divisor of epochs={config.epochs}")
+    patience = config.trainer.patience
+    if patience is not None and (not isinstance(patience, int) or patience % every):
+        multiple = f", a multiple of trainer.validate_every={every}" if every > 1 else ""
+        raise ConfigError(f"trainer.patience={patience}: expected whole epochs{multiple}, or null")
 
 
 def build_trainer(
-    config: DictConfig, precision: str, folder: Path, *, callbacks: list[L.Callback], logger: Any
+    config: DictConfig,
+    precision: str,
+    folder: Path,
+    *,
+    callbacks: list[L.Callback],
+    logger: Any,
+    epochs: int | None = None,
 ) -> L.Trainer:
     """
     Args:
         folder: of the run.
+        epochs: after which it ends; None: those of the config.
     """
     if config.ema > 0:
         callbacks = [Averaging(config.ema, warmup=config.ema_warmup), *callbacks]
@@ -203,7 +199,7 @@ def build_trainer(
             devices=settings.devices,
             num_nodes=settings.nodes,
             precision=cast(Any, precision),  # Lightning's type of it is private
-            max_epochs=config.epochs,
+            max_epochs=config.epochs if epochs is None else epochs,
             check_val_every_n_epoch=settings.validate_every,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.gradient_clip or None,

@@ -19,7 +19,10 @@ RULES: tuple[Rule, ...] = (
     (
         "at least 1",
         lambda number: 1 <= number < math.inf,
-        ("epochs", "batch", "reference_batch", "trainer.accumulate", "trainer.nodes", "trainer.save_every_steps"),
+        (
+            "epochs", "batch", "reference_batch", "trainer.accumulate", "trainer.nodes", "trainer.save_every_steps",
+            "trainer.patience",
+        ),
     ),
     (
         "at least 0, and finite",

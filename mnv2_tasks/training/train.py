@@ -1,6 +1,7 @@
 """train(config): a run from its first check to its metrics.json."""
 
 import logging
+import shutil
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -27,7 +28,7 @@ from mnv2_tasks.metrics.names import named, prefix_of
 from mnv2_tasks.metrics.outcomes import save_outcomes
 from mnv2_tasks.model_card.card import model_card
 from mnv2_tasks.model_card.facts import RunFacts
-from mnv2_tasks.network.allocator import keep_freed_memory
+from mnv2_tasks.network.allocator import give_back_memory, keep_freed_memory
 from mnv2_tasks.network.compiled import check_compiler
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.devices import choose_precision, multiplies_bf16, scoring_precision
@@ -46,6 +47,7 @@ from mnv2_tasks.runs.reproduce import (
     tell_result,
 )
 from mnv2_tasks.runs.run_folder import (
+    check_name,
     check_writable,
     command_line,
     config_to_keep,
@@ -64,10 +66,11 @@ from mnv2_tasks.training.assemble import (
     build_module,
     build_trainer,
     check_settings,
-    fit_batch,
 )
+from mnv2_tasks.training.batch_size import find_batch, fit_batch, halve_batch
 from mnv2_tasks.training.callbacks import CompiledTraining, EpochLog, EpochPlan, moved_scores
 from mnv2_tasks.training.checkpoints import Checkpoints, Restored, ResumedRate, StepRandomness, restoring
+from mnv2_tasks.training.early_stopping import Patience, best_score
 from mnv2_tasks.training.initial_weights import draw_weights, start_from_weights
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.rare_classes import count_classes, repeat_factors, told_rare_classes, weigh_classes
@@ -101,6 +104,7 @@ def train(config: DictConfig) -> Path:
     with ExitStack() as held:
         if config.resume:  # before it is looked at how far it is
             held.enter_context(_written_alone(Path(config.resume)))
+        check_name(config)
         prepared = prepare(config)
         if prepared.resumed.checkpoint:
             run = Path(config.resume)
@@ -109,8 +113,20 @@ def train(config: DictConfig) -> Path:
             run = run_folder_of(config)
             held.enter_context(_written_alone(run))
         trainer = assemble(prepared, run)
-        fit(prepared, run, trainer)
-        conclude(prepared, run)
+        smaller = False
+        try:
+            fit(prepared, run, trainer)
+        except (MemoryError, RuntimeError) as error:
+            if not (smaller := halve_batch(config, error, trainer)):
+                raise
+        if smaller:  # out here, where nothing holds what the error held
+            prepared = trainer = None
+            give_back_memory()
+            shutil.rmtree(run / "checkpoints", ignore_errors=True)  # of the larger batches
+            prepared = prepare(config)
+            trainer = assemble(prepared, run)
+            fit(prepared, run, trainer)
+        conclude(prepared, run, epochs=trainer.current_epoch)
     return run
 
 
@@ -145,15 +161,16 @@ def prepare(config: DictConfig) -> Prepared:
         check_data(earlier, fingerprints, class_names)
     counts = count_classes(config, sources)
     weigh_classes(config, network, counts)
-    data = build_data(config, sources, resumed.done, repeat_factors(config, counts))
-    data.try_augmentation()
-    caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     started_from = resumed.started_from or start_from_weights(network, config)
     passport = make_passport(config, class_names, command_line(), started_from)
     module = build_module(
         config, network, passport, build_distillation(config, network), build_auxiliary(config, network)
     )
     precision = choose_precision(config.trainer.precision)
+    find_batch(config, sources, module, precision)
+    data = build_data(config, sources, resumed.done, repeat_factors(config, counts))
+    data.try_augmentation()
+    caches = build_caches(config, data)  # its loaders refuse a batch larger than the data
     description = describe_run(
         config=config,
         fingerprints=fingerprints,
@@ -202,10 +219,12 @@ def assemble(prepared: Prepared, run: Path) -> L.Trainer:
             EpochPlan(),
             EpochLog(run / "metrics.csv"),
             *([LearningRateMonitor("step")] if logger else []),
+            Patience(settings.patience, settings.validate_every),
             checkpoints,
             *([CompiledTraining()] if settings.compile else []),
         ],
         logger=logger,
+        epochs=resumed.done[0] if resumed.over else None,
     )
 
 
@@ -223,10 +242,19 @@ def fit(prepared: Prepared, run: Path, trainer: L.Trainer) -> None:
             log.info(as_called_here("interrupted; go on with: python tools/train.py resume=%s"), run)
         raise
     log.info("trained for %.0f s", time.perf_counter() - began)
+    if trainer.current_epoch < prepared.config.epochs and rank_zero_only.rank == 0:
+        log.info(
+            "stopped early, after %d of %d epochs: in the last %d, val/score was not better than %.4g before",
+            trainer.current_epoch, prepared.config.epochs, prepared.config.trainer.patience, best_score(trainer),
+        )  # fmt: skip
 
 
-def conclude(prepared: Prepared, run: Path) -> None:
-    """Score the best checkpoint, and write what came of the run."""
+def conclude(prepared: Prepared, run: Path, *, epochs: int) -> None:
+    """Score the best checkpoint, and write what came of the run.
+
+    Args:
+        epochs: that it was trained.
+    """
     config, network, data, module = prepared.config, prepared.network, prepared.data, prepared.module
     best = load_weights(run / "checkpoints" / "best.ckpt", trust=True)  # nothing is built of it
     load_strictly(network, best.state, "best.ckpt")
@@ -248,7 +276,8 @@ def conclude(prepared: Prepared, run: Path) -> None:
     write_text(run / "model_card.md", model_card(facts))
     write_json(run / "metrics.json", metrics)  # which a study takes for the end of a run
     digest = digest_of(network.state_dict())
-    result = {"epochs": config.epochs, "weights_sha256": digest, "files": written(run)}
+    early = {"stopped_early": True} if epochs < config.epochs else {}
+    result = {"epochs": epochs, **early, "weights_sha256": digest, "files": written(run)}
     write_json(run / "run.json", description | {"result": result})  # last of all: it says that they are complete
     print_metrics(network, metrics)
     scores = [prefix_of(name, network.tasks) + task.metric.primary for name, task in network.tasks.items()]

@@ -36,6 +36,9 @@ from mnv2_tasks.weights.weight_files import load_weights
         ("loss_weights.classification=-1", "loss_weights.classification=-1: expected at least 0"),
         ("distillation.alpha=2", r"distillation.alpha=2: expected a share in \[0, 1\]"),
         ("trainer.save_every_steps=0", "trainer.save_every_steps=0: expected at least 1"),
+        ("trainer.patience=0", "trainer.patience=0: expected at least 1"),
+        ("trainer.patience=soon", "trainer.patience=soon: expected whole epochs"),
+        ("trainer.patience=1.5", "trainer.patience=1.5: expected whole epochs"),
     ],
 )
 def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, message):
@@ -48,7 +51,11 @@ def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, messa
 @pytest.mark.parametrize(
     "verb, words, message",
     [
-        ("train", ["task=ssdlite", "+patience=3"], r"\+patience=3: nothing reads a key 'patience'. There is no early"),
+        (
+            "train",
+            ["task=ssdlite", "+patience=3"],
+            r"\+patience=3: nothing reads.* 'patience'. Say trainer.patience=",
+        ),
         ("train", ["task=ssdlite", "+trainer.max_steps=3"], "nothing reads a key 'max_steps' in trainer"),
         ("train", ["task=ssdlite", "+foo.bar=3"], "nothing reads a key 'bar' in foo"),
         ("predict", ["+iou=0.5"], "nothing reads a key 'iou'"),
@@ -58,6 +65,8 @@ def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, messa
         ("train", ["task=ssdlite", "device=cpu"], "no key 'device'. Where to compute: trainer.accelerator="),
         ("train", ["task=ssdlite", "conf=0.3"], "predict has min_score="),
         ("predict", ["conf=0.3"], "min_score="),
+        ("predict", ["name=x"], "A run of train has name=<word>; predict, eval and export write to out="),
+        ("train", ["task=ssdlite", "project=x"], "Say runs=<folder> for where .*, name=<word> for what one is called"),
         ("predict", ["images=a"], "Say source=<image, folder, glob or list> to predict"),
         ("predict", ["iou=0.5"], "goes with the weights: eval and export have tasks.<task>.iou_threshold="),
         ("predict", ["max_det=50"], "tasks.<task>.max_detections="),

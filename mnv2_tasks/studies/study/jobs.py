@@ -4,6 +4,7 @@ No pool of the standard library: each run has a slot with its device, its own nu
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -127,7 +128,7 @@ def _launch(job: Job, step: Step, program: Sequence[str], threads: int | None, l
     if threads is not None:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     with (job.folder / LOG).open("ab") as log:
-        log.write(f"\n$ {' '.join(command)}\n".encode())
+        log.write(f"\n$ {shlex.join(command)}\n".encode())
         log.flush()
         job.log_start = log.tell()
         process = subprocess.Popen(

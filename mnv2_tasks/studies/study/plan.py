@@ -19,7 +19,11 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.axes import AXES, OWN
 from mnv2_tasks.wording import nearest
 
-REFUSED = {"resume": "a study resumes its runs by itself", "repeat": "a study repeats no single run"}
+REFUSED = {
+    "resume": "a study resumes its runs by itself",
+    "repeat": "a study repeats no single run",
+    "name": "a study names its runs by what they are",
+}
 NUMBERS = {"widths": ("numbers", (int, float)), "sizes": ("whole numbers", (int,)), "seeds": ("whole numbers", (int,))}
 
 
