@@ -22,7 +22,7 @@ GPU_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."
 @pytest.fixture(autouse=True)
 def lean(monkeypatch):
     """Without what a run draws, prints and counts beside training."""
-    for name in ("plot_curves", "save_samples", "print_metrics", "_banner"):
+    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
         monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 

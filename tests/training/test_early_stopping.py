@@ -19,7 +19,7 @@ RISING_TO_THIRD = [0.1, 0.2, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9]  # an equal score is 
 @pytest.fixture(autouse=True)
 def lean(monkeypatch):
     """Without what a run draws, prints and counts beside training."""
-    for name in ("plot_curves", "save_samples", "print_metrics", "_banner"):
+    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
         monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 

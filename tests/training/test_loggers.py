@@ -26,7 +26,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in ("plot_curves", "save_samples", "print_metrics", "_banner"):
+    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
         monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 
