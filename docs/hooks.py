@@ -33,6 +33,6 @@ def on_files(files, config):
 def on_page_markdown(markdown, **_):
     for path, place in BESIDE.items():
         markdown = markdown.replace(f"](../{path}", f"]({place}")
-    for docs in ("](docs/", "](../docs/"):  # of what lies beside docs/, at the root or a folder below
+    for docs in ("](docs/", "](../docs/", "](../../docs/"):  # of what lies beside docs/, at the root or folders below
         markdown = markdown.replace(docs, "](")
     return markdown
