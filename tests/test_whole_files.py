@@ -42,6 +42,7 @@ ELSEWHERE = {  # where it may be otherwise, and why
     "data/reduced.py": "into memory",
     "data_tool/repaired_copy.py": "into the folder of made_whole",
     "network/process_memory.py": "a word to Linux",
+    "prediction/video_files.py": "lines of a video, which grow",
     "runs/run_folder.py": "the log, which grows; the probe of a disk",
     "studies/study/jobs.py": "the log of a run, which grows",
     "studies/compare/plots.py": "into memory",

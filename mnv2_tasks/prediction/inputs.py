@@ -114,6 +114,6 @@ def _is_video(path: Path) -> bool:
 
 def _video_hint(path: Path) -> str:
     return (
-        f"source={path}: video is not supported yet. Extract its frames first: "
-        f"mkdir frames && ffmpeg -i {path.name} frames/%06d.png, then source=frames"
+        f"source={path}: is a video, which tools/predict.py takes one at a time, source=<its path>. In Python give its "
+        "frames, model.predict(frames, stream=True), (H, W, 3) uint8 RGB"
     )

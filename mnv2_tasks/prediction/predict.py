@@ -1,4 +1,4 @@
-"""predict(config): pictures, masks, crops and results.json of each input, into one folder."""
+"""predict(config): pictures, masks, crops and results.json of each input, into one folder; or a video."""
 
 import time
 from pathlib import Path
@@ -16,9 +16,11 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.prediction.least_scores import least_scores
 from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
+from mnv2_tasks.prediction.predict_video import predict_video
 from mnv2_tasks.prediction.predictor import Unread, load_predictor
 from mnv2_tasks.prediction.result_files import SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
+from mnv2_tasks.prediction.video import find_video
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.wording import first_few, nearest, visible
 
@@ -32,6 +34,8 @@ def predict(config: DictConfig) -> None:
         ConfigError: the source, the weights or the device cannot work.
         DataError: some of the images could not be read; the others are done.
     """
+    if video := find_video(str(config.source)):
+        return predict_video(config, video)
     inputs = find_inputs(str(config.source))
     saved = _saved(config)
     predictor, passport = load_predictor(

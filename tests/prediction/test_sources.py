@@ -71,9 +71,9 @@ def test_a_file_of_another_kind_is_refused_with_the_accepted_kinds(tmp_path):
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
-def test_a_video_is_refused_with_the_way_to_extract_frames(tmp_path, as_folder):
+def test_a_video_among_pictures_is_refused_with_the_way_to_predict_it(tmp_path, as_folder):
     (tmp_path / "clip.MP4").touch()
-    with pytest.raises(ConfigError, match=r"video is not supported yet.*ffmpeg -i clip\.MP4"):
+    with pytest.raises(ConfigError, match=r"clip\.MP4: is a video, .* one at a time.*model\.predict\(frames"):
         find_images(str(tmp_path if as_folder else tmp_path / "clip.MP4"))
 
 
