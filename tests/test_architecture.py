@@ -25,6 +25,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["weights"],
     ["config", "runs"],
     ["build"],
+    ["prediction/formats"],
     ["prediction"],
     ["evaluation", "data_tool"],
     ["training", "export/int8"],

@@ -10,7 +10,7 @@ OF_KEYS = {
     "iou": "the overlap at which a box suppresses another goes with the weights: eval and export have "
     "tasks.<task>.iou_threshold=",
     "max_det": "the most boxes of a picture go with the weights: eval and export have tasks.<task>.max_detections=",
-    "save_txt": "predict writes results.json, which has the boxes of every picture",
+    "save_txt": "save=yolo writes text files of boxes, and results.json has those of every picture",
     "imgsz": "the size of a network's input goes with its weights; predict takes pictures of any size",
     "threshold": "the least score of boxes: predict has min_score=, or thresholds=<file> for each class",
     "patience": "say trainer.patience=<epochs without a better val/score>",

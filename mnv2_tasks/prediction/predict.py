@@ -14,11 +14,12 @@ from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.prediction.formats.save_formats import SAVE_FORMATS, check_format
 from mnv2_tasks.prediction.least_scores import least_scores
 from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
 from mnv2_tasks.prediction.predict_video import predict_video
 from mnv2_tasks.prediction.predictor import Unread, load_predictor
-from mnv2_tasks.prediction.result_files import SAVED, ResultFiles
+from mnv2_tasks.prediction.result_files import OURS, SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
 from mnv2_tasks.prediction.video import find_video
 from mnv2_tasks.runs.run_folder import make_folder
@@ -91,7 +92,7 @@ def predict(config: DictConfig) -> None:
 def _saved(config: DictConfig) -> list[str]:
     """What `save=` asks for."""
     if config.save is None:
-        return [word for word in SAVED if word != "crops"]
+        return [word for word in OURS if word != "crops"]
     words = [config.save] if isinstance(config.save, str) else list(config.save)
     saved = [] if words == ["none"] else words
     for word in saved:
@@ -104,7 +105,11 @@ def _saved(config: DictConfig) -> list[str]:
 
 def _check_files(saved: list[str], network: Model) -> None:
     """Raise a ConfigError if nothing would come of what was asked for."""
-    made: set[Any] = {KINDS[task.kind].FILES for task in network.tasks.values()} | {"pictures", "json"}
+    kinds = [task.kind for task in network.tasks.values()]
+    made: set[Any] = {KINDS[kind].FILES for kind in kinds} | {"pictures", "json", *SAVE_FORMATS}
+    for word in saved:
+        if word in SAVE_FORMATS:
+            check_format(word, kinds)
     if "crops" in saved and "crops" not in made:
         raise ConfigError("save=crops: no task of this network finds boxes. Leave it out")
     if saved and not made & set(saved):

@@ -70,7 +70,7 @@ def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, messa
         ("predict", ["images=a"], "Say source=<image, folder, glob or list> to predict"),
         ("predict", ["iou=0.5"], "goes with the weights: eval and export have tasks.<task>.iou_threshold="),
         ("predict", ["max_det=50"], "tasks.<task>.max_detections="),
-        ("predict", ["save_txt=true"], "Predict writes results.json, which has the boxes"),
+        ("predict", ["save_txt=true"], "Save=yolo writes text files of boxes, and results.json"),
         ("predict", ["imgsz=640"], "predict takes pictures of any size"),
         ("predict", ["threshold=0.5"], "predict has min_score=, or thresholds=<file> for each class. Did you mean"),
         ("train", ["task=ssdlite", "weight_decay=1"], "Say optim.weight_decay=<number>"),

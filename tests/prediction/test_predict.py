@@ -224,6 +224,25 @@ def test_crops_and_masks_need_a_task_that_makes_them(network, tool, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+def test_annotations_that_no_task_makes_are_refused_before_anything_is_made(network, tool, tmp_path, monkeypatch):
+    for task in ("ssdlite", "classification"):
+        monkeypatch.delitem(network.tasks._modules, task)
+    with pytest.raises(ConfigError, match="save=csv: is for detection and classification.*segmentation. Say save=yolo"):
+        tool("save=[json,csv]", f"out={tmp_path}/out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_annotations_are_a_folder_for_each_format_and_task(tool, tmp_path):
+    for name in ("a/cat.png", "b/cat.png"):
+        write_scene(tmp_path / "in" / name)
+    tool(f"source={tmp_path}/in", f"out={tmp_path}/out", "save=[yolo,csv]", "min_score=0.05")
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["csv_classification", "csv_ssdlite", "yolo_mobile_deeplabv3", "yolo_ssdlite"]
+    for inside, suffix in {"yolo_ssdlite/labels": "txt", "yolo_mobile_deeplabv3/masks": "png"}.items():
+        names = sorted(path.name for path in (tmp_path / "out" / inside).iterdir())
+        assert names == [f"cat-2.{suffix}", f"cat.{suffix}"]
+
+
 def test_a_picture_that_cannot_be_written_ends_the_run_and_the_others_are_told(tool, tmp_path, monkeypatch):
     for index in range(3):
         write_scene(tmp_path / "in" / f"{index}.png", index)
