@@ -65,6 +65,11 @@ def visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
+def inert_cell(text: str) -> str:
+    """A stranger's text in a table: spreadsheets compute what begins like this; a quote before it makes it text."""
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "＝", "＋", "－", "＠") else text
+
+
 def brief(value: Any) -> str:
     """What a file holds where something else belongs: its beginning, however large or deep it is."""
     if isinstance(value, str):

@@ -15,7 +15,7 @@ from mnv2_tasks.data_tool.anchor_recall import MATCHED
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.whole_files import write_text
-from mnv2_tasks.wording import counted, first_few, visible, visible_lines
+from mnv2_tasks.wording import counted, first_few, inert_cell, visible, visible_lines
 
 LONG, ENDS = 100, 10  # a table of more classes than LONG shows its ENDS, as in report.py
 EXAMPLES = 3  # problems of a kind that are shown
@@ -75,13 +75,8 @@ def write_classes(found: Examination, path: Path) -> None:
     writer.writerow(["label", "class", *columns])
     for label, name in enumerate(found.source.class_names):
         numbers = [int(n[label]) for split in found.splits for n in (split.counts.amount, split.counts.images)]
-        writer.writerow([label, _inert(name), *numbers])
+        writer.writerow([label, inert_cell(name), *numbers])
     write_text(path, text.getvalue())
-
-
-def _inert(cell: str) -> str:
-    """Spreadsheets compute what begins like this; a quote before it makes it text."""
-    return f"'{cell}" if cell.lstrip()[:1] in ("=", "+", "-", "@", "＝", "＋", "－", "＠") else cell
 
 
 def _flat(text: str) -> str:

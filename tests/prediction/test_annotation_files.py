@@ -223,6 +223,15 @@ def test_csv_has_a_row_for_each_box_and_for_each_of_the_best_classes(written):
         assert told == [(name, pytest.approx(score, abs=1e-4)) for name, score in result.top(5)]
 
 
+def test_a_cell_of_csv_is_no_formula(tmp_path):
+    files = ResultFiles(tmp_path, ["csv"], waiting=1)
+    for result in results([("=1+1.png", np.zeros((8, 9, 3), np.uint8))], TASKS):
+        files.write(result)
+    files.finish()
+    for path in tmp_path.rglob("annotations.csv"):
+        assert all(row["file"] == "'=1+1.png" for row in rows_of(path))
+
+
 def test_copies_have_names_of_their_own_that_every_system_takes(written):
     out, given = written("cvat")
     names = sorted(path.name for path in (out / "cvat_found" / "images").iterdir())
