@@ -137,7 +137,23 @@ def _begins_as_video(head: bytes) -> bool:
 def _file(path: str) -> cv2.VideoCapture:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # of damaged frames it would tell in several lines each
     with quiet():
-        return cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
+        return cv2.VideoCapture(name_for_opencv(path), cv2.CAP_FFMPEG)
+
+
+def name_for_opencv(path: str | Path) -> str:
+    """Absolute, so that FFmpeg takes no part of it for a protocol.
+
+    Raises:
+        ConfigError: it is no UTF-8; OpenCV would crash.
+    """
+    name = os.path.abspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{name}: OpenCV takes names in UTF-8 alone. Rename it, or the folder that it is in"
+        ) from None
+    return name
 
 
 def _camera(index: str) -> cv2.VideoCapture:

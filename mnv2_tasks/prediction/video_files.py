@@ -18,7 +18,7 @@ from mnv2_tasks.drawing.canvas import fit, pad, scaled_size
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.devices import num_helpers
 from mnv2_tasks.prediction.results import Result
-from mnv2_tasks.prediction.video import Video, quiet
+from mnv2_tasks.prediction.video import Video, name_for_opencv, quiet
 from mnv2_tasks.wording import counted
 
 SAVED = ("pictures", "json")
@@ -117,7 +117,7 @@ class VideoFiles:
     def _check(self) -> None:
         """OpenCV does not say so when the disk is full, and then cannot write the end."""
         with quiet():
-            capture = cv2.VideoCapture(str(self.path.absolute()), cv2.CAP_FFMPEG)
+            capture = cv2.VideoCapture(name_for_opencv(self.path), cv2.CAP_FFMPEG)
         there = round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if there < self.written - max(1, self.written // 50):  # the number is computed from the duration
@@ -157,7 +157,7 @@ def open_writer(path: Path, rate: float, size: tuple[int, int]) -> cv2.VideoWrit
         ConfigError: this OpenCV cannot, or the file cannot be made.
     """
     with quiet():  # it complains of the code VP80 in WebM, and writes it
-        writer = cv2.VideoWriter(str(path.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate, size)
+        writer = cv2.VideoWriter(name_for_opencv(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate, size)
     if not writer.isOpened():
         raise ConfigError(
             f"{path}: OpenCV {cv2.__version__} cannot write VP8 video here. Install opencv-python-headless, which "

@@ -215,6 +215,17 @@ def test_what_is_no_video_is_told_before_anything_is_loaded_or_made(tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_at_which_opencv_would_crash_is_told(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.avi")
+    try:
+        make_video(tmp_path / "clip.avi", count=1).rename(path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(ConfigError, match="OpenCV takes names in UTF-8 alone. Rename it"):
+        find_video(path)
+
+
 def test_a_camera_that_is_not_there_is_told():
     for index in ("97", "99999999999"):
         with pytest.raises(ConfigError, match=re.escape(f"source={index}: no camera {index} can be opened")):
