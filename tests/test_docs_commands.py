@@ -51,6 +51,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"^bench": "minutes of a machine that does nothing else",
     r"format=mediapipe|\.tflite": "an environment of its own; tests/export/test_mediapipe.py runs them there",
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
+    r"data.root=draft/": "what another command makes; tests/prediction/test_annotation_files.py reads it",
     r"source=-": "names that are piped in; tests/prediction/test_sources.py does",
     r"trainer.nodes": "several machines",
     r"split=test": "tests/evaluation/test_chosen_split.py evaluates on it, of data that have one",
