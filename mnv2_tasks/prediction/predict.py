@@ -14,11 +14,10 @@ from mnv2_tasks.drawing.picture_files import write_picture
 from mnv2_tasks.drawing.predictions import sheet
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
+from mnv2_tasks.prediction.asked import asked_predictor, asked_words
 from mnv2_tasks.prediction.formats.save_formats import SAVE_FORMATS, check_format
-from mnv2_tasks.prediction.least_scores import least_scores
-from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
 from mnv2_tasks.prediction.predict_video import predict_video
-from mnv2_tasks.prediction.predictor import Unread, load_predictor
+from mnv2_tasks.prediction.predictor import Unread
 from mnv2_tasks.prediction.result_files import OURS, SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
 from mnv2_tasks.prediction.video import find_video
@@ -39,18 +38,10 @@ def predict(config: DictConfig) -> None:
         return predict_video(config, video)
     inputs = find_inputs(str(config.source))
     saved = _saved(config)
-    predictor, passport = load_predictor(
-        str(config.weights),
-        str(config.device),
-        compiled=config.compile,
-        precision=str(config.precision),
-        trust=config.trust,
-    )
+    predictor, least = asked_predictor(config)
     network = predictor.network
     _check_files(saved, network)
-    say_if_only_shapes(str(config.weights), passport, config.source)
-    kept = {"min_score": config.min_score, "classes": config.classes, "thresholds": config.thresholds}
-    results = predictor.results(inputs, batch=config.batch, least=least_scores(network.tasks, **kept))
+    results = predictor.results(inputs, batch=config.batch, least=least)
     out = make_folder(config.out, Path("runs/predict")) if saved else None
     files = ResultFiles(out, saved, waiting=config.batch) if out else None
 
@@ -91,15 +82,10 @@ def predict(config: DictConfig) -> None:
 
 def _saved(config: DictConfig) -> list[str]:
     """What `save=` asks for."""
-    if config.save is None:
-        return [word for word in OURS if word != "crops"]
-    words = [config.save] if isinstance(config.save, str) else list(config.save)
-    saved = [] if words == ["none"] else words
+    saved = asked_words(config, [word for word in OURS if word != "crops"])
     for word in saved:
         if word not in SAVED:
             raise ConfigError(f"save={word}: unknown; say none, or some of these. {nearest(str(word), SAVED)}")
-    if not saved and config.out is not None:
-        raise ConfigError(f"out={config.out}: save=none writes nothing. Leave out one of them")
     return saved
 
 

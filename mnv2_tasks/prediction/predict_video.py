@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mnv2_tasks.errors import ConfigError, DataError
-from mnv2_tasks.prediction.least_scores import least_scores
-from mnv2_tasks.prediction.only_shapes import say_if_only_shapes
-from mnv2_tasks.prediction.predictor import Unread, load_predictor
+from mnv2_tasks.prediction.asked import asked_predictor, asked_words
+from mnv2_tasks.prediction.predictor import Unread
 from mnv2_tasks.prediction.video import Video
 from mnv2_tasks.prediction.video_files import SAVED, VideoFiles, check_writer
 from mnv2_tasks.runs.run_folder import make_folder
@@ -28,17 +27,7 @@ def predict_video(config: DictConfig, video: Video) -> None:
     saved = _saved(config)
     if "pictures" in saved:
         check_writer()
-    predictor, passport = load_predictor(
-        str(config.weights),
-        str(config.device),
-        compiled=config.compile,
-        precision=str(config.precision),
-        trust=config.trust,
-    )
-    network = predictor.network
-    say_if_only_shapes(str(config.weights), passport, config.source)
-    kept = {"min_score": config.min_score, "classes": config.classes, "thresholds": config.thresholds}
-    least = least_scores(network.tasks, **kept)
+    predictor, least = asked_predictor(config)
     batch = min(config.batch, 1) if video.live else config.batch  # of a camera each frame at once
     results = predictor.results(video.frames(), batch=batch, least=least)
     out = make_folder(config.out, Path("runs/predict")) if saved else None
@@ -84,7 +73,7 @@ def predict_video(config: DictConfig, video: Video) -> None:
     seconds = predictor.seconds | ({"drawing": files.seconds} if files else {})
     parts = ", ".join(f"{1000 * of_part / max(1, done):.1f} ms {part}" for part, of_part in seconds.items())
     console.print(
-        f"{counted(done, 'frame')}{of_all}: {done / spent:.1f} frames/s on {network.device}, "
+        f"{counted(done, 'frame')}{of_all}: {done / spent:.1f} frames/s on {predictor.network.device}, "
         f"at once {parts} per frame; {place}"
     )
     if asked:
@@ -96,13 +85,8 @@ def predict_video(config: DictConfig, video: Video) -> None:
 
 
 def _saved(config: DictConfig) -> list[str]:
-    if config.save is None:
-        return list(SAVED)
-    words = [config.save] if isinstance(config.save, str) else list(config.save)
-    saved = [] if words == ["none"] else words
+    saved = asked_words(config, SAVED)
     for word in saved:
         if word not in SAVED:
             raise ConfigError(f"save={word}: of a video there are pictures, json, or none. Leave it out")
-    if not saved and config.out is not None:
-        raise ConfigError(f"out={config.out}: save=none writes nothing. Leave out one of them")
     return saved

@@ -202,7 +202,7 @@ def test_a_video_that_is_cut_is_told_and_what_is_there_is_done(tool, tmp_path, c
 
 
 def test_what_is_no_video_is_told_before_anything_is_loaded_or_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(predict_video, "load_predictor", None)
+    monkeypatch.setattr(predict_video, "asked_predictor", None)
     contents = {
         "is empty": b"",
         "holds something else": b"#EXTM3U\n/etc/passwd",  # a list that FFmpeg would follow
@@ -235,7 +235,7 @@ def test_a_camera_that_is_not_there_is_told():
 def test_opencv_without_the_codec_is_told_before_anything_is_loaded_or_made(tmp_path, monkeypatch):
     path = make_video(tmp_path / "clip.avi", count=1)
     monkeypatch.setattr(cv2.VideoWriter, "fourcc", lambda *_: 0x1234567)
-    monkeypatch.setattr(predict_video, "load_predictor", None)
+    monkeypatch.setattr(predict_video, "asked_predictor", None)
     with pytest.raises(ConfigError, match="cannot write VP8 video here.*opencv-python-headless.*save=json"):
         predict(compose("predict", [f"source={path}", f"out={tmp_path}/out"]))
     assert not (tmp_path / "out").exists()
