@@ -236,7 +236,10 @@ class DataSource(Protocol):
 
     def shards(self, split: str) -> Sequence[np.ndarray] | None: ...  # indices that lie together; None: anywhere
 
-    def class_counts(self, split: str) -> csr_array: ...  # (n, K) int64 objects, or pixels, of each class in an image
+    def class_counts(self, split: str, indices: Sequence[int] | None = None) -> csr_array:
+        """(n, K) int64: how many images, objects or pixels of each class each of these images has. None: all images."""
+        ...
+
     def describe(self) -> str: ...  # what was found, for people
     def fingerprint(self) -> str: ...  # equal data, equal string
     def coco_ground_truth(self) -> dict[str, Any]: ...  # the validation boxes in COCO's format

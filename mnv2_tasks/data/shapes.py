@@ -57,10 +57,11 @@ class Shapes:
         fresh = epoch * self.sizes[split] if split == "train" else 0
         return draw_scene(self.seed, split, fresh + index, self.image_size)
 
-    def class_counts(self, split: str) -> csr_array:
+    def class_counts(self, split: str, indices: Sequence[int] | None = None) -> csr_array:
         """See `DataSource`; of training, the first epoch's scenes."""
         field = {"classification": "label", "detection": "box_labels", "segmentation": "mask"}[self.kind]
-        scenes = (self.sample(split, 0, index) for index in range(self.length(split)))
+        drawn = range(self.length(split)) if indices is None else indices
+        scenes = (self.sample(split, 0, index) for index in drawn)
         return class_counts((np.asarray(getattr(scene, field)) for scene in scenes), len(self.class_names))
 
     def fingerprint(self) -> str:

@@ -259,8 +259,8 @@ class FileSource:
             mask[covered > 1] = IGNORE  # whose pixel it is, the outlines do not say
         return self.values.classes_of(mask)
 
-    def class_counts(self, split: str) -> csr_array:
-        """See `DataSource`; crowds are left out. Masks are read for it, all of them."""
+    def class_counts(self, split: str, indices: Sequence[int] | None = None) -> csr_array:
+        """See `DataSource`; crowds are left out. Masks are read for it."""
         records, sizes = self.verified(split)
 
         def labels(index: int) -> np.ndarray:
@@ -272,10 +272,10 @@ class FileSource:
             rows = records.boxes_of(index)
             return records.box_labels[rows][~records.crowd[rows]]
 
-        read = range(len(records))
+        counted = range(len(records)) if indices is None else indices
         shown = self.kind == "segmentation" and sys.stdout.isatty()
-        indices = track(read, "counting pixels of classes", transient=True, disable=not shown)
-        return class_counts(map(labels, indices), len(self.class_names))
+        read = track(counted, "counting pixels of classes", transient=True, disable=not shown)
+        return class_counts(map(labels, read), len(self.class_names))
 
     def fingerprint(self) -> str:
         """Hash of the annotations and of the names and sizes of the files: equal data, equal string."""
