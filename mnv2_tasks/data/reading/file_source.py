@@ -262,20 +262,17 @@ class FileSource:
     def class_counts(self, split: str, indices: Sequence[int] | None = None) -> csr_array:
         """See `DataSource`; crowds are left out. Masks are read for it."""
         records, sizes = self.verified(split)
-
-        def labels(index: int) -> np.ndarray:
-            if self.kind == "classification":
-                return records.labels[index : index + 1]
-            if self.kind == "segmentation":
-                height, width = sizes[index].tolist()
-                return self.mask(records, index, (height, width))
-            rows = records.boxes_of(index)
-            return records.box_labels[rows][~records.crowd[rows]]
-
-        counted = range(len(records)) if indices is None else indices
-        shown = self.kind == "segmentation" and sys.stdout.isatty()
-        read = track(counted, "counting pixels of classes", transient=True, disable=not shown)
-        return class_counts(map(labels, read), len(self.class_names))
+        wanted = range(len(records)) if indices is None else indices
+        if self.kind == "segmentation":
+            read = track(wanted, "counting pixels of classes", transient=True, disable=not sys.stdout.isatty())
+            masks = (self.mask(records, index, (int(sizes[index, 0]), int(sizes[index, 1]))) for index in read)
+            return class_counts(masks, len(self.class_names))
+        if self.kind == "classification":
+            images, labels = np.arange(len(records)), records.labels
+        else:
+            images, labels = records.image_of_box()[~records.crowd], records.box_labels[~records.crowd]
+        shape = (len(records), len(self.class_names))
+        return csr_array((np.ones(len(labels), np.int64), (images, labels)), shape=shape)[np.asarray(wanted)]
 
     def fingerprint(self) -> str:
         """Hash of the annotations and of the names and sizes of the files: equal data, equal string."""
