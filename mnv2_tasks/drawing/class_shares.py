@@ -55,5 +55,5 @@ def class_shares(
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="x" if named else "y", which="both")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right" if named else "upper right", frameon=True)
+    figure.legend(loc="outside upper right", ncols=len(amounts), frameon=False)  # bars may be everywhere in the axes
     return figure
