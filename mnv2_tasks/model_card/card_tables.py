@@ -80,7 +80,7 @@ def recipe_table(facts: RunFacts) -> Table:
         "schedule.warmup": config["schedule"].get("warmup"),
         "ema": config.get("ema"),
         "augmentation": ", ".join(dict.fromkeys(_augmentation(facts, task) for task in facts.kinds)),
-        "mixing": " ".join(f"{key}={value}" for key, value in (config.get("mixing") or {}).items() if value),
+        **{key: _said(config.get(key)) for key in ("mixing", "class_weights", "repeat_threshold")},
         "distillation.teacher": teacher and without_places(str(teacher), str(teacher)),
         "freeze": ", ".join(config.get("freeze") or ()),
         "qat": config.get("qat") or None,
@@ -89,6 +89,11 @@ def recipe_table(facts: RunFacts) -> Table:
     }
     shown = [[key, without_places(str(value))] for key, value in rows.items() if value not in (None, "")]
     return Table("", ["setting", "value"], shown, text_columns=2)
+
+
+def _said(group: Mapping[str, Any] | None) -> str:
+    """What of a group is not off."""
+    return " ".join(f"{key}={value}" for key, value in (group or {}).items() if value)
 
 
 def _part(settings: Mapping[str, Any]) -> str:
