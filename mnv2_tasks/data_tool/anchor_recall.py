@@ -16,9 +16,9 @@ CHUNK = 1024  # boxes at a time: their IoU with 2,000 anchors takes 8 MB
 
 
 class AnchorFit(NamedTuple):
-    """Of the boxes of one size."""
+    """Of the boxes of one size, or of one class."""
 
-    size: str  # "small", "medium", "large" or "all", once the image is resized to the input
+    name: str  # "small", "medium", "large" or "all", once the image is resized to the input; or the class's
     boxes: int
     recall: float  # share of boxes that some anchor overlaps by MATCHED; NaN without boxes
     mean_iou: float  # of each box with its best anchor
@@ -45,15 +45,29 @@ def best_overlaps(boxes: np.ndarray, image_size: int, shapes: Shapes | None = No
     return torch.cat([box_iou(chunk, anchors).amax(dim=1) for chunk in chunks]).numpy()
 
 
-def anchor_fit(boxes: np.ndarray, image_size: int, shapes: Shapes | None = None) -> list[AnchorFit]:
-    """A row for each size and one for all; arguments as above, N may be 0."""
-    best = best_overlaps(boxes, image_size, shapes)
+def fit_by_size(boxes: np.ndarray, best: np.ndarray, image_size: int) -> list[AnchorFit]:
+    """A row for each size and one for all.
+
+    Args:
+        boxes, image_size: as above; N may be 0.
+        best: (N,) what `best_overlaps` says of them.
+    """
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) * image_size**2
     groups = {name: (areas >= least) & (areas < limit) for name, (least, limit) in SIZES.items()}
     return [_row(name, best[group]) for name, group in groups.items()] + [_row("all", best)]
 
 
-def _row(size: str, best: np.ndarray) -> AnchorFit:
+def fit_by_class(labels: np.ndarray, best: np.ndarray, class_names: Sequence[str]) -> list[AnchorFit]:
+    """A row for each class.
+
+    Args:
+        labels: (N,) int.
+        best: (N,) what `best_overlaps` says of the boxes.
+    """
+    return [_row(name, best[labels == label]) for label, name in enumerate(class_names)]
+
+
+def _row(name: str, best: np.ndarray) -> AnchorFit:
     if not len(best):
-        return AnchorFit(size, 0, float("nan"), float("nan"))
-    return AnchorFit(size, len(best), float((best >= MATCHED).mean()), float(best.mean()))
+        return AnchorFit(name, 0, float("nan"), float("nan"))
+    return AnchorFit(name, len(best), float((best >= MATCHED).mean()), float(best.mean()))

@@ -16,7 +16,7 @@ from mnv2_tasks.data.images.file_bytes import content_of, size_of
 from mnv2_tasks.data.reading.file_source import FileSource, shared_images
 from mnv2_tasks.data.reading.problems import ROUNDING, Problem, first_alike, reach
 from mnv2_tasks.data.reading.records import Records
-from mnv2_tasks.data_tool.anchor_recall import AnchorFit, Shapes, anchor_fit
+from mnv2_tasks.data_tool.anchor_recall import AnchorFit, Shapes, best_overlaps, fit_by_class, fit_by_size
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.wording import visible
 
@@ -44,7 +44,8 @@ class Split:
     counts: Counts
     cut: int  # boxes that reach out of their image by less than is refused
     tiny: int  # boxes whose shorter side is less than TINY of the image's
-    anchors: list[AnchorFit]  # of detection only
+    anchors: list[AnchorFit]  # of the boxes by their sizes; of detection only, as those
+    anchors_by_class: list[AnchorFit]  # a row for each class
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _examine_split(
     fractions = (records.boxes[usable] / scale).clip(0, 1).reshape(-1, 4)
     tiny = (fractions[:, 2:] - fractions[:, :2]).min(axis=1, initial=1) < TINY
     detection = source.kind == "detection"
+    best = best_overlaps(fractions, image_size, anchors) if detection else np.zeros(0)
     return Split(
         name=name,
         records=records,
@@ -119,7 +121,8 @@ def _examine_split(
         counts=_count(source, records),
         cut=int((reach(records, sizes)[usable] > ROUNDING).sum()) if detection else 0,
         tiny=int(tiny.sum()),
-        anchors=anchor_fit(fractions, image_size, anchors) if detection else [],
+        anchors=fit_by_size(fractions, best, image_size) if detection else [],
+        anchors_by_class=fit_by_class(records.box_labels[usable], best, source.class_names) if detection else [],
     )
 
 

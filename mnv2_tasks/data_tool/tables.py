@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnv2_tasks.data.reading.problems import SLACK, Problem, each_once
-from mnv2_tasks.data_tool.anchor_recall import MATCHED
+from mnv2_tasks.data_tool.anchor_recall import MATCHED, AnchorFit
 from mnv2_tasks.data_tool.examine import TINY, Examination, Split, kind_of
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.whole_files import write_text
@@ -42,7 +42,8 @@ def print_examination(found: Examination, image_size: int, console: Console) -> 
         console.print(_anchors(found.splits, image_size))
         console.print(
             "mean IoU: of each box with its best anchor. A box without an anchor that fits is still learned, by its "
-            "best anchor alone; where that is so for many small ones, a larger imgsz helps."
+            "best anchor alone. Where that is so for many small ones, a larger imgsz helps; for a class of thin ones, "
+            "anchors of their shape: tasks.ssdlite.head.first_map_anchors."
         )
 
 
@@ -178,16 +179,27 @@ def _gaps(found: Examination) -> list[str]:
 def _anchors(splits: Sequence[Split], image_size: int) -> Table:
     title = (
         f"recall: share of boxes that an anchor of SSDLite overlaps by {MATCHED} at imgsz={image_size}\n"
-        f"(small: under 32 x 32 pixels of the input, large: from 96 x 96)"
+        f"(small: under 32 x 32 pixels of the input, large: from 96 x 96; then the classes, those that it misses first)"
     )
     table = Table(title=title, title_justify="left")
-    table.add_column("size")
+    table.add_column("boxes")
     for split in splits:
         for heading in (f"{split.name} boxes", "recall", "mean IoU"):
             table.add_column(heading, justify="right")
+
+    def add(rows: Iterable[AnchorFit]) -> None:
+        rows = list(rows)
+        cells = [
+            cell
+            for row in rows
+            for cell in ([f"{row.boxes:,}", f"{row.recall:.1%}", f"{row.mean_iou:.3f}"] if row.boxes else ["0", "", ""])
+        ]
+        table.add_row(Text(visible(rows[0].name)), *cells)
+
     for rows in zip(*(split.anchors for split in splits)):
-        cells = []
-        for row in rows:
-            cells += [f"{row.boxes:,}", f"{row.recall:.1%}", f"{row.mean_iou:.3f}"] if row.boxes else ["0", "", ""]
-        table.add_row(rows[0].size, *cells)
+        add(rows)
+    table.add_section()
+    by_class = [rows for rows in zip(*(split.anchors_by_class for split in splits)) if rows[0].boxes]
+    for rows in sorted(by_class, key=lambda rows: rows[0].recall)[:ENDS]:
+        add(rows)
     return table

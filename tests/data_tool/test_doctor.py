@@ -13,7 +13,7 @@ from mnv2_tasks.boxes.anchors import anchor_shapes, ssd_anchors
 from mnv2_tasks.contracts import Sample
 from mnv2_tasks.data.folder import folder
 from mnv2_tasks.data.reading.problems import Problem
-from mnv2_tasks.data_tool.anchor_recall import anchor_fit, best_overlaps, ssd_grids
+from mnv2_tasks.data_tool.anchor_recall import best_overlaps, fit_by_class, fit_by_size, ssd_grids
 from mnv2_tasks.data_tool.examine import examine, kind_of
 from mnv2_tasks.data_tool.pages import plot_classes, write_samples
 from mnv2_tasks.data_tool.repaired_copy import write_repaired
@@ -169,7 +169,7 @@ def test_anchor_recall_equals_one_computed_box_by_box(seed, size):
 
     expected = np.array([best(box) for box in boxes])
     np.testing.assert_allclose(best_overlaps(boxes, size), expected, atol=1e-5)
-    rows = {row.size: row for row in anchor_fit(boxes, size)}
+    rows = {row.name: row for row in fit_by_size(boxes, best_overlaps(boxes, size), size)}
     pixels = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) * size**2
     for name, group in {"small": pixels < 32**2, "large": pixels >= 96**2, "all": pixels > 0}.items():
         assert rows[name].boxes == group.sum()
@@ -195,8 +195,16 @@ def test_recall_follows_the_anchors_that_a_detector_is_given():
     assert best_overlaps(anchor.numpy(), 320)[0] < 0.5  # TF's are larger
 
 
+def test_a_class_of_thin_boxes_is_the_one_that_anchors_miss():
+    squares, slivers = [[0.2, 0.2, 0.5, 0.5]] * 3, [[0.3, 0.1, 0.34, 0.9]] * 2
+    best = best_overlaps(np.array(squares + slivers), 320)
+    rows = fit_by_class(np.array([0, 0, 0, 2, 2]), best, ["square", "none", "sliver"])
+    assert [(row.name, row.boxes) for row in rows] == [("square", 3), ("none", 0), ("sliver", 2)]
+    assert rows[0].recall == 1 and rows[2].recall == 0 and np.isnan(rows[1].recall)
+
+
 def test_no_boxes_have_no_recall():
-    rows = anchor_fit(np.zeros((0, 4)), 320)
+    rows = fit_by_size(np.zeros((0, 4)), best_overlaps(np.zeros((0, 4)), 320), 320)
     assert [row.boxes for row in rows] == [0, 0, 0, 0] and all(np.isnan(row.recall) for row in rows)
 
 
