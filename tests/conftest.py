@@ -24,8 +24,15 @@ def own_cache(tmp_path, monkeypatch):
 def undrawn(request, monkeypatch):
     """Charts and samples would take a second of every run that a test makes: those who look at them are marked."""
     if "draws" not in request.keywords:
-        for tool in ("training.train", "evaluation.evaluate"):
+        for tool in ("training.conclude", "evaluation.evaluate"):
             monkeypatch.setattr(f"mnv2_tasks.{tool}.write_pictures", lambda *_, **__: None)
+
+
+@pytest.fixture
+def lean(monkeypatch):
+    """Without what a run draws, prints and counts beside training."""
+    for name in ("conclude.plot_curves", "conclude.write_pictures", "conclude.print_metrics", "train._banner"):
+        monkeypatch.setattr(f"mnv2_tasks.training.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture

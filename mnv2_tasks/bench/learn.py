@@ -25,7 +25,8 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.score import score, score_network
 from mnv2_tasks.loading.loaders import training_images
 from mnv2_tasks.network.unfold import is_folded, unfold
-from mnv2_tasks.training.train import UNFOLD_IMAGES, prepare, train
+from mnv2_tasks.training.prepared_run import prepare
+from mnv2_tasks.training.train import UNFOLD_IMAGES, train
 from mnv2_tasks.whole_files import write_json
 from mnv2_tasks.wording import nearest
 

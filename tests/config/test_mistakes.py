@@ -151,7 +151,7 @@ def test_a_batch_larger_than_the_data_becomes_smaller_and_that_is_said(tmp_path,
     words = ["task=classification", "data=folder", f"data.root={tmp_path / 'data'}", *plain, "batch=32"]
     run = train(compose("train", words))
     with pytest.raises(ConfigError, match="no training of it"):
-        monkeypatch.setattr("mnv2_tasks.training.train.build_data", refuse)
+        monkeypatch.setattr("mnv2_tasks.training.prepared_run.build_data", refuse)
         train(compose("train", [*words, "batch=1000000000"]))
     assert "batch=1000000000 is more than the 11 training images: batch=11 is used" in caplog.text
     assert "batch=32 is more than the 11 training images: batch=11 is used" in caplog.text

@@ -10,7 +10,8 @@ from mnv2_tasks.data.images.augment import Augment, make_transforms
 from mnv2_tasks.data.scenes import draw_scene
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.stored.run_files import read_config
-from mnv2_tasks.training.train import prepare, train
+from mnv2_tasks.training.prepared_run import prepare
+from mnv2_tasks.training.train import train
 
 GREY = [127.0] * 3
 

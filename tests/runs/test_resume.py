@@ -29,6 +29,8 @@ from mnv2_tasks.training.train import train
 from mnv2_tasks.weights.weight_files import load_weights, read_passport, save_weights
 from mnv2_tasks.whole_files import written_whole
 
+pytestmark = pytest.mark.usefixtures("lean")
+
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 SMALL = [*TINY, "epochs=4", "imgsz=33", "data.source.train_size=8", "data.source.val_size=4"]  # two steps an epoch
 MORE = {  # what else is to come out equal, beside the averaged weights, cosine schedule and dropout of the defaults
@@ -42,13 +44,6 @@ MEASURED = ("seconds", "images_per_second", "wait_share", "memory_mib")  # colum
 
 class PowerCut(Exception):
     """Ends a run within a step, as kill -9 would: nothing is saved any more."""
-
-
-@pytest.fixture(autouse=True)
-def lean(monkeypatch):
-    """Without what a run draws, prints and counts beside training."""
-    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
-        monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +233,7 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before_and_the_run_
 def test_run_stopped_after_its_last_epoch_is_finished_by_resuming(runs, whole, monkeypatch):
     folder = runs / "unfinished"
     with monkeypatch.context() as patch:
-        patch.setattr("mnv2_tasks.training.train.score_network", lambda *_: cut_power())
+        patch.setattr("mnv2_tasks.training.conclude.score_network", lambda *_: cut_power())
         with pytest.raises(PowerCut):
             start("classification", folder)
     run = only_run(folder)

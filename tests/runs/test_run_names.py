@@ -20,7 +20,7 @@ def no_reading(monkeypatch):
     def refuse(*_):
         raise AssertionError("the data are read")
 
-    monkeypatch.setattr("mnv2_tasks.training.train.build_sources", refuse)
+    monkeypatch.setattr("mnv2_tasks.training.prepared_run.build_sources", refuse)
 
 
 def folder_of(tmp_path, *words):

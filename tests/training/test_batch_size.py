@@ -13,17 +13,13 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.training import batch_size
 from mnv2_tasks.training.batch_size import reckoned
 from mnv2_tasks.training.module import TasksModule
-from mnv2_tasks.training.train import prepare, train
+from mnv2_tasks.training.prepared_run import prepare
+from mnv2_tasks.training.train import train
+
+pytestmark = pytest.mark.usefixtures("lean")
 
 MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
 GPU_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."
-
-
-@pytest.fixture(autouse=True)
-def lean(monkeypatch):
-    """Without what a run draws, prints and counts beside training."""
-    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
-        monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 
 def words(tmp_path, *more):

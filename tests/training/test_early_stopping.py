@@ -12,15 +12,10 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.training.module import TasksModule
 from mnv2_tasks.training.train import train
 
+pytestmark = pytest.mark.usefixtures("lean")
+
 SMALL = [*TINY, "imgsz=33", "data.source.train_size=8", "data.source.val_size=4", "logger=none"]
 RISING_TO_THIRD = [0.1, 0.2, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9]  # an equal score is none that is better
-
-
-@pytest.fixture(autouse=True)
-def lean(monkeypatch):
-    """Without what a run draws, prints and counts beside training."""
-    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
-        monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture

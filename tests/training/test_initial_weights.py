@@ -9,7 +9,7 @@ from mnv2_tasks.build import build_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.training.initial_weights import draw_weights
-from mnv2_tasks.training.train import prepare
+from mnv2_tasks.training.prepared_run import prepare
 
 TINY = ["task=ssdlite", "width=0.35", "imgsz=64", "data.source.train_size=8", "data.source.val_size=4", "batch=2"]
 # of a normal of width 1 without what lies beyond 2: sqrt(1 - 2 * 2 * density(2) / share within)

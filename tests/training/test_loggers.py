@@ -17,7 +17,7 @@ SMALL = [*TINY, "imgsz=33", "data.source.train_size=40", "data.source.val_size=4
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
+def alone(tmp_path, monkeypatch, lean):
     """No account and no settings of whoever runs the tests; nothing is drawn and printed beside training."""
     for name in list(os.environ):
         if name.startswith(("WANDB_", "MLFLOW_")):
@@ -26,8 +26,6 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in ("plot_curves", "write_pictures", "print_metrics", "_banner"):
-        monkeypatch.setattr(f"mnv2_tasks.training.train.{name}", lambda *_, **__: None)
 
 
 def run_of(tmp_path, *words):

@@ -6,8 +6,9 @@ from scipy.sparse import csr_array
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data.reading.class_counts import class_counts
 from mnv2_tasks.errors import ConfigError
+from mnv2_tasks.training.prepared_run import prepare
 from mnv2_tasks.training.rare_classes import balanced, factors
-from mnv2_tasks.training.train import prepare, train
+from mnv2_tasks.training.train import train
 
 COUNTS = csr_array(np.array([[5, 0, 0], [2, 1, 0], [1, 0, 0], [0, 0, 0], [9, 0, 0], [3, 2, 0]]))
 

@@ -19,7 +19,7 @@ from mnv2_tasks.boxes.suppression import survivors_at_once
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.metrics.mean_iou import counted_at_once
 from mnv2_tasks.training.averaging import Averaging
-from mnv2_tasks.training.train import prepare
+from mnv2_tasks.training.prepared_run import prepare
 from mnv2_tasks.weights.weight_files import save_weights
 
 aten, DEVICE = torch.ops.aten, torch.device("meta")
