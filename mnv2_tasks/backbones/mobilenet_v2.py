@@ -10,6 +10,7 @@ from mnv2_tasks.contracts import FeatureSpec
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.layers import Norm, ReLU6, batch_norm, conv_norm_act, init_convs, make_divisible
 
+EXPANSION = 6.0  # the paper's, of every block but the first
 TABLE_2 = [  # expansion t, channels c, repeats n, stride s of the first repeat
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -29,6 +30,10 @@ class InvertedResidual(nn.Module):
 
     `expand` and `depthwise` hold ReLU6; `project` is linear unless an ablation asks otherwise. The backbone runs
     the parts, because the taps and the ablations of section 6.4 lie between them.
+
+    Args:
+        expansion: channels within over those that come in, rounded as a width is, to 8 at least. At 1 nothing widens;
+            below, the block is narrower within than at its ends, a classical bottleneck (section 3.4).
     """
 
     def __init__(
@@ -36,7 +41,7 @@ class InvertedResidual(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        expansion: int,
+        expansion: float,
         stride: int,
         norm: Norm,
         padding: str,
@@ -44,9 +49,9 @@ class InvertedResidual(nn.Module):
         only_expand: bool = False,
     ):
         super().__init__()
-        self.hidden = hidden = in_channels * expansion
+        self.hidden = hidden = make_divisible(in_channels * expansion)
         self.residual = stride == 1 and in_channels == out_channels
-        self.expand = conv_norm_act(in_channels, hidden, 1, norm=norm) if expansion > 1 else nn.Identity()
+        self.expand = conv_norm_act(in_channels, hidden, 1, norm=norm) if expansion != 1 else nn.Identity()
         if only_expand:
             return
         self.depthwise = conv_norm_act(hidden, hidden, 3, stride=stride, groups=hidden, norm=norm, padding=padding)
@@ -60,6 +65,7 @@ class MobileNetV2(nn.Module):
         width: multiplier on every layer but, below 1, the last convolution (section 4). 0.35 to 1.4 in the paper.
         output_stride: 8, 16 or 32; see `limit_stride`.
         taps: the feature maps to return; nothing past the deepest one is built.
+        expansion: of every block but the first, which does not widen. The paper finds 5 to 10 nearly alike (section 4).
         norm_eps, norm_momentum, padding: belong to the weights. torchvision: 1e-5, 0.1, "torch"; TF: 1e-3, 0.003,
             "same".
         projection_activation: "linear", or "relu6" for the ablation of figure 6a.
@@ -77,6 +83,7 @@ class MobileNetV2(nn.Module):
         width: float,
         output_stride: int,
         taps: Sequence[str],
+        expansion: float = EXPANSION,
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.1,
         padding: str = "torch",
@@ -88,11 +95,14 @@ class MobileNetV2(nn.Module):
         check_taps(taps, list(TAPS), type(self).__name__)
         if not 0.1 <= width <= 4:
             raise ConfigError(f"width={width}: expected a multiplier between 0.1 and 4 (paper: 0.35 to 1.4)")
+        if not 0.1 <= expansion <= 16:
+            limit = "; at 0 no channel is left within, and a block is its shortcut" if expansion == 0 else ""
+            raise ConfigError(f"expansion={expansion}: expected a factor between 0.1 and 16 (paper: 6){limit}")
         if projection_activation not in ("linear", "relu6"):
             raise ConfigError(f"projection_activation={projection_activation!r}: expected 'linear' or 'relu6'")
         if shortcut not in SHORTCUTS:
             raise ConfigError(f"shortcut={shortcut!r}: expected one of {SHORTCUTS}")
-        self.shortcut = shortcut
+        self.shortcut, self.expansion = shortcut, expansion
         deepest = max(TAPS[tap] for tap in taps)
         norm = batch_norm(norm_eps, norm_momentum)
 
@@ -100,11 +110,11 @@ class MobileNetV2(nn.Module):
         self.stem = conv_norm_act(3, channels, 3, stride=2, norm=norm, padding=padding)
         rows = [(t, make_divisible(c * width), s if i == 0 else 1) for t, c, n, s in TABLE_2 for i in range(n)]
         blocks: list[InvertedResidual] = []
-        for index, (expansion, out_channels, stride) in enumerate(rows[: deepest + 1]):
+        for index, (t, out_channels, stride) in enumerate(rows[: deepest + 1]):
             block = InvertedResidual(
                 channels,
                 out_channels,
-                expansion=expansion,
+                expansion=expansion if t == EXPANSION else t,
                 stride=stride,
                 norm=norm,
                 padding=padding,

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from mnv2_tasks.backbones.mobilenet_v2 import EXPANSION
 from mnv2_tasks.build import load_with_passport
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.network.finite import is_finite
@@ -14,6 +15,8 @@ from mnv2_tasks.network.network import Network
 from mnv2_tasks.weights.find import find_weights, manifest
 from mnv2_tasks.weights.passport import head_settings
 from mnv2_tasks.weights.weight_files import Weights
+
+SCALES = {"width": None, "expansion": EXPANSION}  # of backbones; what holds where a passport or the manifest is silent
 
 
 def draw_weights(network: Network, widths: Mapping[str, Any], within: str = "") -> None:
@@ -52,7 +55,7 @@ def start_from_weights(network: Network, config: DictConfig) -> str:
     The backbone must fit as a whole; heads of the same task, classes and shape come along, others start anew.
 
     Raises:
-        ConfigError: the weights are of another backbone or width.
+        ConfigError: the weights are of another backbone, width or expansion.
     """
     name = _published_backbone(config) if config.weights == "auto" else config.weights
     if name == "none":
@@ -118,7 +121,8 @@ def _published_backbone(config: DictConfig) -> str:
     """The manifest's backbone for this data and backbone, or "none"."""
     for name, entry in manifest().items():
         if config.choices.data in entry.get("start_for", ()) and entry["backbone"] == config.choices.backbone:
-            if entry.get("width") == config.backbone.get("width"):
+            fits = [entry.get(key, other) == config.backbone.get(key, other) for key, other in SCALES.items()]
+            if all(fits):
                 return name
     return "none"
 
@@ -131,12 +135,13 @@ def _check_backbone(name: str, own: dict[str, Tensor], weights: Weights, config:
             f"{config.backbone._target_.split('.')[-1]} (backbone={config.choices.backbone}). "
             f"Use weights=none, or its backbone={theirs['choices']['backbone']}"
         )
-    width = theirs["backbone"].get("width")
-    if width != config.backbone.get("width"):
-        raise ConfigError(
-            f"weights={name}: this is width {width}; you asked for {config.backbone.get('width')}. "
-            f"Say width={width}, or weights=none"
-        )
+    for key, silent in SCALES.items():
+        scale, asked = theirs["backbone"].get(key, silent), config.backbone.get(key, silent)
+        if scale != asked:
+            say = key if key in config else f"backbone.{key}"  # width is set at the top
+            raise ConfigError(
+                f"weights={name}: this is {key} {scale}; you asked for {asked}. Say {say}={scale}, or weights=none"
+            )
     names = [n for n in own if n.startswith("backbone.")]
     wrong = [n for n in names if n not in weights.state or weights.state[n].shape != own[n].shape]
     if wrong:

@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import mobilenet_v2
 
-from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
+from mnv2_tasks.backbones.mobilenet_v2 import InvertedResidual, MobileNetV2
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.layers import SameConv2d, conv2d, make_divisible
+from mnv2_tasks.layers import SameConv2d, batch_norm, conv2d, make_divisible
 from mnv2_tasks.network.cost import model_cost
 
 WIDTHS = {  # channels of the stem, of the rows of table 2, of the last convolution
@@ -58,6 +58,71 @@ def test_a_block_that_loses_its_stride_keeps_the_previous_dilation(padding, outp
         convs = [block.depthwise[0] for block in build(output_stride=output_stride, padding=padding).blocks]
     assert {i: conv.stride[0] for i, conv in enumerate(convs) if conv.stride[0] > 1} == strides
     assert [conv.dilation[0] for conv in convs] == rates
+
+
+def block(channels: int, expansion: float) -> InvertedResidual:
+    return InvertedResidual(
+        channels, channels, expansion=expansion, stride=1, norm=batch_norm(), padding="torch",
+        projection_activation=None,
+    ).eval()  # fmt: skip
+
+
+def run(parts: InvertedResidual, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return images + parts.project(parts.depthwise(parts.expand(images)))
+
+
+@pytest.mark.parametrize("expansion", [3, 5, 6, 10])
+def test_a_block_costs_what_section_3_3_says(expansion):
+    height, channels, kernel = 14, 64, 3
+    parts = block(channels, expansion)
+    layers = nn.Sequential(nn.Conv2d(3, channels, 1), parts.expand, parts.depthwise, parts.project)
+    formula = height * height * channels * expansion * (channels + kernel**2 + channels)
+    assert model_cost(layers, height).madds - height * height * 3 * channels == formula
+
+
+@pytest.mark.parametrize("expansion", [0.25, 1, 2.5, 3, 10])
+def test_expansion_is_of_every_block_but_the_first(expansion):
+    with torch.device("meta"):
+        blocks = build(expansion=expansion).blocks
+    outer = [block.depthwise[0].in_channels for block in build(expansion=1).blocks]  # where nothing widens
+    assert [block.hidden for block in blocks] == [32, *(make_divisible(c * expansion) for c in outer[1:])]
+    assert all(isinstance(block.expand, nn.Identity) == (expansion == 1) for block in blocks[1:])
+
+
+@pytest.mark.parametrize("expansion", [0.25, 1, 3])
+@pytest.mark.parametrize("tap", ["c4_expand", "final"])
+def test_every_expansion_gives_the_maps_that_are_announced(expansion, tap):
+    backbone = build(width=0.35, expansion=expansion, taps=[tap, "c4"]).eval()
+    with torch.no_grad():
+        features = backbone(torch.randn(1, 3, 64, 64))
+    assert features[tap].shape[1] == backbone.features[tap].channels
+    if expansion == 1 and tap == "c4_expand":
+        assert torch.equal(features["c4_expand"], features["c4"])
+
+
+def test_below_1_a_block_is_a_classical_bottleneck_and_keeps_8_channels():
+    """Section 3.4: "smaller than 1, this is a classical residual convolutional block"."""
+    with torch.device("meta"):
+        blocks = [block for block in build(expansion=0.25).blocks[1:] if block.residual]
+    ends = [block.project[0].out_channels for block in blocks]
+    assert [block.hidden for block in blocks] == [max(8, channels // 4) for channels in ends]
+    assert all(block.hidden < channels for block, channels in zip(blocks, ends))
+
+
+@pytest.mark.parametrize("kept", [0, 16, 32])
+def test_channels_that_the_projection_does_not_read_make_a_narrower_block_and_none_the_identity(kept):
+    """Section 3.4: "when inner layer depth is 0 the underlying convolution is the identity function"."""
+    wide, images = block(8, 6), torch.randn(2, 8, 9, 9)
+    with torch.no_grad():
+        wide.project[0].weight[:, kept:] = 0
+    if kept == 0:
+        return torch.testing.assert_close(run(wide, images), images, rtol=0, atol=0)
+    narrow, state = block(8, kept / 8), wide.state_dict()
+    state |= {name: t[:kept] for name, t in state.items() if t.ndim and not name.startswith("project")}
+    state["project.0.weight"] = wide.project[0].weight[:, :kept]
+    narrow.load_state_dict(state)
+    torch.testing.assert_close(run(narrow, images), run(wide, images))
 
 
 def test_torchvision_weights_give_torchvision_features():
@@ -139,6 +204,13 @@ def test_bottlenecks_are_linear_unless_the_relu6_ablation_asks_otherwise():
 def test_unknown_ablation_error_lists_the_choices(argument, choices):
     with pytest.raises(ConfigError, match=f"{argument}='x': expected.*{choices}"):
         build(**{argument: "x"})
+
+
+@pytest.mark.parametrize("expansion, reason", [(0, r"; at 0 .*a block is its shortcut"), (17, "$"), (-1, "$")])
+def test_expansion_out_of_range_is_told_with_the_papers(expansion, reason):
+    told = rf"expansion={expansion}: expected a factor between 0.1 and 16 \(paper: 6\){reason}"
+    with pytest.raises(ConfigError, match=told):
+        build(expansion=expansion)
 
 
 def test_unknown_padding_error_lists_the_choices():

@@ -188,6 +188,7 @@ def test_shipped_studies_cover_what_the_paper_and_the_readme_promise():
     assert len(shipped("backbones").tasks) == 3 and len(shipped("backbones").backbones) >= 5
     assert len(shipped("widths").widths) * len(shipped("widths").sizes) + len(shipped("widths").runs) == 22
     assert list(shipped("ablations").ablations)[0] == "linear" and len(shipped("ablations").seeds) == 3
+    assert len(shipped("expansion").ablations) == 6 and len(shipped("expansion").widths) == 3
     assert set(shipped("ssd_vs_ssdlite").tasks) == {"ssd", "ssdlite"}
 
 
@@ -432,6 +433,15 @@ def test_widths_end_in_a_figure_against_multiply_adds(tmp_path, tools):
     study(tmp_path, tools, {**SEEDS, "seeds": [0], "widths": [0.35, 1.0], "sizes": [224]})
     page = (folder_of(tmp_path, "report") / "README.md").read_text()
     assert "| 224 | 0.35 | 58.0 | 0.5000 | 1 |" in page and "| 224 | 1 | 299.5 | 0.5000 | 1 |" in page
+
+
+def test_ablations_of_several_widths_end_in_a_curve_each(tmp_path, tools):
+    ablations = {"expansion6": [], "expansion3": ["backbone.expansion=3"]}
+    study(tmp_path, tools, {**SEEDS, "seeds": [0], "widths": [0.35, 1.0], "ablations": ablations})
+    page = (folder_of(tmp_path, "report") / "README.md").read_text()
+    lines = [line.split(" | ")[1:3] for line in page.splitlines() if line.startswith("| 96 | ")]
+    assert lines == [[name, width] for name in ablations for width in ("0.35", "1")]
+    assert "![top1 against multiply-adds]" in page and "standard deviation" not in page  # of widths it would be
 
 
 def test_a_real_study_ends_in_a_comparison(tmp_path):

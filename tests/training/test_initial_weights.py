@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
-from mnv2_tasks.build import build_network
+from mnv2_tasks.build import build_network, load_network
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.training.initial_weights import draw_weights
+from mnv2_tasks.training.initial_weights import draw_weights, start_from_weights
 from mnv2_tasks.training.prepared_run import prepare
+from mnv2_tasks.weights.passport import make_passport
+from mnv2_tasks.weights.weight_files import save_weights
 
 TINY = ["task=ssdlite", "width=0.35", "imgsz=64", "data.source.train_size=8", "data.source.val_size=4", "batch=2"]
 # of a normal of width 1 without what lies beyond 2: sqrt(1 - 2 * 2 * density(2) / share within)
@@ -50,6 +52,24 @@ def test_training_starts_from_them_and_weights_win():
     copied = prepare(compose("train", [*TINY, "weights=shapes_backbone", *own])).network
     assert copied.backbone.stem[0].weight.abs().max().item() > 0.1
     assert copied.tasks["ssdlite"].head.extras[0][0][0].weight.std().item() == pytest.approx(0.5 * CUT_WIDTH, rel=0.05)
+
+
+def test_weights_of_another_expansion_are_not_taken_and_asked_for_ones_are_an_error():
+    config = compose("train", [*TINY, "backbone.expansion=4"])
+    network = build_network(config, {"ssdlite": list("abc")})
+    assert start_from_weights(network, config) == "weights: none, training starts from scratch"
+    config.weights = "shapes_backbone"
+    with pytest.raises(ConfigError, match="this is expansion 6.0; you asked for 4. Say backbone.expansion=6.0, or wei"):
+        start_from_weights(network, config)
+
+
+def test_weights_remember_their_expansion(tmp_path):
+    config = compose("train", [*TINY, "backbone.expansion=3"])
+    network, path = build_network(config, {"ssdlite": list("abc")}), tmp_path / "own.safetensors"
+    save_weights(path, network.state_dict(), make_passport(config, {"ssdlite": list("abc")}, ""))
+    loaded, _ = load_network(str(path))
+    assert loaded.backbone.expansion == 3 and loaded.backbone.blocks[1].hidden == network.backbone.blocks[1].hidden
+    assert compose("eval", [f"weights={path}"]).backbone.expansion == 3
 
 
 @pytest.mark.parametrize(

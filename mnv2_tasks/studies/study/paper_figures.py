@@ -30,6 +30,11 @@ class Point:
     size: int  # pixels
     madds: int
     scores: list[float]  # one per seed
+    ablation: str = ""
+
+    @property
+    def curve(self) -> str:
+        return ", ".join(filter(None, (f"{self.size} px", self.ablation)))
 
 
 def summary_of(scores: Sequence[float]) -> Summary:
@@ -67,12 +72,12 @@ def plot_variants(scores: Mapping[str, Sequence[float]], score: str, out: Path) 
 
 
 def plot_widths(points: Sequence[Point], score: str, out: Path) -> None:
-    """Figure 5: score against multiply-adds on a logarithmic axis; colours are input sizes, markers widths."""
+    """Figure 5: score against multiply-adds on a logarithmic axis; colours are curves, markers widths."""
     figure = Figure(figsize=(8, 5.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    sizes, widths = sorted({point.size for point in points}), sorted({point.width for point in points})
-    for index, size in enumerate(sizes):
-        curve = sorted((p for p in points if p.size == size), key=lambda p: p.madds)
+    curves, widths = list(dict.fromkeys(point.curve for point in points)), sorted({point.width for point in points})
+    for index, name in enumerate(curves):
+        curve = sorted((p for p in points if p.curve == name), key=lambda p: p.madds)
         axes.plot([p.madds / 1e6 for p in curve], [summary_of(p.scores).mean for p in curve], color=f"C{index % 10}")
         for point in curve:
             found = summary_of(point.scores)
@@ -88,7 +93,7 @@ def plot_widths(points: Sequence[Point], score: str, out: Path) -> None:
     axes.set_ylabel(f"{score} (fraction)")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    names = [Line2D([], [], color=f"C{index % 10}", label=f"{size} px") for index, size in enumerate(sizes)]
+    names = [Line2D([], [], color=f"C{index % 10}", label=name) for index, name in enumerate(curves)]
     names += [
         Line2D([], [], color="grey", linestyle="", marker=MARKERS[index % len(MARKERS)], label=f"width {width:g}")
         for index, width in enumerate(widths)

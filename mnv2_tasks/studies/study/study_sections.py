@@ -20,8 +20,8 @@ from mnv2_tasks.studies.study.plan import Study, build_on_meta
 
 
 def compare_ablations(study: Study, done: Sequence[Job], out: Path) -> list[str]:
-    """Figure 6: the mean of each ablation over its seeds."""
-    if len(study.ablations) < 2:
+    """Figure 6: the mean of each ablation over its seeds. At several widths each is a curve of `compare_widths`."""
+    if len(study.ablations) < 2 or len(study.widths) > 1:
         return []
     parts = []
     for title, task, kind, jobs in _jobs_by_task(done):
@@ -42,7 +42,7 @@ def compare_ablations(study: Study, done: Sequence[Job], out: Path) -> list[str]
 
 
 def compare_widths(study: Study, done: Sequence[Job], out: Path) -> list[str]:
-    """Figure 5: score against multiply-adds, a curve for each input size."""
+    """Figure 5: score against multiply-adds, a curve for each input size and ablation."""
     if len(study.widths) < 2 and len(study.sizes) < 2:
         return []
     parts = []
@@ -55,16 +55,19 @@ def compare_widths(study: Study, done: Sequence[Job], out: Path) -> list[str]:
             key = (size, width, job.run.ablation)
             if key not in points:
                 madds = model_cost(build_on_meta(config), size).madds
-                points[key] = Point(width=width, size=size, madds=madds, scores=[])
+                points[key] = Point(width=width, size=size, madds=madds, scores=[], ablation=job.run.ablation)
             points[key].scores.append(score_of(job.folder, task, kind))
-        ordered = sorted(points.values(), key=lambda point: (point.size, point.width))
+        names = ["", *study.ablations]
+        ordered = sorted(points.values(), key=lambda point: (point.size, names.index(point.ablation), point.width))
         picture = out / f"widths-{title}.png"
         plot_widths(ordered, score, picture)
-        table = Table("", ["size", "width", "multiply-adds (M)", score, "seeds"])
+        variant = ["variant"] if study.ablations else []
+        columns = ["size", *variant, "width", "multiply-adds (M)", score, "seeds"]
+        table = Table("", columns, text_columns=1 + len(variant))
         for point in ordered:
             found = summary_of(point.scores)
             numbers = [f"{point.width:g}", f"{point.madds / 1e6:.1f}", f"{found.mean:.4f}", found.count]
-            table.rows.append([str(point.size), *numbers])
+            table.rows.append([str(point.size), *([point.ablation] if variant else []), *numbers])
         picture_line = f"![{score} against multiply-adds]({picture.name})"
         parts += [f"## Widths and sizes of {title}", picture_line, table.to_markdown()]
     return parts
