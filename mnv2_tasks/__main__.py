@@ -25,6 +25,7 @@ VERBS = {
     "data": "download, check, show or pack a data set",
     "bench": "what is fast, beside what people would use instead",
     "scorecard": "the paper's numbers that need no data, ours beside them",
+    "paper": "the paper's figures that need no training, its claims beside what comes out",
     "checks": "what is installed and found here, for bug reports",
     "version": "of this package",
 }
@@ -37,6 +38,7 @@ WITH_CONFIG = {  # called with conf/<verb>.yaml, composed with the arguments
     "publish": "mnv2_tasks.publish.publish:publish",
     "bench": "mnv2_tasks.bench.bench:bench",
     "scorecard": "mnv2_tasks.scorecard.scorecard:scorecard",
+    "paper": "mnv2_tasks.paper.paper:paper",
 }
 WITH_ARGUMENTS = {  # take some for themselves
     "compare": "mnv2_tasks.studies.compare.options:from_command_line",

@@ -27,7 +27,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["build"],
     ["prediction/formats"],
     ["prediction"],
-    ["evaluation", "data_tool"],
+    ["evaluation", "data_tool", "paper"],
     ["training", "export/int8"],
     ["export"],
     ["studies/compare"],  # exports what it times

@@ -56,6 +56,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"trainer.nodes": "several machines",
     r"split=test": "tests/evaluation/test_chosen_split.py evaluates on it, of data that have one",
     r"^scorecard": "a minute; tests/scorecard computes all of it",
+    r"^paper": "minutes; tests/paper draws each figure",
     r"^train (?!.*(--help|re(sume|peat)=))": "tests/training trains every task, and test_command_line.py sweeps",
 }
 ABSENT = (
@@ -72,7 +73,9 @@ def commands():
     for page in PAGES:
         for match in TOOL.finditer(page.read_text(encoding="utf-8")):
             arguments = match[1].split(".py", 1)[1].strip()
-            whole = match[2] in ("predict", "scorecard") or re.search(r"=|--|/", arguments)  # else a tool is mentioned
+            whole = match[2] in ("predict", "scorecard", "paper") or re.search(
+                r"=|--|/", arguments
+            )  # else a tool is mentioned
             if whole and "..." not in arguments:
                 found.add((match[2], arguments))
     return sorted(found)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 VERBS = (
     "train", "eval", "predict", "export", "demo", "publish", "compare", "study", "data", "bench", "scorecard",
-    "checks", "version",
+    "paper", "checks", "version",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from mnv2_tasks.wording import nearest
 CONF = shipped("conf")
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "recipe")
 PATHS = (  # a file may have any name, see quoted
-    "source", "out", "weights", "run", "resume", "repeat", "runs", "images", "calibration", "thresholds",
+    "source", "out", "weights", "run", "resume", "repeat", "runs", "images", "masks", "calibration", "thresholds",
     "distillation.teacher", "name",  # of a run folder
     "root",  # of bench
 )  # fmt: skip

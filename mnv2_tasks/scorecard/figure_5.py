@@ -12,7 +12,7 @@ from mnv2_tasks.scorecard.paper_number import PaperNumber
 from mnv2_tasks.scorecard.writing import best
 from mnv2_tasks.whole_files import written_whole
 
-CURVES = "TF slim"  # the table of MobileNetV2's widths and sizes, whose rows are called <width>_<side>
+CURVES = {"TF slim": "MobileNetV2", "TF slim, V1": "MobileNetV1"}  # tables whose rows are called <width>_<side>
 
 
 class PublishedScore(NamedTuple):
@@ -39,17 +39,12 @@ def plot_figure_5(card: Sequence[PaperNumber], path: Path) -> None:
     figure = Figure(figsize=(13, 5.5), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     classifiers = points_of(card, "top-1")
-    curves = [(point, *point.name.split("_")) for point in classifiers if point.table == CURVES]
-    for side in sorted({int(side) for *_, side in curves}):
-        curve = sorted(((p.madds, p.score) for p, _, s in curves if int(s) == side))
-        left.plot(
-            [madds / 1e6 for madds, _ in curve],
-            [score for _, score in curve],
-            "o-",
-            alpha=0.6,
-            label=f"MobileNetV2, {side} px",
-        )
-    _mark(left, [point for point in classifiers if point.table != CURVES], 1e6)
+    for (table, network), line in zip(CURVES.items(), ("o-", "s:")):
+        curves = [(point, int(point.name.partition("_")[2])) for point in classifiers if point.table == table]
+        for side in sorted({side for _, side in curves}):
+            curve = sorted(((p.madds / 1e6, p.score) for p, of in curves if of == side))
+            left.plot(*zip(*curve), line, alpha=0.6, label=f"{network}, {side} px")
+    _mark(left, [point for point in classifiers if point.table not in CURVES], 1e6)
     left.set_xlabel("multiply-adds of one image (millions, logarithmic)")
     left.set_ylabel("ImageNet top-1, %, as published")
     _mark(right, points_of(card, "AP, test-dev"), 1e9)

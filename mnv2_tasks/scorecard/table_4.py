@@ -24,6 +24,12 @@ SLIM = {  # width -> (params, {side: (MAdds, top-1)}) of slim's README
     0.35: ("1.66M", {224: ("59M", "60.3"), 192: ("43M", "58.2"), 160: ("30M", "55.7"),
                      128: ("20M", "50.8"), 96: ("11M", "45.5")}),
 }  # fmt: skip
+SLIM_V1 = {  # width -> {side: top-1} of slim's mobilenet_v1.md, checkpoints of 2018-02-22
+    1.0: {224: "70.9", 192: "70.0", 160: "68.0", 128: "65.2"},
+    0.75: {224: "68.4", 192: "67.2", 160: "65.3", 128: "62.1"},
+    0.5: {224: "63.3", 192: "61.7", 160: "59.1", 128: "56.3"},
+    0.25: {224: "49.8", 192: "47.7", 160: "45.5", 128: "41.5"},
+}
 TABLE_4 = {  # network -> params, MAdds, top-1, milliseconds on one large core of a Pixel 1
     "MobileNetV1": ("4.2M", "575M", "70.6", "113"),
     "ShuffleNet (1.5)": ("3.4M", "292M", "71.5", None),
@@ -96,3 +102,13 @@ def slim_readme() -> Iterator[PaperNumber]:
             yield PaperNumber("TF slim", name, "params without batch norm", params, folded, "1001 classes", peak)
             yield PaperNumber("TF slim", name, "MAdds", madds, cost.madds, "", peak)
             yield PaperNumber("TF slim", name, "top-1, %", top1)
+
+
+def mobilenet_v1_readme() -> Iterator[PaperNumber]:
+    """Scores alone, for figure 5: no table of this paper has these networks."""
+    for width, cells in SLIM_V1.items():
+        network = classifier(width=width, num_classes=1001, backbone=MobileNetV1)
+        for side, top1 in cells.items():
+            name, cost = f"{width}_{side}", model_cost(network, side)
+            yield PaperNumber("TF slim, V1", name, "MAdds", str(cost.madds), cost.madds)
+            yield PaperNumber("TF slim, V1", name, "top-1, %", top1)

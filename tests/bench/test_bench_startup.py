@@ -11,6 +11,7 @@ UNNEEDED = [
     "tensorflow", "ai_edge_litert", "onnx", "onnxruntime", "openvino", "executorch", "webdataset", "timm",
     "pycocotools", "hotcoco", "pandas", "sklearn", "scipy.io", "torchvision.transforms.v2",
     "mnv2_tasks.bench", "mnv2_tasks.studies", "mnv2_tasks.data_tool", "mnv2_tasks.export", "mnv2_tasks.scorecard",
+    "mnv2_tasks.paper",
     "mnv2_tasks.tasks.detection", "mnv2_tasks.tasks.segmentation", "mnv2_tasks.data.reading.coco_json",
 ]  # fmt: skip
 

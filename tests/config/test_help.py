@@ -11,7 +11,7 @@ from mnv2_tasks.config.help_text import help_text
 CHOSEN = ["task=ssdlite", "data=coco"]
 CALLS = {
     "train": CHOSEN, "eval": CHOSEN, "export": CHOSEN, "predict": [], "data_tool": ["data=coco"], "bench": [],
-    "scorecard": [], "demo": [], "publish": [],
+    "scorecard": [], "paper": [], "demo": [], "publish": [],
 }  # fmt: skip
 
 
