@@ -1,7 +1,7 @@
 """Figure 1: a spiral embedded by a random matrix T into n dimensions, through ReLU, and back by T's pseudo-inverse.
 
-A point comes back where its class of positive coordinates says where it was: at least as many rows of T as the spiral
-has dimensions (lemma 2 of appendix A). How often that is so theorem 1 counts.
+What comes through tells where a point was if as many coordinates are positive as the spiral has dimensions (lemma 2 of
+appendix A); how often they are, theorem 1 counts.
 """
 
 from math import comb

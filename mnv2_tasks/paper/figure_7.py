@@ -133,7 +133,7 @@ def _claims(patterns: dict[str, list[Pattern]], threshold: float, conditions: st
 
 def _shares(pattern: Pattern) -> tuple[float, float, float]:
     """Least, mean and standard deviation over the channels."""
-    return tuple(value / pattern.channels for value in (pattern.least, pattern.mean, pattern.std))  # type: ignore
+    return pattern.least / pattern.channels, pattern.mean / pattern.channels, pattern.std / pattern.channels
 
 
 def _range(values: Sequence[float]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
-from mnv2_tasks.drawing.table import Table
+from mnv2_tasks.drawing.table import Table, markdown_text
 from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.paper.figure import DrawnFigure
 from mnv2_tasks.paper.figure_1 import draw_figure_1
@@ -18,6 +18,7 @@ from mnv2_tasks.paper.frontier import draw_frontier
 from mnv2_tasks.paper.material import Material, read_material
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.whole_files import write_json, write_text
+from mnv2_tasks.wording import visible
 
 
 class OfMaterial(NamedTuple):
@@ -59,18 +60,18 @@ def paper(config: DictConfig) -> None:
     if any(isinstance(FIGURES[number], OfMaterial) for number in asked):
         material = read_material(config)
         left_out = _left_out(asked, material, named=config.figures is not None)
+    out = Path(os.path.expanduser(config.out))
+    out.mkdir(parents=True, exist_ok=True)  # before minutes of computing
     drawn: dict[int, DrawnFigure] = {}
     for number in asked:
         figure: Any = FIGURES[number]
         if number in left_out:
-            console.print(f"figure {number}: not drawn, {left_out[number]}")
+            console.print(f"figure {number}: not drawn, {visible(left_out[number])}")
             continue
         drawn[number] = figure.draw(material) if isinstance(figure, OfMaterial) else figure()
         console.print(f"figure {number}: {drawn[number].title}")
         for claim in drawn[number].claims:
             console.print(f"  paper: {claim.paper}\n  here:  {claim.ours}")
-    out = Path(os.path.expanduser(config.out))
-    out.mkdir(parents=True, exist_ok=True)
     for number, figure in drawn.items():
         figure.write(out / f"figure_{number}.png")
     write_json(out / "paper.json", [_as_dict(number, figure) for number, figure in drawn.items()])
@@ -85,7 +86,7 @@ def page(drawn: dict[int, DrawnFigure], left_out: dict[int, str]) -> str:
         rows = [[claim.paper, claim.ours] for claim in figure.claims]
         parts += [f"## Figure {number}: {figure.title}\n", f"![figure {number}](figure_{number}.png)\n"]
         parts.append(Table("", ["the paper says", "came out here"], rows, text_columns=2).to_markdown())
-    parts += [f"Figure {number} is not drawn: {reason}\n" for number, reason in left_out.items()]
+    parts += [f"Figure {number} is not drawn: {markdown_text(reason)}\n" for number, reason in left_out.items()]
     rows = [[what, as_called_here(command)] for what, command in ELSEWHERE.items()]
     parts.append(Table("What other commands do", ["of the paper", "command"], rows, text_columns=2).to_markdown())
     return "\n".join(parts)
