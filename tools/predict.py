@@ -1,4 +1,4 @@
-"""python tools/predict.py [weights=<name or path>] [source=<images, video, camera or ->] [key=value ...]"""
+"""python tools/predict.py [weights=<name or path>] [source=<images, video, camera, shards or ->] [key=value ...]"""
 
 import sys
 

@@ -131,6 +131,11 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         _check_recordable(overrides)
     elif "batch=auto" in overrides:
         raise ConfigError("batch=auto: is found by steps of training, for tools/train.py; say a number of images")
+    if (times := sum(override.startswith("source=") for override in overrides)) > 1:  # of which Hydra takes the last
+        raise ConfigError(
+            f"source=: is said {times} times. A pattern with braces stands in quotes, or the shell makes several words "
+            "of it: 'source=shards/train-{000..099}.tar'"
+        )
     overrides = [quoted(override) for override in overrides]
     of_run = config_of_run(overrides) if config_name in ("train", "eval") else None
     if of_run is not None:

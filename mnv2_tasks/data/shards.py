@@ -75,6 +75,16 @@ def shards(*, root: str | None, kind: str) -> FileSource:
     )
 
 
+def packed_shards(folder: Path) -> list[str] | None:
+    """Names of the shards that `pack` wrote into a folder, whether they are there or not; None where it did not."""
+    if not (folder / INDEX).is_file():
+        return None
+    try:
+        return [name for files in _index(str(folder))["splits"].values() for name in files]
+    except ConfigError:  # another program's
+        return None
+
+
 def to_arrays(records: Records) -> dict[str, np.ndarray]:
     """For `np.savez`; of paths only the names are kept."""
     arrays = {}

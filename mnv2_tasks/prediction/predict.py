@@ -1,4 +1,4 @@
-"""predict(config): pictures, masks, crops and results.json of each input, into one folder; or a video."""
+"""predict(config): pictures, masks, crops and results.json of each input, into one folder; or a video, or shards."""
 
 import time
 from pathlib import Path
@@ -16,10 +16,12 @@ from mnv2_tasks.errors import ConfigError, DataError
 from mnv2_tasks.kinds.kinds import KINDS
 from mnv2_tasks.prediction.asked import asked_predictor, asked_words
 from mnv2_tasks.prediction.formats.save_formats import SAVE_FORMATS, check_format
+from mnv2_tasks.prediction.predict_shards import predict_shards
 from mnv2_tasks.prediction.predict_video import predict_video
 from mnv2_tasks.prediction.predictor import Unread
 from mnv2_tasks.prediction.result_files import OURS, SAVED, ResultFiles
 from mnv2_tasks.prediction.sources import DEMO, find_inputs
+from mnv2_tasks.prediction.tars import find_shards
 from mnv2_tasks.prediction.video import find_video
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.wording import first_few, nearest, visible
@@ -36,6 +38,10 @@ def predict(config: DictConfig) -> None:
     """
     if video := find_video(str(config.source)):
         return predict_video(config, video)
+    if shards := find_shards(str(config.source)):
+        return predict_shards(config, shards)
+    if config.share is not None:
+        raise ConfigError(f"share={config.share}: shards can be shared among processes, source={config.source} is none")
     inputs = find_inputs(str(config.source))
     saved = _saved(config)
     predictor, least = asked_predictor(config)

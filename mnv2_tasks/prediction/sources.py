@@ -106,10 +106,14 @@ def _inputs(item: Any, name: str) -> list[Input]:
         name = getattr(item, "filename", "") or name
         return [Input(name, lambda white=FULL: from_pillow(item, name, white=white), held=True)]
     if isinstance(item, bytes | bytearray | memoryview):
-        content = bytes(item)
-        whole = Input(name, partial(_encoded, content, name))
-        return [whole] if not content or content.startswith(JPEG) else _pages(content, whole)
+        return pictures_in_bytes(bytes(item), name)
     raise ConfigError(f"{name}: is a {type(item).__name__}; {EXPECTED}")
+
+
+def pictures_in_bytes(content: bytes, name: str) -> list[Input]:
+    """Of a file's bytes: one, or its pages."""
+    whole = Input(name, partial(encoded, content, name))
+    return [whole] if not content or content.startswith(JPEG) else _pages(content, whole)
 
 
 def _photo(path: Path, white: int = FULL) -> np.ndarray:
@@ -117,7 +121,8 @@ def _photo(path: Path, white: int = FULL) -> np.ndarray:
     return read_image(path, white=white)
 
 
-def _encoded(content: bytes, name: str, white: int = FULL) -> np.ndarray:
+def encoded(content: bytes, name: str, white: int = FULL) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file's bytes, which are checked. Raises DataError, see `read_image`."""
     if not content:
         raise DataError(f"{name}: is empty (0 bytes)")
     check_content(content, name)
@@ -134,7 +139,7 @@ def _fetched(url: str, white: int = FULL) -> np.ndarray:
             raise DataError(
                 f"{url}: {error.reason}. Look at the address, or save the picture and name its file"
             ) from None
-        image = _encoded(path.read_bytes(), url, white)
+        image = encoded(path.read_bytes(), url, white)
         if (count := len(Pages(path, url).numbers)) > 1:
             raise DataError(f"{url}: has {count:,} pictures; save it, and name its file")
         return image

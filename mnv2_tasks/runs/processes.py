@@ -41,6 +41,33 @@ def is_first() -> bool:
     return not started_by_the_first()
 
 
+def place_in_job() -> tuple[int, int]:
+    """Which process this is of how many that torchrun or SLURM has started, from 0; (0, 1) where neither has."""
+    if _by_torchrun():
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if _by_slurm():
+        return int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
+    return 0, 1
+
+
+def place_on_machine() -> int:
+    """Which process this is of those that torchrun or SLURM has started on this machine, from 0."""
+    if _by_torchrun():
+        return int(os.environ["LOCAL_RANK"])
+    return int(os.environ.get("SLURM_LOCALID", 0)) if _by_slurm() else 0
+
+
+def wait_for_all() -> None:
+    """Until every process of torchrun's job comes here: it ends the others as soon as one of them fails."""
+    if not _by_torchrun():
+        return
+    store = _connected()
+    key = f"mnv2/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/here"
+    store.add(key, 1)
+    while store.add(key, 0) < int(os.environ["WORLD_SIZE"]):
+        time.sleep(1)
+
+
 def processes_here(settings: Any) -> int:
     """How many processes will train on this machine, one for each device.
 
@@ -129,15 +156,22 @@ def _by_slurm() -> bool:
 def _through_store(what: Callable[[], str], key: str, patience: float) -> str:
     import torch.distributed as dist  # seconds, which --help can do without
 
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    wait = timedelta(seconds=patience)
-    store = dist.TCPStore(address, port, is_master=False, timeout=wait)  # pyright: ignore[reportPrivateImportUsage]
+    store = _connected(patience)
     if int(os.environ["RANK"]) == 0:
         store.set(key, what())
     try:
         return store.get(key).decode()
     except dist.DistStoreError:
         raise _undecided(patience) from None
+
+
+def _connected(patience: float = PATIENCE) -> Any:
+    """To the store that torchrun serves."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    wait = timedelta(seconds=patience)
+    return dist.TCPStore(address, port, is_master=False, timeout=wait)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _through_file(what: Callable[[], str], file: Path, patience: float) -> str:

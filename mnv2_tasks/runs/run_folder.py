@@ -92,8 +92,11 @@ def _not_made(parent: Path, error: OSError) -> ConfigError:
     )
 
 
-def make_folder(out: str | None, parent: Path) -> Path:
+def make_folder(out: str | None, parent: Path, *, unless: str | None = None) -> Path:
     """A folder for results: `out`, or `<parent>/<n>` with the first free n.
+
+    Args:
+        unless: a file that says, where it lies in `out`, that more may be written there, by several processes too.
 
     Raises:
         ConfigError: `out` holds files already, which might be the user's photos, or the folder cannot be made.
@@ -107,7 +110,8 @@ def make_folder(out: str | None, parent: Path) -> Path:
             folder.mkdir()
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another place with out=") from None
-    if any(folder.iterdir()):
+    there = [path for path in folder.iterdir() if not (unless and path.suffix == ".part")]
+    if there and not (unless and (folder / unless).is_file()):
         raise ConfigError(f"out={out}: is not empty, and nothing is overwritten; choose another folder")
     return folder
 

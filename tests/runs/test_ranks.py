@@ -9,7 +9,7 @@ import pytest
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.processes import decide
+from mnv2_tasks.runs.processes import decide, place_in_job, place_on_machine, wait_for_all
 from mnv2_tasks.runs.run_folder import run_folder_of
 
 SCRIPT = """
@@ -68,3 +68,29 @@ def test_several_machines_without_a_launcher_are_refused(tmp_path):
     config = compose("train", ["task=ssdlite", "trainer.nodes=2", f"runs={tmp_path}"])
     with pytest.raises(ConfigError, match=r"trainer.nodes=2: start a process for each device.*torchrun"):
         run_folder_of(config)
+
+
+SHARING = """
+import sys, time
+from pathlib import Path
+from mnv2_tasks.runs.processes import place_in_job, place_on_machine, wait_for_all
+number, count = place_in_job()
+if number == 0:
+    time.sleep(1)
+    (Path(sys.argv[1]) / "done").write_text(f"{number} of {count}, {place_on_machine()} here")
+wait_for_all()
+sys.exit(number)
+"""
+
+
+def test_a_process_of_torchrun_that_failed_waits_for_the_others(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SHARING)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, script, tmp_path], env=environment(), timeout=120, capture_output=True)
+    assert done.returncode == 1 and (tmp_path / "done").read_text() == "0 of 2, 0 here"
+
+
+def test_a_process_of_its_own_waits_for_nobody_and_counts_as_one():
+    wait_for_all()
+    assert place_in_job() == (0, 1) and place_on_machine() == 0
