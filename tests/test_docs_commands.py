@@ -53,6 +53,7 @@ NOT_RUN = {  # what a command matches: why it is only composed
     r"precision=int8": "minutes; tests/export/test_quantise.py judges int8 files",
     r"data.root=draft/": "what another command makes; tests/prediction/test_annotation_files.py reads it",
     r"source=-": "names that are piped in; tests/prediction/test_sources.py does",
+    r"source=shards": "what another command packs; tests/prediction/test_predict_shards.py predicts them",
     r"trainer.nodes": "several machines",
     r"split=test": "tests/evaluation/test_chosen_split.py evaluates on it, of data that have one",
     r"^scorecard": "a minute; tests/scorecard computes all of it",

@@ -32,6 +32,14 @@ def started_by_the_first() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and not started_from_outside()
 
 
+def join_group() -> None:
+    """Take this process for one of torchrun's where a program has connected it to others already, as Ray Train does."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized() and {"RANK", "WORLD_SIZE", "MASTER_PORT"} <= os.environ.keys():
+        os.environ.setdefault("TORCHELASTIC_RUN_ID", "joined")
+
+
 def is_first() -> bool:
     """Whether this is the first process of a job, or the only one."""
     if _by_torchrun():

@@ -20,7 +20,7 @@ from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.network.devices import multiplies_bf16
 from mnv2_tasks.network.unfold import is_folded, unfold
 from mnv2_tasks.runs.lock import written_alone
-from mnv2_tasks.runs.processes import meet_on_loopback
+from mnv2_tasks.runs.processes import join_group, meet_on_loopback
 from mnv2_tasks.runs.reproduce import run_json
 from mnv2_tasks.runs.run_folder import check_name, check_writable, run_folder_of, start_log, write_config
 from mnv2_tasks.runs.stopping import end_together
@@ -42,6 +42,7 @@ UNFOLD_IMAGES = 256  # a channel's mean and variance over so many images' pixels
 
 def train(config: DictConfig) -> Path:
     """Train, evaluate the best checkpoint, and leave everything in the run folder, which is returned."""
+    join_group()
     with ExitStack() as held:
         if config.resume:  # before it is looked at how far it is
             held.enter_context(_written_alone(Path(config.resume)))
