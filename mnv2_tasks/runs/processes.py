@@ -93,7 +93,8 @@ def processes_here(settings: Any) -> int:
 def check_machines(settings: Any) -> None:
     """Raise ConfigError if several machines are asked for, and nothing has started a process on each of them.
 
-    Lightning would wait for the others for half an hour.
+    Lightning would wait for the others for half an hour. Where torchrun has started more than are asked for, each
+    would train alone, into one folder.
 
     Args:
         settings: of config.trainer.
@@ -102,6 +103,12 @@ def check_machines(settings: Any) -> None:
         raise ConfigError(
             f"trainer.nodes={settings.nodes}: start a process for each device of each machine, "
             f"with SLURM (srun, or -m hydra/launcher=submitit_slurm) or with torchrun"
+        )
+    started = place_in_job()[1]
+    if _by_torchrun() and isinstance(settings.devices, int) and 0 < settings.devices * settings.nodes != started:
+        raise ConfigError(
+            f"trainer.devices={settings.devices} trainer.nodes={settings.nodes}: {started} processes were started. "
+            "Say how many of them each machine has, and how many machines"
         )
 
 

@@ -14,6 +14,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.evaluation.lightning_settings import checked_by_lightning
 from mnv2_tasks.network.devices import choose_precision
 from mnv2_tasks.network.network import Network, Views
+from mnv2_tasks.runs.processes import check_machines
 from mnv2_tasks.runs.quiet import quiet_lightning
 from mnv2_tasks.runs.run_folder import config_to_keep
 from mnv2_tasks.training.auxiliary_loss import AuxiliaryLoss
@@ -148,6 +149,7 @@ def check_settings(config: DictConfig) -> None:
     check_batch(config)
     check_logger(config)
     settings = config.trainer
+    check_machines(settings)
     quiet_lightning()
     with checked_by_lightning():  # a trainer for nothing: Lightning's own check of what it cannot have here
         L.Trainer(

@@ -9,7 +9,7 @@ import pytest
 
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.runs.processes import decide, place_in_job, place_on_machine, wait_for_all
+from mnv2_tasks.runs.processes import check_machines, decide, place_in_job, place_on_machine, wait_for_all
 from mnv2_tasks.runs.run_folder import run_folder_of
 
 SCRIPT = """
@@ -94,3 +94,14 @@ def test_a_process_of_torchrun_that_failed_waits_for_the_others(tmp_path):
 def test_a_process_of_its_own_waits_for_nobody_and_counts_as_one():
     wait_for_all()
     assert place_in_job() == (0, 1) and place_on_machine() == 0
+
+
+def test_a_process_of_several_that_would_train_alone_is_refused(tmp_path, monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    settings = compose("train", ["task=ssdlite", f"runs={tmp_path}"]).trainer
+    with pytest.raises(ConfigError, match=r"trainer.devices=1 trainer.nodes=1: 2 processes were started. Say how many"):
+        check_machines(settings)
+    for devices, nodes in [(2, 1), (1, 2), (-1, 1)]:
+        settings.devices, settings.nodes = devices, nodes
+        check_machines(settings)
