@@ -32,8 +32,8 @@ def predict_shards(config: DictConfig, shards: Sequence[Path]) -> None:
     number, count = place_in_job() if config.share is None else _parsed(config.share)
     if count > 1 and config.out is None:
         raise ConfigError("shards are shared among processes: say out=<folder>, into which all of them write")
-    if config.device in ("auto", "cuda") and torch.cuda.is_available():
-        config.device = f"cuda:{place_on_machine() % torch.cuda.device_count()}"
+    if (place := place_on_machine()) and torch.cuda.is_available():
+        torch.cuda.set_device(place % torch.cuda.device_count())
     predictor, least = asked_predictor(config)
     predictor.results((), batch=config.batch, least=least)  # refuses what cannot be, before a folder is there
     results = ShardResults(config.out, settings_of(config))

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import parse_json, read_json
 from mnv2_tasks.prediction.predictor import Unread
@@ -22,17 +24,17 @@ from mnv2_tasks.whole_files import remove_parts, write_json, written_whole
 from mnv2_tasks.wording import brief
 
 RECORD = "predict.json"
-SETTINGS = ("weights", "precision", "min_score", "classes", "thresholds")  # of conf/predict.yaml, that lines depend on
+SETTINGS = ["weights", "precision", "min_score", "classes", "thresholds"]  # of conf/predict.yaml, that lines depend on
 DIGEST = "_sha256"
 LONGEST_LINE = 1 << 20  # bytes
 
 
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What lines depend on, with the digests of the files among it."""
-    settings = {key: config[key] for key in SETTINGS}
-    files = {"weights": _files(find_weights(str(config["weights"])))}
-    if config["thresholds"] is not None:
-        files["thresholds"] = [Path(config["thresholds"]).expanduser()]
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """What lines depend on, with the digests of the files among it, as plain data."""
+    settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, SETTINGS))
+    files = {"weights": _files(find_weights(str(config.weights)))}
+    if config.thresholds is not None:
+        files["thresholds"] = [Path(config.thresholds).expanduser()]
     return settings | {f"{key}{DIGEST}": [sha256(file) for file in of_key] for key, of_key in files.items()}
 
 
@@ -104,13 +106,9 @@ def _check_equal(record: Path, settings: Mapping[str, Any]) -> None:
     if not isinstance(before, dict):
         raise ConfigError(f"{record}: was not written by tools/predict.py. Choose another out=")
     for key, value in settings.items():
-        of_file = key.removesuffix(DIGEST)
         if before.get(key) != value and key != "weights":  # which may be called otherwise
-            held = (
-                f"other {of_file}, {brief(before.get(of_file))}"
-                if of_file != key
-                else f"{key}={brief(before.get(key))}"
-            )
+            name = key.removesuffix(DIGEST)
+            held = f"{'' if name == key else 'other '}{name}={brief(before.get(name))}"
             raise ConfigError(
                 f"{record.parent}: holds results of {held}. Choose another out=, or say what its {RECORD} says"
             )

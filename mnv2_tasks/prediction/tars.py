@@ -27,6 +27,7 @@ from mnv2_tasks.wording import counted, first_few
 ENDING = ".tar"
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MASK = ".mask"  # before the ending of what `pack` writes beside a picture
+END = bytes(tarfile.BLOCKSIZE)
 FAULTS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError)  # of tarfile, with what a stranger wrote
 
 
@@ -113,9 +114,7 @@ def pictures_in(shard: Path) -> Iterator[Input]:
                     count += 1
                     yield from _pictures(shard, member)
             file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(
-                tarfile.BLOCKSIZE
-            ):  # tarfile takes whatever it cannot read for the end
+            if file.read(len(END)) != END:  # tarfile takes whatever it cannot read for the end
                 raise tarfile.ReadError(f"neither a member nor the end is at byte {tar.offset:,}")
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or error

@@ -20,6 +20,7 @@ from mnv2_tasks.heads.linear import LinearHead
 from mnv2_tasks.network.network import Network
 from mnv2_tasks.prediction import predict_shards, tars
 from mnv2_tasks.prediction.predict import predict
+from mnv2_tasks.prediction.shard_results import settings_of
 from mnv2_tasks.prediction.tars import find_shards, pictures_in
 from mnv2_tasks.runs.stopping import Stopped, ends_when_asked
 from mnv2_tasks.tasks.classification import ClassificationTask
@@ -314,7 +315,7 @@ def test_results_of_other_weights_settings_or_shards_are_refused(tool, shards, t
     with pytest.raises(ConfigError, match=r"^out: holds results of min_score=0.4. Choose another out=, or say what"):
         tool("source=shards", "out=out", "min_score=0.5")
     monkeypatch.setattr("mnv2_tasks.prediction.shard_results.sha256", lambda file: "of others")
-    with pytest.raises(ConfigError, match=r"^out: holds results of other weights, multitask_shapes. Choose another"):
+    with pytest.raises(ConfigError, match=r"^out: holds results of other weights=multitask_shapes. Choose another"):
         tool("source=shards", "out=out")
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
@@ -324,6 +325,16 @@ def test_results_of_other_weights_settings_or_shards_are_refused(tool, shards, t
     ):
         predict(compose("predict", ["source=others", "out=out", "device=cpu"]))
     assert results() == before
+
+
+def test_settings_are_remembered_as_plain_data_and_files_by_what_they_hold(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    config = compose("predict", ["classes=[ring,disc]", f"thresholds={tmp_path}/a.json"])
+    settings = settings_of(config)
+    assert json.loads(json.dumps(settings)) == settings and settings["classes"] == ["ring", "disc"]
+    (tmp_path / "a.json").write_text('{"ssdlite": {"ring": 0.5}}')
+    after = settings_of(config)
+    assert {key for key in settings if settings[key] != after[key]} == {"thresholds_sha256"}
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(tool, shards, tmp_path):
