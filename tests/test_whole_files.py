@@ -44,7 +44,7 @@ ELSEWHERE = {  # where it may be otherwise, and why
     "network/process_memory.py": "a word to Linux",
     "prediction/video_files.py": "lines of a video, which grow",
     "runs/run_folder.py": "the log, which grows; the probe of a disk",
-    "studies/study/jobs.py": "the log of a run, which grows",
+    "studies/study/this_machine.py": "the log of a run, which grows",
     "studies/compare/plots.py": "into memory",
 }
 # processes that end in the middle: argument 1 is the path

@@ -19,9 +19,10 @@ from rich.console import Console
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import CONF
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.studies.study.jobs import device_slots, locked
+from mnv2_tasks.studies.study.jobs import locked
 from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.studies.study.plan import merge_overrides, plan_runs, study_from
+from mnv2_tasks.studies.study.slots import device_slots
 from mnv2_tasks.studies.study.study import run_study
 
 pytestmark = pytest.mark.slow
@@ -349,7 +350,7 @@ def test_dry_lists_every_run_and_its_command_and_runs_none(tmp_path, tools):
 
 def test_two_jobs_run_side_by_side_and_share_the_cores(tmp_path, tools, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("mnv2_tasks.studies.study.study._cuda_devices", lambda: [])
+    monkeypatch.setattr("mnv2_tasks.studies.study.slots._cuda_devices", lambda: [])
     behave(tools, classification__seed0="meet classification-seed1", classification__seed1="meet classification-seed0")
     assert study(tmp_path, tools, {**SEEDS, "seeds": [0, 1]}, "jobs=2")[0]
     threads = max(1, len(os.sched_getaffinity(0)) // 2)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "exported", "debug")  # keys of the tool beside the axes
+OWN_OF_SEARCH = ("search", "trials", "prune", "runs", "jobs", "dry", "debug")  # its keys with search=
 
 
 class Axis(NamedTuple):

@@ -52,17 +52,27 @@ def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
     remove_parts(folder)
     if step.kind == "train" and (folder / "checkpoints").is_dir():
         _moved(folder / "checkpoints", folder, "failed_checkpoints")
-    asked = _flat(OmegaConf.to_container(run.config))
+    asked = flat_settings(OmegaConf.to_container(run.config))
     asked = {key: asked[key] for key in FROM_DATA if key in asked}
     write_record(folder, overrides=list(run.overrides), asked=asked, last=step.kind)
 
 
 def epochs_done(folder: Path) -> int:
+    return max((epoch for epoch, _ in _epochs(folder)), default=0)
+
+
+def validation_scores(folder: Path) -> dict[int, float]:
+    """{epochs that were done: val/score then, which may be NaN} of each validation so far."""
+    return {epoch: float(score) for epoch, score in _epochs(folder) if score}
+
+
+def _epochs(folder: Path) -> list[tuple[int, str]]:
+    """(number of an epoch that is done, from 1; its val/score as it stands there) of a run so far."""
     try:
         with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return max((int(row["epoch"]) + 1 for row in csv.DictReader(file)), default=0)
-    except (OSError, KeyError, TypeError, ValueError):  # not there yet, or just being written
-        return 0
+            return [(int(row["epoch"]) + 1, row.get("val/score") or "") for row in csv.DictReader(file)]
+    except (OSError, csv.Error, KeyError, TypeError, ValueError):  # not there yet, or just being written
+        return []
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -86,7 +96,7 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     path = folder / "config.yaml"
     if not path.is_file():
         return []  # nothing that could be reused
-    old, new = _flat(read_yaml(path)), _flat(OmegaConf.to_container(run.config))
+    old, new = flat_settings(read_yaml(path)), flat_settings(OmegaConf.to_container(run.config))
     asked = read_record(folder).get("asked")
     if isinstance(asked, dict):
         old |= {key: asked[key] for key in FROM_DATA if key in asked}
@@ -100,7 +110,8 @@ def changed_settings(run: PlannedRun, folder: Path) -> list[str]:
     return changed
 
 
-def _flat(config: Any) -> dict[str, Any]:
+def flat_settings(config: Any) -> dict[str, Any]:
+    """{key with its dots: value} of all that makes a run what it is."""
     return {key: value for key, value in dotted(config).items() if key not in HARMLESS}
 
 

@@ -1,29 +1,27 @@
 """run_study(config): train what a study lacks, side by side where there are devices, then compare."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.network.devices import num_cores
 from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.studies.compare.exporting import format_to_time
-from mnv2_tasks.studies.study.jobs import device_slots, locked, make_jobs, run_jobs
+from mnv2_tasks.studies.study.jobs import locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
 from mnv2_tasks.studies.study.progress import Progress
 from mnv2_tasks.studies.study.run_state import changed_settings, next_step, set_aside
+from mnv2_tasks.studies.study.slots import slots_for, threads_for
 from mnv2_tasks.studies.study.study_report import write_report
+from mnv2_tasks.studies.study.this_machine import ThisMachine
 
 MNV2 = (sys.executable, "-P", "-m", "mnv2_tasks")  # -P: imports nothing from the folder of the call
-MOST_DEVICES = 1024  # trainer.devices=auto: all there are
 
 
 def run_study(
@@ -54,21 +52,19 @@ def run_study(
     data = "+".join(sorted({run.config.choices.data for run in runs}))
     name = config.choices.study
     folder = (Path(config.runs) / "studies" / name / data).absolute()
-    slots = device_slots(config.jobs, _devices_each(runs), _cuda_devices())
+    slots = slots_for(config.jobs, [run.config for run in runs])
     if config.dry:
         _list(runs, folder, console)
         return True
     with locked(folder, [run.name for run in runs]) as lock:
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
         jobs = make_jobs(runs, folder)
-        threads = max(1, num_cores() // len(slots)) if len(slots) > 1 else None
         progress = Progress(f"{name} on {data}", jobs, len(slots), console)
         with progress.live:
             try:
-                run_jobs(
-                    jobs, slots=slots, threads=threads, program=program, lock=lock,
-                    on_event=progress.event, on_tick=progress.refresh,
-                )  # fmt: skip
+                left = [job for job in jobs if job.state != "done"]
+                place = ThisMachine(program=program, threads=threads_for(slots), lock=lock)
+                run_jobs(left, slots=slots, place=place, on_event=progress.event, on_tick=progress.refresh)
             except Stopped:
                 progress.refresh()
                 console.print("interrupted; the same command goes on where it was")
@@ -105,15 +101,3 @@ def _list(runs: Sequence[PlannedRun], folder: Path, console: Console) -> None:
                 lines.append(f"then evaluated as {name}: {' '.join(overrides)}")
         console.print("\n    ".join(lines), markup=False)
     console.print(f"{len(runs)} runs, in {folder}", markup=False)
-
-
-def _devices_each(runs: Sequence[PlannedRun]) -> int:
-    """Devices that a run takes: the most that any asks for."""
-    wanted = {str(run.config.trainer.devices) for run in runs}
-    return max(int(each) if each.isdigit() else MOST_DEVICES for each in wanted)
-
-
-def _cuda_devices() -> list[str]:
-    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return visible or [str(index) for index in range(torch.cuda.device_count())]
