@@ -21,7 +21,7 @@ VERBS = {
     "demo": "what a network sees, in your browser",
     "publish": "a run as a folder for others, or onto Hugging Face's hub",
     "compare": "runs on one page: scores with intervals, costs, pictures side by side",
-    "study": "train the runs that a study lacks, then compare them",
+    "study": "train the runs that a study lacks, then compare them; or search hyper-parameters",
     "data": "download, check, show or pack a data set",
     "bench": "what is fast, beside what people would use instead",
     "scorecard": "the paper's numbers that need no data, ours beside them",
@@ -42,7 +42,7 @@ WITH_CONFIG = {  # called with conf/<verb>.yaml, composed with the arguments
 }
 WITH_ARGUMENTS = {  # take some for themselves
     "compare": "mnv2_tasks.studies.compare.options:from_command_line",
-    "study": "mnv2_tasks.studies.study.overrides:from_command_line",
+    "study": "mnv2_tasks.studies.command_line:from_command_line",
     "data": "mnv2_tasks.data_tool.usage:from_command_line",
     "checks": "mnv2_tasks.checks.checks:from_command_line",
 }

@@ -32,6 +32,8 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other. A file at th
     ["export"],
     ["studies/compare"],  # exports what it times
     ["studies/study"],
+    ["studies/search"],
+    ["studies"],
     ["api", "bench", "demo", "publish", "checks"],  # bench exports what it measures
     ["__main__"],
 ]

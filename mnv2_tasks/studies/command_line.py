@@ -1,0 +1,31 @@
+"""The verb `study`: a study of conf/study/, or with `search=` a search of hyper-parameters."""
+
+import sys
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from mnv2_tasks.config.compose import launch
+from mnv2_tasks.studies.study import overrides
+from mnv2_tasks.studies.study.axes import OWN_OF_SEARCH
+
+
+def from_command_line(arguments: Sequence[str]) -> None:
+    """Run what the arguments name; exits with 1 where not all was done."""
+    if not any(argument.startswith("search=") for argument in arguments):
+        return overrides.from_command_line(arguments)
+    own, passed = sort_for_search(arguments)
+
+    def run(config: DictConfig) -> None:
+        from mnv2_tasks.studies.search.search import run_search  # after the command line was found to be right
+
+        if not run_search(config, passed):
+            sys.exit(1)
+
+    launch("search", run, own)
+
+
+def sort_for_search(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those for the search, and those for every trial."""
+    own = [argument for argument in arguments if argument.split("=")[0] in OWN_OF_SEARCH or argument.startswith("-")]
+    return own, [argument for argument in arguments if argument not in own]
