@@ -136,7 +136,7 @@ def check_value(override: Override, config: DictConfig) -> None:
         if not OmegaConf.is_dict(parent) or part not in parent.keys():  # `in` alone denies a key whose value is ???
             offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
             if i == 0 and "tasks" in config:  # predict's config has no groups
-                offered += set(GROUPS) - {"study"}
+                offered += set(GROUPS) - {"study", "cluster"}
             where = f" in {'.'.join(path[:i])}" if i else ""
             drawn = path == ["data"] and "root" not in parent
             said = DRAWN if drawn and last in (*DATA_PATHS, "on_bad", "train", "val") else hint(key)

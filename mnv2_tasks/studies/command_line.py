@@ -1,5 +1,6 @@
 """The verb `study`: a study of conf/study/, or with `search=` a search of hyper-parameters."""
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -27,5 +28,8 @@ def from_command_line(arguments: Sequence[str]) -> None:
 
 def sort_for_search(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Those for the search, and those for every trial."""
-    own = [argument for argument in arguments if argument.split("=")[0] in OWN_OF_SEARCH or argument.startswith("-")]
-    return own, [argument for argument in arguments if argument not in own]
+    own, passed = [], []
+    for argument in arguments:
+        first = re.split("[=.]", argument)[0]
+        (own if first in OWN_OF_SEARCH or argument.startswith("-") else passed).append(argument)
+    return own, passed

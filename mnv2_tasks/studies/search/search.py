@@ -13,12 +13,12 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.studies.search.space import in_words, read_space, space_from
 from mnv2_tasks.studies.study.axes import OWN_OF_SEARCH
+from mnv2_tasks.studies.study.cluster import check_cluster, workplace_for
 from mnv2_tasks.studies.study.jobs import Job, locked, run_jobs
 from mnv2_tasks.studies.study.plan import REFUSED
 from mnv2_tasks.studies.study.progress import Progress
-from mnv2_tasks.studies.study.slots import slots_for, threads_for
+from mnv2_tasks.studies.study.slots import slots_for
 from mnv2_tasks.studies.study.study import MNV2
-from mnv2_tasks.studies.study.this_machine import ThisMachine
 from mnv2_tasks.wording import nearest
 
 
@@ -49,7 +49,10 @@ def run_search(
     _check_passed(passed)
     base = compose("train", list(passed))
     space = space_from(content, passed)
-    slots = slots_for(config.jobs, [base])
+    check_cluster(config.cluster, [base])
+    if config.cluster is not None and config.jobs is None:
+        raise ConfigError(f"cluster={config.cluster.executor}: say jobs=<trials at a time>: the next learn from them")
+    slots = slots_for(config, [base])
     name = Path(config.search).stem if isinstance(config.search, str) else "search"
     folder = (Path(config.runs) / "studies" / name / f"{base.choices.data}-{base.choices.task}").absolute()
     if config.dry:
@@ -65,7 +68,7 @@ def run_search(
         progress = Progress(
             f"{name} on {folder.name}", trials.jobs, len(slots), console, total=trials.left(config.trials)
         )
-        place = ThisMachine(program=program, threads=threads_for(slots), lock=lock)
+        place = workplace_for(config, [base], folder, slots, program, lock)
 
         def on_event(job: Job) -> None:
             trials.event(job)
@@ -80,7 +83,7 @@ def run_search(
                 run_jobs(trials.coming(config.trials), slots=slots, place=place, on_event=on_event, on_tick=on_tick)
             except Stopped:
                 progress.refresh()
-                console.print("interrupted; the same command goes on where it was")
+                console.print(place.parting)
                 raise
         return write_search_report(trials, name, console)
 

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "exported", "debug")  # keys of the tool beside the axes
-OWN_OF_SEARCH = ("search", "trials", "prune", "runs", "jobs", "dry", "debug")  # its keys with search=
+# keys of the tool beside the axes; and its keys with search=
+OWN = ("study", "runs", "ablations", "jobs", "dry", "retrain", "exported", "cluster", "debug")
+OWN_OF_SEARCH = ("search", "trials", "prune", "runs", "jobs", "dry", "cluster", "debug")
 
 
 class Axis(NamedTuple):

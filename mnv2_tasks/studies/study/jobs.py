@@ -64,6 +64,8 @@ class Job:
 class Workplace(Protocol):
     """Where runs are trained."""
 
+    parting: str  # what is said when the study is interrupted
+
     def start(self, job: Job, step: Step) -> None:
         """Give the job its process, and say in it what is running."""
         ...
@@ -127,6 +129,7 @@ def run_jobs(
                 assert job.process is not None
                 if time.monotonic() > job.deadline:
                     job.process.kill()
+                    job.deadline = float("inf")
                 if job.process.poll() is None:
                     continue
                 place.conclude(job)

@@ -27,9 +27,10 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], bool
     own, passed, narrowed = [], [], False
     for argument in arguments:
         key = argument.partition("=")[0]
+        first = key.partition(".")[0]
         if key in AXES:
             own.append(f"study.{argument}")
             narrowed |= key != "seeds"
         else:
-            (own if key in OWN or key.startswith("-") else passed).append(argument)
+            (own if first in OWN or key.startswith("-") else passed).append(argument)
     return own, passed, narrowed

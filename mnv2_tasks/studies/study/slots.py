@@ -12,9 +12,16 @@ from mnv2_tasks.network.devices import num_cores
 MOST_DEVICES = 1024  # trainer.devices=auto: all there are
 
 
-def slots_for(jobs: int | None, configs: Sequence[DictConfig]) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES of each place for a run of one of these configs, as `device_slots`."""
-    return device_slots(jobs, devices_each(configs), _cuda_devices())
+def slots_for(config: DictConfig, configs: Sequence[DictConfig]) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES of each place for a run, as `device_slots`; a cluster sees to that itself, and takes all.
+
+    Args:
+        config: that of the tool.
+        configs: of its runs.
+    """
+    if config.cluster is not None:
+        return device_slots(len(configs) if config.jobs is None else config.jobs, 1, [])
+    return device_slots(config.jobs, devices_each(configs), _cuda_devices())
 
 
 def threads_for(slots: Sequence[str | None]) -> int | None:

@@ -13,13 +13,13 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.studies.compare.exporting import format_to_time
+from mnv2_tasks.studies.study.cluster import check_cluster, workplace_for
 from mnv2_tasks.studies.study.jobs import locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
 from mnv2_tasks.studies.study.progress import Progress
 from mnv2_tasks.studies.study.run_state import changed_settings, next_step, set_aside
-from mnv2_tasks.studies.study.slots import slots_for, threads_for
+from mnv2_tasks.studies.study.slots import slots_for
 from mnv2_tasks.studies.study.study_report import write_report
-from mnv2_tasks.studies.study.this_machine import ThisMachine
 
 MNV2 = (sys.executable, "-P", "-m", "mnv2_tasks")  # -P: imports nothing from the folder of the call
 
@@ -52,22 +52,24 @@ def run_study(
     data = "+".join(sorted({run.config.choices.data for run in runs}))
     name = config.choices.study
     folder = (Path(config.runs) / "studies" / name / data).absolute()
-    slots = slots_for(config.jobs, [run.config for run in runs])
+    configs = [run.config for run in runs]
+    check_cluster(config.cluster, configs)
+    slots = slots_for(config, configs)
     if config.dry:
         _list(runs, folder, console)
         return True
     with locked(folder, [run.name for run in runs]) as lock:
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
         jobs = make_jobs(runs, folder)
+        place = workplace_for(config, configs, folder, slots, program, lock)
         progress = Progress(f"{name} on {data}", jobs, len(slots), console)
         with progress.live:
             try:
                 left = [job for job in jobs if job.state != "done"]
-                place = ThisMachine(program=program, threads=threads_for(slots), lock=lock)
                 run_jobs(left, slots=slots, place=place, on_event=progress.event, on_tick=progress.refresh)
             except Stopped:
                 progress.refresh()
-                console.print("interrupted; the same command goes on where it was")
+                console.print(place.parting)
                 raise
     write_report(study, jobs, folder, config.exported, console)
     return all(job.state == "done" for job in jobs)

@@ -29,6 +29,7 @@ class ThisMachine:
             None where a process cannot hold another's.
     """
 
+    parting = "interrupted; the same command goes on where it was"
     program: Sequence[str]
     threads: int | None = None
     lock: int | None = None
