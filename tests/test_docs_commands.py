@@ -20,6 +20,7 @@ from PIL import Image
 from mnv2_tasks.__main__ import main
 from mnv2_tasks.config.compose import compose
 from mnv2_tasks.data_tool import usage
+from mnv2_tasks.studies.command_line import sort_for_search
 from mnv2_tasks.studies.study.overrides import sort_arguments
 
 pytestmark = pytest.mark.slow
@@ -151,6 +152,10 @@ def compose_only(verb, arguments):
     if verb == "data":
         assert arguments[0] in usage.VERBS
         compose("data_tool", arguments[1:])
+    elif verb == "study" and any(word.startswith("search=") for word in arguments):
+        own, passed = sort_for_search(arguments)
+        compose("search", own)
+        compose("train", passed)
     elif verb == "study":
         own, passed, _ = sort_arguments(arguments)
         compose("study", own)

@@ -50,7 +50,7 @@ def test_help_names_every_key(name, chosen):
             assert (key if chosen else key.replace(".ssdlite", ".<task>")) in keys
 
 
-@pytest.mark.parametrize("name", [*CALLS, "study"])
+@pytest.mark.parametrize("name", [*CALLS, "study", "search"])
 def test_every_key_has_a_meaning(name):
     assert not [key for key, meaning in told(help_text(name)).items() if not meaning and not key.endswith("_target_")]
 

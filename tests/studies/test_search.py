@@ -77,6 +77,8 @@ def unbuilt(monkeypatch):
     """Runs are composed and built where that is the question."""
     monkeypatch.setattr(all_trials, "build_on_meta", lambda config: None)
     monkeypatch.setattr(all_trials, "compose", lambda tool, overrides: composed(*COMMON))
+    for module in (spaces, searching):
+        monkeypatch.setattr(module, "compose", lambda tool, overrides: composed(*overrides))
 
 
 @pytest.fixture

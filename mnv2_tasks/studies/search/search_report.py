@@ -19,7 +19,7 @@ from mnv2_tasks.whole_files import write_text
 from mnv2_tasks.wording import visible
 
 STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
-ENOUGH = 4  # trials that are done, of which importances are told
+ENOUGH = 10  # trials that are done, of which importances are told
 
 
 def write_search_report(trials: Trials, title: str, console: Console) -> bool:
