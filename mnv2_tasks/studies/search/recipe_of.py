@@ -1,5 +1,6 @@
 """Overrides of a run as a recipe: a file of conf/recipe/, and what the command line says beside it."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ def recipe_of(overrides: Sequence[str], config: DictConfig, ending: str, comment
     below = given.get("recipe", start)
     defaults = {"defaults": [below, "_self_"]} if below in files_of("recipe") else {}
     body = yaml.safe_dump({**defaults, **({"groups": groups} if groups else {}), **content}, sort_keys=False)
-    name = f"{start}_{ending}"
+    name = re.sub(r"[^\w.-]", "_", f"{start}_{ending}")
     lines = ["# @package _global_", *(f"# {line}" for line in comments), "", body.rstrip(), ""]
     return Recipe(name, "\n".join(lines), [*beside, f"recipe={name}"])
 

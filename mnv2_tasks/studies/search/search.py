@@ -65,9 +65,10 @@ def run_search(
 
     with locked(folder, [path.name for path in sorted(folder.glob("trial-*"))]) as lock:
         trials = Trials(folder, space, passed, base, prune=config.prune)
-        progress = Progress(
-            f"{name} on {folder.name}", trials.jobs, len(slots), console, total=trials.left(config.trials)
-        )
+        left = trials.left(config.trials)
+        before = f" after {config.trials - left} trials" if 0 <= left < config.trials else ""
+        title = f"{name} on {folder.name}{before}"
+        progress = Progress(title, trials.jobs, len(slots), console, total=left)
         place = workplace_for(config, [base], folder, slots, program, lock)
 
         def on_event(job: Job) -> None:

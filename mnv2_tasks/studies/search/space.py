@@ -20,6 +20,7 @@ REFUSED = {  # keys: why they are not searched for
     "task": "a search has one task: task=<task> beside search=",
     "data": "scores on other data do not compare",
     "runs": "it changes no score", "workers": "it changes no score", "logger": "it changes no score",
+    "trust": "it is for you to say", "debug": "it changes no score",
     "resume": "trials are resumed by themselves", "repeat": "it names a run", "name": "trials have numbers",
 }  # fmt: skip
 
@@ -77,6 +78,8 @@ def space_from(content: Mapping[str, Any], common: Sequence[str]) -> Space:
     for key, wanted in content.items():
         if not re.fullmatch(r"\+?[A-Za-z_][\w.]*", key):
             raise ConfigError(f"search: {visible(key)!r}: expected a key of tools/train.py, such as optim.weight_decay")
+        if "_target_" in key or key.startswith("hydra") or any(mark in written(wanted) for mark in ("_target_", "${")):
+            raise ConfigError(f"search: {key}: a space holds values alone; what names code is said beside search=")
         if why := REFUSED.get(key):
             raise ConfigError(f"search: {key} is not searched for: {why}")
         if key.lstrip("+") in given:
