@@ -35,6 +35,8 @@ def load(
     precision: str = FLOAT32,
     trust: bool = False,
     compile: bool = False,
+    split: int | Literal["auto"] = 1,
+    memory: int | str | None = None,
 ) -> "LoadedModel":
     """A network that is ready to predict.
 
@@ -45,12 +47,17 @@ def load(
         precision: 32-true, or bf16-mixed, 16-mixed, auto: less exact, and faster where the hardware computes so.
         trust: the file is your own: it may name any class, and run code as it is loaded.
         compile: torch.compile: a minute or more before the first picture, then faster.
+        split: shares in which each bottleneck computes its inner tensor, for less memory and the same results: 1 is
+            whole, 2 to 5 are useful; "auto": as few as `memory` needs, of each.
+        memory: with split="auto", what the activations of an image may take: bytes, or such as "1500k" or "2MiB".
 
     Raises:
-        ConfigError: there is no such file, it cannot be read, or not used on this device.
+        ConfigError: there is no such file, it cannot be read, or not used on this device; or it cannot be split so.
     """
     named = os.fspath(weights)
-    predictor, passport = load_predictor(named, device, compiled=compile, precision=precision, trust=trust)
+    predictor, passport = load_predictor(
+        named, device, compiled=compile, precision=precision, trust=trust, split=split, memory=memory
+    )
     return LoadedModel(named, predictor, passport, trust=trust)
 
 

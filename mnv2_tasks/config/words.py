@@ -22,6 +22,7 @@ PATHS = (  # a file may have any name, see quoted
     "root",  # of bench
 )  # fmt: skip
 DATA_PATHS = ("root", "images", "masks", "colours")  # below data, or below data.<task>
+OR_AUTO = (("batch", "auto"), ("split", "auto"))  # keys of numbers
 # groups with keys of any name
 OPEN = (
     "augmentation",
@@ -150,7 +151,7 @@ def check_value(override: Override, config: DictConfig) -> None:
     except OmegaConfBaseException:  # an interpolation that only the running tool can resolve
         return
     after = override.value()
-    if path[-1:] == ["augmentation"] or (override.key_or_group, after) == ("batch", "auto"):  # a list too, a word too
+    if path[-1:] == ["augmentation"] or (override.key_or_group, after) in OR_AUTO:  # a list too, a word too
         return
     if not _same_type(before, after):
         raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")

@@ -28,6 +28,7 @@ from mnv2_tasks.export.write import JUDGED, write
 from mnv2_tasks.loading.samplers import spread_evenly
 from mnv2_tasks.network.devices import scoring_precision
 from mnv2_tasks.network.network import ONE_VIEW, Network
+from mnv2_tasks.network.split_plan import check_split
 from mnv2_tasks.runs.run_folder import make_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.runtimes.formats import FORMATS, check_format, format_module
@@ -84,7 +85,7 @@ def _write(console: Console, made: PreparedFile, file: Path, passport: Mapping[s
         ours = _judged(network, loaders) | {"qat": passport.get("training", {}).get("qat", False)}
     with console.status(f"writing {config.format}, {config.precision}"):
         example = torch.from_numpy(made.example)
-        report = write(network, format, example, made.metadata, file, config.precision, **ours)
+        report = write(made.written, format, example, made.metadata, file, config.precision, **ours)
     with _run(config, file) as exported:
         wrong = _show_differences(console, differences(network, exported, made.pictures, config.precision))
         if loaders:
@@ -129,6 +130,9 @@ def _checked(config: DictConfig) -> Path:
         check_format(graph_format(config), config.precision)
     elif config.precision != "fp32":
         raise ConfigError(f"format={DARKNET} precision={config.precision}: {DARKNET} has fp32")
+    check_split(config.split, config.memory)
+    if config.format == DARKNET and config.split != 1:
+        raise ConfigError(f"format={DARKNET} split={config.split}: {DARKNET} has no bottlenecks. Use split=1")
     if config.weights in ("auto", "none"):
         raise ConfigError("say what to export: weights=<name, path or run folder>")
     path = find_weights(config.weights, config.choices.backbone)

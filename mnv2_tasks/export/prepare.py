@@ -25,6 +25,7 @@ from mnv2_tasks.export.graph import Graph
 from mnv2_tasks.export.images import available_sources, calibration_images, comparison_images
 from mnv2_tasks.export.write import least_metadata
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.split_plan import FLOAT_BYTES, split_as_asked
 from mnv2_tasks.runtimes.formats import FORMATS
 from mnv2_tasks.runtimes.mediapipe import check_task
 from mnv2_tasks.weights.passport import make_passport
@@ -32,6 +33,8 @@ from mnv2_tasks.weights.weight_files import Weights
 
 WEB = "web"  # an ONNX file in a folder, with a page that runs it
 COMPARED = 16  # images whose results are compared one by one
+VALUE_BYTES = {"fp16": 2, "bf16": 2, "int8": 1}  # of what is computed
+STORED_IN_FP16 = ("openvino", "litert", "mediapipe")  # the weights alone
 
 
 class PreparedFile(NamedTuple):
@@ -39,7 +42,8 @@ class PreparedFile(NamedTuple):
 
     config: DictConfig
     seen: DictConfig  # the same, with the input as the file's runtime makes it
-    network: Network
+    network: Network  # that its results are compared with
+    written: Network  # the same, in the shares that were asked for
     sources: dict[str, DataSource]
     pictures: np.ndarray  # that results are compared on
     example: np.ndarray  # that it is written with
@@ -66,6 +70,7 @@ def _prepared(config: DictConfig, path: Path, weights: Weights) -> PreparedFile:
     if FORMATS[graph_format(config)].one_task:
         ((task, about),) = network.tasks.items()
         check_task(about.kind, names[task])
+    written = split_as_asked(network, config.split, config.memory, size=config.imgsz, value_bytes=_value_bytes(config))
     pictures = comparison_images(config, sources, fit, COMPARED)
     results_of(network, pictures[:1])  # before anything is converted: it refuses what is not finite
     example = np.concatenate([pictures, pictures])[:2]
@@ -73,8 +78,13 @@ def _prepared(config: DictConfig, path: Path, weights: Weights) -> PreparedFile:
         example = calibration_images(config, sources, fit)
     passport = make_passport(seen, names, f"exported from {path}") | {"exported": True}
     return PreparedFile(
-        config, seen, network, sources, pictures, example, _metadata(seen, network, passport, pictures[:1])
+        config, seen, network, written, sources, pictures, example, _metadata(seen, network, passport, pictures[:1])
     )
+
+
+def _value_bytes(config: DictConfig) -> int:
+    stored = config.precision == "fp16" and config.format in STORED_IN_FP16
+    return FLOAT_BYTES if stored else VALUE_BYTES.get(config.precision, FLOAT_BYTES)
 
 
 def graph_format(config: DictConfig) -> str:

@@ -23,6 +23,8 @@ def asked_predictor(config: DictConfig) -> tuple[Predictor, Any]:
         compiled=config.compile,
         precision=str(config.precision),
         trust=config.trust,
+        split=config.split,
+        memory=config.memory,
     )
     say_if_only_shapes(str(config.weights), passport, config.source)
     kept = {"min_score": config.min_score, "classes": config.classes, "thresholds": config.thresholds}

@@ -23,6 +23,7 @@ from mnv2_tasks.network.compiled import CompiledNetwork, check_compiler
 from mnv2_tasks.network.devices import FLOAT32, autocast_type, choose_device, num_helpers
 from mnv2_tasks.network.fold import act_in_place, fold_batch_norms
 from mnv2_tasks.network.network import Network
+from mnv2_tasks.network.split_plan import FLOAT_BYTES, check_split, split_as_asked
 from mnv2_tasks.prediction.results import Result
 from mnv2_tasks.prediction.sources import Input
 from mnv2_tasks.runtimes.exported import Exported, is_exported
@@ -184,7 +185,14 @@ def for_prediction(network: Network) -> Network:
 
 
 def load_model(
-    weights: str, device: str, *, compiled: bool = False, trust: bool = False
+    weights: str,
+    device: str,
+    *,
+    compiled: bool = False,
+    trust: bool = False,
+    split: int | str = 1,
+    memory: int | str | None = None,
+    value_bytes: int = FLOAT_BYTES,
 ) -> tuple[Model, dict[str, Any]]:
     """What predicts, on that device, and its passport.
 
@@ -192,12 +200,15 @@ def load_model(
         weights: of a network, or what tools/export.py wrote.
         compiled: takes a minute or more at the first image, and less for each.
         trust: the file is the user's own: it may name any class, and run code as it is loaded.
+        split, memory, value_bytes: see `split_plan`; split=1 leaves the network whole.
     """
+    check_split(split, memory)
     path = find_weights(weights)
     if not is_exported(path):
         keep_freed_memory()
         target = choose_device(device)
         network, passport = load_network(weights, trust=trust)
+        network = split_as_asked(network, split, memory, size=passport["config"]["imgsz"], value_bytes=value_bytes)
         network.to(target)
         if not compiled:
             return for_prediction(network), passport
@@ -205,6 +216,8 @@ def load_model(
         return CompiledNetwork(network), passport
     if compiled:
         raise ConfigError("compile=true: an exported network is compiled already. Use compile=false")
+    if split != 1:
+        raise ConfigError(f"split={split}: an exported network is as it was written. Say split= to tools/export.py")
     if device not in ("auto", "cpu"):
         raise ConfigError(f"device={device}: an exported network runs on the CPU. Use device=cpu")
     exported = Exported(path, trust=trust)
@@ -212,16 +225,31 @@ def load_model(
 
 
 def load_predictor(
-    weights: str, device: str, *, compiled: bool, precision: str, trust: bool
+    weights: str,
+    device: str,
+    *,
+    compiled: bool,
+    precision: str,
+    trust: bool,
+    split: int | str = 1,
+    memory: int | str | None = None,
 ) -> tuple[Predictor, dict[str, Any]]:
     """What predicts, and the passport of its weights.
 
     Args:
         precision: one of network/devices.SCORED_IN.
-        weights, device, compiled, trust: as of `load_model`.
+        weights, device, compiled, trust, split, memory: as of `load_model`.
     """
     computed_in = autocast_type(precision)
-    network, passport = load_model(weights, device, compiled=compiled, trust=trust)
+    network, passport = load_model(
+        weights,
+        device,
+        compiled=compiled,
+        trust=trust,
+        split=split,
+        memory=memory,
+        value_bytes=computed_in.itemsize if computed_in else FLOAT_BYTES,
+    )
     if computed_in and isinstance(network, Exported):
         raise ConfigError(f"precision={precision}: an exported network has its own. Use precision={FLOAT32}")
     return Predictor(network, build_fit(DictConfig(passport["config"])), computed_in), passport
