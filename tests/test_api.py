@@ -182,6 +182,13 @@ def test_repr_says_what_a_model_knows(model):
     assert model.names["mobile_deeplabv3"][0] == "background"
 
 
+def test_a_model_in_shares_finds_the_same(model):
+    split = mnv2_tasks.load("multitask_shapes", device="cpu", split=3)
+    assert [result.to_dict() for result in split(SCENES[:2])] == [result.to_dict() for result in model(SCENES[:2])]
+    with pytest.raises(ConfigError, match="memory=1k: .* alone takes"):
+        mnv2_tasks.load("multitask_shapes", device="cpu", split="auto", memory="1k")
+
+
 def test_what_cannot_be_loaded_is_told():
     with pytest.raises(ConfigError, match=r"weights=nothing: no such file, and no such name in manifest\.yaml"):
         mnv2_tasks.load("nothing")

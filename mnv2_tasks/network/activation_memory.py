@@ -7,6 +7,7 @@ bottleneck, its expansion and what the filter makes of it, are gone when it has 
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -68,11 +69,12 @@ def operations_of(network: nn.Module, size: int | tuple[int, int]) -> list[Opera
     return trace.operations(results)
 
 
-class _Step(NamedTuple):
+@dataclass
+class _Step:
     name: str
     bottleneck: bool = False
-    turned: dict[int, int] = {}  # {storage: the one that it became}, value by value
-    filter: list[Tensor] = []  # of a bottleneck, what goes into it and what comes out
+    turned: dict[int, int] = field(default_factory=dict)  # {storage: the one that it became}, value by value
+    filter: list[Tensor] = field(default_factory=list)  # of a bottleneck, what goes into it and what comes out
 
 
 class _Trace(TorchDispatchMode):
@@ -103,7 +105,7 @@ class _Trace(TorchDispatchMode):
 
     def _begin(self, name: str) -> None:
         self.block = True
-        self.steps.append(_Step(name, bottleneck=True, turned={}, filter=[]))
+        self.steps.append(_Step(name, bottleneck=True))
 
     def _keep(self, *tensors: Any) -> None:
         self.steps[-1].filter.extend(tensors)
@@ -120,7 +122,7 @@ class _Trace(TorchDispatchMode):
         read = [address for address in map(_address, _tensors((args, kwargs))) if address in self.size]
         fresh = [tensor for tensor in _tensors(first) if not self._is_known(_address(tensor))]
         if not self.block:
-            self.steps.append(_Step(self.modules[-1], turned={}))
+            self.steps.append(_Step(self.modules[-1]))
         step = len(self.steps) - 1
         self.last |= dict.fromkeys(read, step)
         for tensor in fresh:

@@ -392,6 +392,42 @@ def test_what_is_fixed_in_a_file_cannot_be_changed(file, argument, tmp_path):
         evaluate(compose("eval", [f"weights={file}", argument, f"out={tmp_path}", *FEW[:1], "workers=0"]))
 
 
+def test_an_exported_network_cannot_be_split_any_more(file):
+    with pytest.raises(ConfigError, match="split=2: an exported network is as it was written"):
+        load_model(str(file), "auto", split=2)
+
+
 def test_an_exported_network_runs_on_the_cpu_alone(file):
     with pytest.raises(ConfigError, match="device=cpu"):
         load_model(str(file), "cuda")
+
+
+# ---------------------------------------------------------------- in shares
+
+
+@pytest.mark.slow
+def test_a_file_in_shares_gives_the_results_of_the_whole_network(network, scenes, tmp_path, caplog):
+    caplog.set_level("INFO")
+    file = run("weights=multitask_shapes", "format=onnx", "split=3", f"out={tmp_path / 'm.onnx'}", *FEW)
+    found = differences(network, Exported(file), scenes, "fp32")
+    assert {d.task for d in found} == {"classification", "ssdlite", "mobile_deeplabv3"}
+    assert all(d.value <= 1e-5 or "box" in d.quantity and d.value <= 1e-4 for d in found), found
+    assert "17 bottlenecks in 3 shares" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["split=99"], "blocks.0 has 16 channels to share out"),
+        (["split=auto"], "memory=1500k"),
+        (["split=auto", "memory=12x"], "memory=12x: expected bytes"),
+        (["split=auto", "memory=1k", "precision=int8"], "memory=1k: .* in 8 bits"),
+        (["memory=1M"], "is for split=auto"),
+        (["split=2", "format=darknet"], "darknet has no bottlenecks"),
+    ],
+)
+def test_shares_that_cannot_be_are_told_before_anything_is_written(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        run("weights=multitask_shapes", "format=onnx", *FEW, *words)
+    assert not list(tmp_path.glob("**/*.onnx"))
