@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from mnv2_tasks.backbones.mobilenet_v1 import MobileNetV1
 from mnv2_tasks.backbones.mobilenet_v2 import MobileNetV2
 from mnv2_tasks.backbones.shufflenet_v1 import ShuffleNetV1
+from mnv2_tasks.network.activation_memory import Operation, held, operations_of
+from mnv2_tasks.network.activation_memory import peak as largest_of
 from mnv2_tasks.network.cost import model_cost
 from mnv2_tasks.scorecard.networks import classifier
 from mnv2_tasks.scorecard.paper_number import PaperNumber, prints_as
@@ -22,6 +24,11 @@ EXPANDED = (
     "PyTorch writes expanded maps whole, and batch norm and activation each a new one; the print is the largest block "
     "output, the previous line"
 )
+EQUATION_2 = (
+    "equation 2, section 5.1: the most that an operation takes in, gives out and holds inside, a bottleneck being one "
+    "operation and its inner tensors computed in that many shares; the print is the largest block output alone"
+)
+SHARES = {"": 1, ", 2 shares": 2, ", 3 shares": 3, ", 4 shares": 4, ", 5 shares": 5, ", channels one by one": 10**6}
 SHIFTED = "the paper takes the output channels of table 2's lines that start at this size; see the next lines"
 TWO_GROUPS = (
     "the paper prints twice the channels of ShuffleNet's two-group column (200, 400, 800), not of g = 3 "
@@ -91,6 +98,18 @@ def table_3() -> Iterator[PaperNumber]:
             quantity = f"largest map{column.other_count}, bytes"
             yield PaperNumber(TABLE, name, quantity, column.largest, largest, NOT_ZEROS, peak)
         yield PaperNumber(TABLE, name, "peak activation in 16 bits, bytes", column.largest, peak // 2, EXPANDED, peak)
+        operations = operations_of(network, 224)
+        for shares, memory in _equation_2(operations).items():
+            yield PaperNumber(
+                TABLE, name, f"memory by equation 2{shares}, bytes", column.largest, memory, EQUATION_2, peak
+            )
+
+
+def _equation_2(operations: list[Operation]) -> dict[str, int]:
+    """{"" or in how many shares: bytes}; whole alone where there is no bottleneck to share out."""
+    has_bottlenecks = any(operation.channels for operation in operations)
+    shares = SHARES if has_bottlenecks else {"": 1}
+    return {name: BYTES * held(largest_of(operations, number), number) for name, number in shares.items()}
 
 
 def _channels(column: Column) -> dict[int, int]:

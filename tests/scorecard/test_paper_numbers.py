@@ -21,6 +21,7 @@ from mnv2_tasks.scorecard.counting import head_cost, multi_scale_sides, padded_m
 from mnv2_tasks.scorecard.figure_5 import points_of
 from mnv2_tasks.scorecard.networks import classifier, detector, segmenter, vgg_detector, vgg_ssd
 from mnv2_tasks.scorecard.paper_number import PaperNumber, prints_as
+from mnv2_tasks.scorecard.table_3 import table_3
 from mnv2_tasks.scorecard.table_7 import OS_8, OS_16, PADS
 from mnv2_tasks.scorecard.writing import to_json, to_markdown
 
@@ -30,6 +31,11 @@ DIFFERENT = {  # (row, quantity) where the print is not reproduced; each line of
     *((f"MobileNetV2, {side}x{side}", what) for side in (56, 28, 14) for what in ("channels", "memory, bytes")),
     ("MobileNetV2, 7x7", "memory, bytes"),
     ("MobileNetV2", "peak activation in 16 bits, bytes"),
+    *((name, "memory by equation 2, bytes") for name in ("MobileNetV1", "MobileNetV2", "ShuffleNet (2x, g=3)")),
+    *(
+        ("MobileNetV2", f"memory by equation 2, {shares}, bytes")
+        for shares in ("2 shares", "3 shares", "4 shares", "5 shares", "channels one by one")
+    ),
     *(
         (f"ShuffleNet (2x, g=3), {side}x{side}", what)
         for side in (112, 28, 14, 7)
@@ -159,6 +165,11 @@ def test_the_ssd_that_is_counted_is_the_one_that_its_recipe_trains(side):
     assert trained(images)["ssd"].anchors.shape == counted(images).anchors.shape
 
 
+def test_equation_2_gives_the_memory_of_each_number_of_shares():
+    counted = {row.quantity: row.ours for row in table_3() if row.row == "MobileNetV2" and "equation" in row.quantity}
+    assert list(counted.values()) == [3_562_496, 2_057_216, 1_555_456, 1_404_928, 1_379_840, 1_229_312]
+
+
 def test_counting_convolutions_gives_the_multiply_adds_of_the_whole_network():
     network = segmenter(output_stride=8, atrous_rates=ASPP)
     assert plain_madds(network, 129) == model_cost(network, 129).madds
@@ -185,7 +196,7 @@ def card(folder):
 
 @pytest.mark.slow
 def test_scorecard_file_holds_rows_with_the_documented_keys(card):
-    assert len(card) == 236
+    assert len(card) == 244
     for row in card:
         assert list(row) == KEYS
         assert isinstance(row["paper"], float)
@@ -232,7 +243,7 @@ def test_the_markdown_file_has_a_line_for_every_row_and_every_reason(card, folde
     ]
     assert len(lines) == len(card)
     assert all(row["note"] in text for row in card)
-    assert "131 of 183 counted figures agree" in text
+    assert "131 of 191 counted figures agree" in text
     assert "| 22 classifiers | TF slim |  | 22 agree |  | 22 agree |  |" in text
 
 
