@@ -30,6 +30,7 @@ PARTS = {
     "scale": "time and memory as images, batches, classes, objects and annotations grow",
     "files": "files a second, and memory, of sets of a thousand to a million pictures",
     "gpu": "what waits for a GPU in a step, and images per second there, beside torchvision's --amp",
+    "memory": "activations with bottlenecks in shares, counted, and measured in PyTorch and ONNX Runtime",
     "learn": "scores after training on real data, beside torchvision's reference training",
 }
 
