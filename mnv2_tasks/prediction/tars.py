@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,7 +28,9 @@ ENDING = ".tar"
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MASK = ".mask"  # before the ending of what `pack` writes beside a picture
 END = bytes(tarfile.BLOCKSIZE)
-FAULTS = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError)  # of tarfile, with what a stranger wrote
+PIECE = 1 << 20  # bytes, of what is read to see that only zeros follow
+# of tarfile, with what a stranger wrote
+FAULTS = (tarfile.TarError, OSError, ValueError, LookupError, OverflowError, MemoryError, RecursionError)
 
 
 def find_shards(source: str) -> list[Path] | None:
@@ -113,9 +115,7 @@ def pictures_in(shard: Path) -> Iterator[Input]:
                 if not member.isdir() and _is_picture(member.name):
                     count += 1
                     yield from _pictures(shard, member)
-            file.seek(tar.offset)
-            if file.read(len(END)) != END:  # tarfile takes whatever it cannot read for the end
-                raise tarfile.ReadError(f"neither a member nor the end is at byte {tar.offset:,}")
+            _check_end(file, tar.offset)
     except FAULTS as error:
         reason = getattr(error, "strerror", None) or error
         text = f"is damaged or cut short ({reason}) after {counted(count, 'picture')}. Copy it again, or pack again"
@@ -123,6 +123,17 @@ def pictures_in(shard: Path) -> Iterator[Input]:
     else:
         if not count:
             yield _refused(str(shard), f"has no pictures ({ACCEPTED})")
+
+
+def _check_end(file: BinaryIO, start: int) -> None:
+    """Raise a ReadError unless zeros alone follow: tarfile takes whatever it cannot read, or one zeroed header, for
+    the end."""
+    file.seek(start)
+    if file.read(len(END)) != END:
+        raise tarfile.ReadError(f"neither a member nor the end is at byte {start:,}")
+    while piece := file.read(PIECE):
+        if piece.count(0) < len(piece):
+            raise tarfile.ReadError(f"more than zeros follow the end at byte {start:,}")
 
 
 def _is_picture(name: str) -> bool:

@@ -188,7 +188,9 @@ def test_what_is_broken_is_named_and_all_else_is_done(tool, shards, capsys):
     assert results() == results("whole")
 
 
-@pytest.mark.parametrize("end", ["between members", "in a header", "no tar", "empty", "gone"])
+@pytest.mark.parametrize(
+    "end", ["between members", "in a header", "a zeroed header", "two joined", "no tar", "empty", "gone"]
+)
 def test_a_cut_or_damaged_shard_refuses_at_its_end(end, shards):
     path = shards / "val-000.tar"
     with tarfile.open(path) as tar:
@@ -197,15 +199,37 @@ def test_a_cut_or_damaged_shard_refuses_at_its_end(end, shards):
     damaged = {
         "between members": content[:second],
         "in a header": content[:second] + b"x" * 512 + content[second + 512 :],
+        "a zeroed header": content[:second] + bytes(512) + content[second + 512 :],
+        "two joined": content * 2,
         "no tar": b"x" * 2000,
         "empty": b"",
         "gone": None,
     }[end]
     path.unlink() if damaged is None else path.write_bytes(damaged)
     *pictures, last = pictures_in(path)
-    assert len(pictures) == (1 if end in ("between members", "in a header") else 0)
+    few = dict.fromkeys(("between members", "in a header", "a zeroed header"), 1) | {"two joined": 3}
+    assert len(pictures) == few.get(end, 0)
     assert all(picture.read(255).shape == (20, 30, 3) for picture in pictures)
     with pytest.raises(DataError, match=f"val-000.tar: is damaged or cut short .* after {len(pictures)} picture"):
+        last.read(255)
+
+
+@pytest.mark.parametrize("fault", ["many long names", "a cut sparse header"])
+def test_headers_that_tarfile_falls_over_are_a_damaged_shard(fault, tmp_path):
+    header = tarfile.TarInfo("a.jpg")
+    header.type = tarfile.GNUTYPE_LONGNAME if fault == "many long names" else tarfile.GNUTYPE_SPARSE
+    block = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    if fault == "a cut sparse header":
+        block[482] = 1  # more of it follows
+    block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+    path = pack(tmp_path / "a.tar", {"1.jpg": encoded(1)})
+    with tarfile.open(path) as tar:
+        tar.getmembers()
+        content = path.read_bytes()[: tar.offset]
+    path.write_bytes(content + bytes(block) * (1500 if fault == "many long names" else 1))
+    picture, last = pictures_in(path)
+    assert picture.read(255).shape == (20, 30, 3)
+    with pytest.raises(DataError, match="a.tar: is damaged or cut short .* after 1 picture"):
         last.read(255)
 
 
