@@ -25,12 +25,33 @@ from mnv2_tasks.prediction.sources import DEMO, Input, encoded, pictures_in_byte
 from mnv2_tasks.wording import counted, first_few
 
 ENDING = ".tar"
+MOST_NAME_BYTES = 1 << 20  # of a header that holds the name of the next member, or more about it
+NAMING = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MASK = ".mask"  # before the ending of what `pack` writes beside a picture
 END = bytes(tarfile.BLOCKSIZE)
 PIECE = 1 << 20  # bytes, of what is read to see that only zeros follow
 # of tarfile, with what a stranger wrote
 FAULTS = (tarfile.TarError, OSError, ValueError, LookupError, OverflowError, MemoryError, RecursionError)
+
+
+class Member(tarfile.TarInfo):
+    """What tarfile believes, though nothing but a fault or malice says so, is refused."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0:  # the next one would be this one again
+            raise tarfile.HeaderError(f"a member of {member.size:,} bytes")
+        if member.type in NAMING and member.size > MOST_NAME_BYTES:  # which would be read at once
+            raise tarfile.HeaderError(f"a name of {member.size:,} bytes")
+        return member
 
 
 def find_shards(source: str) -> list[Path] | None:
@@ -108,10 +129,12 @@ def pictures_in(shard: Path) -> Iterator[Input]:
     """
     count = 0
     try:
-        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as opened:
+        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=Member) as opened:
             tar: Any = opened  # whose list of members types do not know
             while member := tar.next():
                 tar.members.clear()  # which would grow with the shard
+                if member.size < 0 or tar.offset < member.offset_data:  # as PAX headers, which come later, may say
+                    raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                 if not member.isdir() and _is_picture(member.name):
                     count += 1
                     yield from _pictures(shard, member)

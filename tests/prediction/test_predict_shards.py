@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import tarfile
+import tracemalloc
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +232,48 @@ def test_headers_that_tarfile_falls_over_are_a_damaged_shard(fault, tmp_path):
     picture, last = pictures_in(path)
     assert picture.read(255).shape == (20, 30, 3)
     with pytest.raises(DataError, match="a.tar: is damaged or cut short .* after 1 picture"):
+        last.read(255)
+
+
+@pytest.mark.parametrize("size", [-512, -1])
+@pytest.mark.parametrize("kind", ["header", "pax"])
+def test_a_member_of_negative_size_is_a_damaged_shard(kind, size, tmp_path):
+    path = pack(tmp_path / "a.tar", {"1.jpg": encoded(1)})
+    with tarfile.open(path, "a", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("2.jpg")
+        member.pax_headers = {"size": str(size)} if kind == "pax" else {}
+        tar.addfile(member)
+        start = tar.offset - 512
+    if kind == "header":
+        content = bytearray(path.read_bytes())
+        block = content[start : start + 512]
+        block[124:136] = (256**12 + size).to_bytes(13, "big")[1:]  # base 256, as tarfile reads a negative number
+        block[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(block))[0]
+        content[start : start + 512] = block
+        path.write_bytes(content)
+    picture, last = islice(pictures_in(path), 4)
+    assert picture.read(255).shape == (20, 30, 3)
+    with pytest.raises(DataError, match=rf"a.tar: is damaged .*a member of {size} bytes\) after 1 picture"):
+        last.read(255)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g", b"X"])
+def test_a_name_that_says_it_is_large_takes_no_memory(kind, tmp_path):
+    path = pack(tmp_path / "a.tar", {"1.jpg": encoded(1)})
+    with tarfile.open(path, "a") as tar:
+        start = tar.offset
+    header = tarfile.TarInfo("name")
+    header.type, header.size = kind, 600 << 20
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(start + (700 << 20))  # of holes
+    tracemalloc.start()
+    _, last = pictures_in(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 << 20
+    with pytest.raises(DataError, match=r"a.tar: is damaged .*a name of 629,145,600 bytes\) after 1 picture"):
         last.read(255)
 
 
