@@ -1,5 +1,7 @@
 """Results of shards as files of one folder: results-<shard>.jsonl of each, which is there once the shard is done.
 
+Beside it, shard-<shard>.json says which file that was: one that is replaced is done again.
+
 Several processes may write into the folder. `predict.json` says what the results were predicted with: others are not
 mixed with them.
 """
@@ -64,7 +66,7 @@ class ShardResults:
         _check_equal(record, settings)
 
     def is_complete(self, shard: Path) -> bool:
-        """Whether a shard is done, and all its pictures have results.
+        """Whether a shard is done, as it is now, and all its pictures have results.
 
         Raises:
             ConfigError: there are those of another shard that is called alike.
@@ -77,7 +79,10 @@ class ShardResults:
             return False
         if file != str(shard) and not file.startswith(f"{shard}/"):
             raise ConfigError(f"{path}: holds results of {brief(file)}, not of {shard}. Choose another out=")
-        return not failed
+        try:
+            return not failed and read_json(self._state_path(shard)) == _state(shard)
+        except ConfigError:  # not there, or not as we leave it
+            return False
 
     def write(self, shard: Path, results: Iterable[Result | Unread]) -> tuple[int, list[Unread]]:
         """A line for each picture; those that could not be read come last, with an `error` in place of results.
@@ -85,7 +90,7 @@ class ShardResults:
         Returns:
             How many have results, and those that have none.
         """
-        count, unread = 0, []
+        count, unread, state = 0, [], _state(shard)
         with written_whole(self._path(shard)) as file:
             for result in results:
                 if isinstance(result, Unread):
@@ -95,10 +100,23 @@ class ShardResults:
                     count += 1
             for name, error in unread:
                 file.write(_line({"file": name, "error": str(error)}))
+        write_json(self._state_path(shard), state)
         return count, unread
 
     def _path(self, shard: Path) -> Path:
         return self.folder / f"results-{shard.stem}.jsonl"
+
+    def _state_path(self, shard: Path) -> Path:
+        return self.folder / f"shard-{shard.stem}.json"
+
+
+def _state(shard: Path) -> dict[str, int] | None:
+    """By which one that was replaced is known; None: it is gone."""
+    try:
+        found = shard.stat()
+    except OSError:
+        return None
+    return {"bytes": found.st_size, "modified_ns": found.st_mtime_ns}
 
 
 def _check_equal(record: Path, settings: Mapping[str, Any]) -> None:

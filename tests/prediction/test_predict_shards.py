@@ -190,6 +190,19 @@ def test_what_is_broken_is_named_and_all_else_is_done(tool, shards, capsys):
     assert results() == results("whole")
 
 
+def test_a_shard_that_was_replaced_is_done_again(tool, shards, capsys):
+    tool("source=shards", "out=out")
+    pack(shards / "val-001.tar", {"new.jpg": encoded(50)})
+    time = (shards / "val-002.tar").stat().st_mtime_ns
+    os.utime(shards / "val-002.tar", ns=(time, time + 10**9))  # of the same size, and newer
+    capsys.readouterr()
+    tool("source=shards", "out=out")
+    assert "5 of 5 shards, 3 of them done before" in capsys.readouterr().out
+    assert [line["file"] for line in lines("val-001")] == ["shards/val-001.tar/new.jpg"]
+    tool("source=shards", "out=out")
+    assert "5 of 5 shards, 5 of them done before" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "end", ["between members", "in a header", "a zeroed header", "two joined", "no tar", "empty", "gone"]
 )
@@ -284,7 +297,8 @@ def test_names_of_members_are_never_places_on_a_disk(tool, tmp_path):
     tool("source=work/evil.tar", "out=work/out")
     assert [line["file"] for line in lines("evil", "work/out")] == [f"work/evil.tar/{name}" for name in names]
     left = {path.relative_to(tmp_path).as_posix() for path in set(tmp_path.rglob("*")) - before}
-    assert left == {"work/out", "work/out/predict.json", "work/out/results-evil.jsonl"}
+    files = ("predict.json", "results-evil.jsonl", "shard-evil.json")
+    assert left == {"work/out", *(f"work/out/{name}" for name in files)}
 
 
 def test_links_and_what_only_says_that_it_is_large_are_refused_by_name(tmp_path):
