@@ -11,6 +11,9 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
+from math import prod
+from operator import add
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -33,7 +36,8 @@ NAMING = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
+NUMBERS = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}")
+MOST_SHARDS = 1_000_000  # that one name stands for
 MASK = ".mask"  # before the ending of what `pack` writes beside a picture
 END = bytes(tarfile.BLOCKSIZE)
 PIECE = 1 << 20  # bytes, of what is read to see that only zeros follow
@@ -114,12 +118,15 @@ def _in_folder(folder: Path) -> list[Path] | None:
 
 def _numbered(name: str) -> list[str]:
     """train-{08..10}.tar -> train-08.tar, train-09.tar, train-10.tar."""
-    found = NUMBERS.search(name)
-    if found is None:
-        return [name]
-    first, last = found.groups()
-    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-    return [more for number in numbers for more in _numbered(name[: found.start()] + number + name[found.end() :])]
+    *pieces, last_text = NUMBERS.split(name)
+    texts, firsts, lasts = pieces[::3], pieces[1::3], pieces[2::3]
+    spans = [range(int(first), int(last) + 1) for first, last in zip(firsts, lasts)]
+    if (count := prod(map(len, spans))) > MOST_SHARDS:
+        raise ConfigError(f"source={name}: stands for {count:,} shards, at most {MOST_SHARDS:,} at once. Name fewer")
+    if not count:  # of {5..3}
+        return []
+    digits = [[f"{number:0{len(first)}d}" for number in span] for first, span in zip(firsts, spans)]
+    return ["".join(map(add, texts, numbers)) + last_text for numbers in product(*digits)]
 
 
 def pictures_in(shard: Path) -> Iterator[Input]:

@@ -364,6 +364,11 @@ def test_shards_are_named_by_folder_list_glob_and_numbers(shards, tmp_path, monk
     assert find_shards("shards") is None  # a folder of photos, where some tar lies
     with pytest.raises(ConfigError, match="2 of 3 shards are not there: shards/val-005.tar, shards/val-006.tar"):
         find_shards("shards/val-{004..006}.tar")
+    for name in ("x-{0..99999999}.tar", "x-{0..9999}{0..9999}.tar"):
+        with pytest.raises(ConfigError, match="stands for 100,000,000 shards, at most 1,000,000 at once. Name fewer"):
+            find_shards(name)
+    with pytest.raises(ConfigError, match="no shard is called so"):
+        find_shards("x-{5..3}{0..99999999}.tar")
     with pytest.raises(ConfigError, match="no shard is called so"):
         find_shards("shards/train-*.tar")
     with pytest.raises(ConfigError, match="names shards and others, photo.jpg"):
