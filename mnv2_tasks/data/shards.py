@@ -25,7 +25,7 @@ from mnv2_tasks.data.reading.npz_files import read_arrays
 from mnv2_tasks.data.reading.records import Records, Texts
 from mnv2_tasks.data.reading.root import data_root, listing
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.plain_data import parse_json
+from mnv2_tasks.plain_data import parse_json, read_json
 from mnv2_tasks.wording import brief, counted
 
 INDEX = "index.json"
@@ -76,13 +76,23 @@ def shards(*, root: str | None, kind: str) -> FileSource:
 
 
 def packed_shards(folder: Path) -> list[str] | None:
-    """Names of the shards that `pack` wrote into a folder, whether they are there or not; None where it did not."""
-    if not (folder / INDEX).is_file():
+    """Names of the shards that `pack` wrote into a folder, whether they are there or not; None where it did not.
+
+    Raises:
+        ConfigError: its index is damaged, so that nobody knows which are missing.
+    """
+    path = folder / INDEX
+    if not path.is_file():
         return None
     try:
+        index = read_json(path)
+        if not isinstance(index, dict) or index.get("format") != FORMAT:  # another program's
+            return None
         return [name for files in _index(str(folder))["splits"].values() for name in files]
-    except ConfigError:  # another program's
-        return None
+    except ConfigError as error:
+        if any(folder.glob("*.tar")):
+            raise ConfigError(f"{error}. Copy it again, or name the shards: '{folder}/*.tar'") from None
+        return None  # beside anything else
 
 
 def to_arrays(records: Records) -> dict[str, np.ndarray]:

@@ -390,7 +390,16 @@ def test_a_missing_shard_of_a_packed_folder_is_told(tool, tmp_path):
     tool("source=packed", "out=out")
     assert sorted(results()) == ["results-train-000000.jsonl", "results-val-000000.jsonl"]
     assert len(lines("train-000000")) == 4 and len(lines("val-000000")) == 2
+    index = tmp_path / "packed" / "index.json"
+    whole = index.read_text()
     (tmp_path / "packed" / "val-000000.tar").unlink()
+    for damaged in (whole[:-20], whole.replace('"splits"', '"split"')):
+        index.write_text(damaged)
+        with pytest.raises(ConfigError, match="packed/index.json.*name the shards: 'packed/.*tar'"):
+            tool("source=packed", "out=out")
+    index.write_text("{}")  # another program's
+    assert find_shards("packed") == [Path("packed/train-000000.tar")]
+    index.write_text(whole)
     with pytest.raises(ConfigError, match="1 of 2 shards are not there: packed/val-000000.tar"):
         tool("source=packed", "out=out")
 
