@@ -36,12 +36,14 @@ def predict(config: DictConfig) -> None:
         ConfigError: the source, the weights or the device cannot work.
         DataError: some of the images could not be read; the others are done.
     """
-    if video := find_video(str(config.source)):
-        return predict_video(config, video)
-    if shards := find_shards(str(config.source)):
-        return predict_shards(config, shards)
-    if config.share is not None:
+    video = find_video(str(config.source))
+    shards = None if video else find_shards(str(config.source))
+    if config.share is not None and not shards:
         raise ConfigError(f"share={config.share}: shards can be shared among processes, source={config.source} is none")
+    if video:
+        return predict_video(config, video)
+    if shards:
+        return predict_shards(config, shards)
     inputs = find_inputs(str(config.source))
     saved = _saved(config)
     predictor, least = asked_predictor(config)

@@ -120,8 +120,11 @@ def _state(shard: Path) -> dict[str, int] | None:
 
 
 def _check_equal(record: Path, settings: Mapping[str, Any]) -> None:
-    before = read_json(record)
-    if not isinstance(before, dict):
+    try:
+        before = read_json(record)
+    except ConfigError as error:
+        raise ConfigError(f"{error} It says what the results there depend on: choose another out=") from None
+    if not isinstance(before, dict) or not before.keys() >= settings.keys():
         raise ConfigError(f"{record}: was not written by tools/predict.py. Choose another out=")
     for key, value in settings.items():
         if before.get(key) != value and key != "weights":  # which may be called otherwise

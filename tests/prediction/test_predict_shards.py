@@ -10,6 +10,7 @@ import tracemalloc
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -423,6 +424,16 @@ def test_results_of_other_weights_settings_or_shards_are_refused(tool, shards, t
     assert results() == before
 
 
+@pytest.mark.parametrize("content", ["{}", '{"weights": "a"}', "[1]", '{"weights": '])
+def test_a_record_that_is_cut_or_of_others_is_refused_with_a_remedy(content, tool, shards):
+    tool("source=shards/val-000.tar", "out=out")
+    before = results()
+    Path("out/predict.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"^out/predict.json.*hoose another out=$") as error:
+        tool("source=shards", "out=out")
+    assert "\n" not in str(error.value) and results() == before
+
+
 def test_settings_are_remembered_as_plain_data_and_files_by_what_they_hold(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     config = compose("predict", ["classes=[ring,disc]", f"thresholds={tmp_path}/a.json"])
@@ -449,6 +460,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tool, shards, tmp_
         predict(compose("predict", ["source=shards", "out=o", "device=cpu", "batch=0"]))
     with pytest.raises(ConfigError, match="share=0/2: shards can be shared among processes, source=shapes is none"):
         tool("source=shapes", "share=0/2")
+    video = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 32))
+    video.write(np.zeros((32, 32, 3), np.uint8))
+    video.release()
+    with pytest.raises(ConfigError, match="share=0/2: shards can be shared among processes, source=clip.avi is none"):
+        tool("source=clip.avi", "share=0/2")
+    (tmp_path / "clip.avi").unlink()
     with pytest.raises(ConfigError, match="source=: is said 2 times.*stands in quotes"):
         tool("source=shards/val-000.tar", "source=shards/val-001.tar")
     assert {path.name for path in tmp_path.iterdir()} == {"shards", "mine"}
