@@ -18,7 +18,7 @@ from mnv2_tasks.prediction.only_shapes import knows_only_shapes, say_if_only_sha
 from mnv2_tasks.prediction.sources import DEMO, DEMO_SIZE, Input, find_inputs
 from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.weight_files import Weights
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import brief, visible
 
 
 class Picture(NamedTuple):
@@ -41,8 +41,8 @@ def read_material(config: DictConfig) -> Material:
         ConfigError: weights, pictures or masks are not there.
         DataError: one of them cannot be read.
     """
-    if config.count < 1:
-        raise ConfigError(f"count={config.count}: expected at least 1")
+    if type(config.count) is not int or config.count < 1:
+        raise ConfigError(f"count={brief(config.count)}: expected a number of images, at least 1")
     device = choose_device(str(config.device))
     name, source = str(config.weights), str(config.images)
     weights = load_with_passport(find_weights(name), trust=config.trust)
@@ -62,7 +62,7 @@ def _found(images: str) -> list[Input]:
     try:
         return find_inputs(images)
     except ConfigError as error:  # which calls them by the key of tools/predict.py
-        raise ConfigError(str(error).replace("source=", "images=")) from None
+        raise ConfigError(str(error).replace("source=", "images=", 1)) from None
 
 
 def _scene(index: int, known: bool) -> Picture:

@@ -18,7 +18,7 @@ from mnv2_tasks.paper.frontier import draw_frontier
 from mnv2_tasks.paper.material import Material, read_material
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.whole_files import write_json, write_text
-from mnv2_tasks.wording import visible
+from mnv2_tasks.wording import brief, visible
 
 
 class OfMaterial(NamedTuple):
@@ -60,8 +60,7 @@ def paper(config: DictConfig) -> None:
     if any(isinstance(FIGURES[number], OfMaterial) for number in asked):
         material = read_material(config)
         left_out = _left_out(asked, material, named=config.figures is not None)
-    out = Path(os.path.expanduser(config.out))
-    out.mkdir(parents=True, exist_ok=True)  # before minutes of computing
+    out = _folder(config.out)  # before minutes of computing
     drawn: dict[int, DrawnFigure] = {}
     for number in asked:
         figure: Any = FIGURES[number]
@@ -72,8 +71,7 @@ def paper(config: DictConfig) -> None:
         console.print(f"figure {number}: {drawn[number].title}")
         for claim in drawn[number].claims:
             console.print(f"  paper: {claim.paper}\n  here:  {claim.ours}")
-    for number, figure in drawn.items():
-        figure.write(out / f"figure_{number}.png")
+        drawn[number].write(out / f"figure_{number}.png")  # at once: what the next one fails at costs only itself
     write_json(out / "paper.json", [_as_dict(number, figure) for number, figure in drawn.items()])
     write_text(out / "paper.md", page(drawn, left_out))
     console.print(f"Written to {out}: paper.md, paper.json and {len(drawn)} pictures")
@@ -92,13 +90,24 @@ def page(drawn: dict[int, DrawnFigure], left_out: dict[int, str]) -> str:
     return "\n".join(parts)
 
 
+def _folder(out: Any) -> Path:
+    if out in (None, ""):
+        raise ConfigError(f"out={brief(out)}: expected a folder, such as out=runs/paper")
+    folder = Path(os.path.expanduser(str(out)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={out}: cannot be made a folder ({error.strerror}). Choose another") from None
+    return folder
+
+
 def _asked(figures: Any) -> list[int]:
     """The numbers that `figures=` names, in order; null: all."""
     if figures is None:
         return list(FIGURES)
     numbers = list(figures) if isinstance(figures, ListConfig) else [figures]
     for number in numbers:
-        if number not in FIGURES or isinstance(number, bool):
+        if type(number) is not int or number not in FIGURES:
             why = NOT_DRAWN.get(number, "the paper has figures 1 to 8")
             known = ", ".join(map(str, FIGURES))
             raise ConfigError(f"figures={number}: {why}. Those to draw are {known}, such as figures=[1,7]")

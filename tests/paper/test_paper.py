@@ -6,6 +6,7 @@ import re
 import pytest
 
 from mnv2_tasks.__main__ import main
+from mnv2_tasks.errors import DataError
 from mnv2_tasks.paper.figure import Claim, DrawnFigure
 from mnv2_tasks.paper.paper import FIGURES, page
 
@@ -42,6 +43,32 @@ def test_a_figure_that_the_weights_cannot_give_is_left_out_unless_it_is_asked_fo
     assert not (tmp_path / "runs" / "paper" / "figure_8.png").exists()
 
 
+def test_a_figure_that_fails_leaves_those_that_were_drawn_before(tmp_path, monkeypatch):
+    def fails():
+        raise DataError("a picture is broken")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnv2_tasks.paper.paper.FIGURES", {1: FIGURES[1], 5: fails})
+    with pytest.raises(SystemExit, match="a picture is broken"):
+        run()
+    assert (tmp_path / "runs" / "paper" / "figure_1.png").is_file()
+
+
+def test_a_video_in_place_of_images_is_told_how_to_predict_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    with pytest.raises(SystemExit, match=r"error: images=\S*clip.mp4: is a video.*, source=<its path>"):
+        run("figures=[7]", "images=clip.mp4")
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine", encoding="utf-8")
+    with pytest.raises(SystemExit, match="error: out=taken: cannot be made a folder .*Choose another"):
+        run("figures=1", "out=taken")
+    assert (tmp_path / "taken").read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -57,7 +84,10 @@ def test_a_figure_that_the_weights_cannot_give_is_left_out_unless_it_is_asked_fo
         (["figures=[7]", "weights=nowhere"], "weights=nowhere: no such file"),
         (["figures=[8]", "weights=shapes_backbone"], "figure 8 is of a segmenter"),
         (["masks=nowhere"], "masks=nowhere: the embedded scenes have their own; say images=<folder> too"),
-        (["count=0"], "count=0: expected at least 1"),
+        (["count=0"], "count=0: expected a number of images, at least 1"),
+        (["count=null"], "count=None: expected a number of images, at least 1"),
+        (["figures=1.0"], "figures=1.0: the paper has figures 1 to 8"),
+        (["figures=1", "out="], "out=: expected a folder, such as out=runs/paper"),
         (["images=."], "images=.: the folder has no images"),
     ],
 )
