@@ -95,7 +95,7 @@ class MobileNetV2(nn.Module):
         check_taps(taps, list(TAPS), type(self).__name__)
         if not 0.1 <= width <= 4:
             raise ConfigError(f"width={width}: expected a multiplier between 0.1 and 4 (paper: 0.35 to 1.4)")
-        if not 0.1 <= expansion <= 16:
+        if expansion is None or not 0.1 <= expansion <= 16:
             limit = "; at 0 no channel is left within, and a block is its shortcut" if expansion == 0 else ""
             raise ConfigError(f"expansion={expansion}: expected a factor between 0.1 and 16 (paper: 6){limit}")
         if projection_activation not in ("linear", "relu6"):

@@ -206,7 +206,9 @@ def test_unknown_ablation_error_lists_the_choices(argument, choices):
         build(**{argument: "x"})
 
 
-@pytest.mark.parametrize("expansion, reason", [(0, r"; at 0 .*a block is its shortcut"), (17, "$"), (-1, "$")])
+@pytest.mark.parametrize(
+    "expansion, reason", [(0, r"; at 0 .*a block is its shortcut"), (17, "$"), (-1, "$"), (None, "$")]
+)
 def test_expansion_out_of_range_is_told_with_the_papers(expansion, reason):
     told = rf"expansion={expansion}: expected a factor between 0.1 and 16 \(paper: 6\){reason}"
     with pytest.raises(ConfigError, match=told):
