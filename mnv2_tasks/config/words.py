@@ -154,7 +154,8 @@ def check_value(override: Override, config: DictConfig) -> None:
     if path[-1:] == ["augmentation"] or (override.key_or_group, after) in OR_AUTO:  # a list too, a word too
         return
     if not _same_type(before, after):
-        raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}")
+        also = ", or auto" if override.key_or_group == "split" else ""  # of batch it is for training alone
+        raise ConfigError(f"{override.input_line}: expected {_kind(before)}, such as {before}{also}")
 
 
 def check_added(override: Override, config: DictConfig) -> None:

@@ -27,7 +27,8 @@ class SplitPlan(NamedTuple):
 def check_split(split: Any, memory: Any) -> None:
     """Raise a ConfigError for what no network could be asked."""
     if split != AUTO and (isinstance(split, bool) or not isinstance(split, int) or split < 1):
-        raise ConfigError(f"split={brief(split)}: expected a number of shares, such as 4, 1 for none, or auto")
+        shown = f'"{brief(split)}" (text)' if isinstance(split, str) and split.isdecimal() else brief(split)
+        raise ConfigError(f"split={shown}: expected a number of shares, such as 4, 1 for none, or auto")
     if split == AUTO and memory is None:
         raise ConfigError("split=auto: say what the activations may take, such as memory=1500k")
     if split != AUTO and memory is not None:

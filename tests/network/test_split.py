@@ -181,6 +181,7 @@ def test_memory_that_is_no_size_is_an_error(memory):
     [
         (0, None, "split=0: expected a number of shares"),
         ("all", None, "split=all: expected a number of shares"),
+        ("2", None, r'split="2" \(text\): expected a number of shares, such as 4, 1 for none, or auto'),
         (2.5, None, "split=2.5: expected a number of shares"),
         (True, None, "split=True: expected a number of shares"),
         ("auto", None, "split=auto: say what the activations may take"),
@@ -190,3 +191,9 @@ def test_memory_that_is_no_size_is_an_error(memory):
 def test_what_cannot_be_asked_is_an_error(split, memory, message):
     with pytest.raises(ConfigError, match=message):
         check_split(split, memory)
+
+
+@pytest.mark.parametrize("value", ["Auto", "two", "2.5"])
+def test_a_command_that_says_no_number_is_told_of_auto(value):
+    with pytest.raises(ConfigError, match=f"split={value}: expected a whole number, such as 1, or auto"):
+        compose("predict", [f"split={value}"])
