@@ -206,6 +206,8 @@ def _implied(overrides: list[str], config_name: str) -> _Implied:
         return _Implied([])
     if config_name == "export" and "run" in given:
         raise ConfigError(f"run={given['run']}: to export, say weights={given['run']}")
+    if config_name == "export" and not {"task", "weights"} & {o.key_or_group for o in parsed}:
+        raise ConfigError("say what to export: weights=<name, path or run folder>")
     implied = _implied_by_weights(given, config_name)
     chosen = {"data": "shapes", **dict(line.split("=", 1) for line in implied.lines), **given}
     name = given.get("recipe", f"{chosen.get('task')}_{chosen['data']}")

@@ -65,6 +65,7 @@ def test_values_are_checked_before_a_folder_is_made(tmp_path, tiny, wrong, messa
         ("train", ["task=ssdlite", "device=cpu"], "no key 'device'. Where to compute: trainer.accelerator="),
         ("train", ["task=ssdlite", "conf=0.3"], "predict has min_score="),
         ("predict", ["conf=0.3"], "min_score="),
+        ("export", ["format=onnx", "split=2"], "say what to export: weights=<name, path or run folder>"),
         ("predict", ["name=x"], "A run of train has name=<word>; predict, eval and export write to out="),
         ("train", ["task=ssdlite", "project=x"], "Say runs=<folder> for where .*, name=<word> for what one is called"),
         ("predict", ["images=a"], "Say source=<image, folder, glob or list> to predict"),
