@@ -34,7 +34,7 @@ OPEN = (
     "tasks",
     "datasets",
 )
-MADE = ("source", "out", "runs")  # paths that no null stands for
+MADE = ("source", "runs")  # paths that no null stands for
 QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""", re.DOTALL)
 
 

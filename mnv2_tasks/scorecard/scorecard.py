@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.scorecard.figure_5 import plot_figure_5
 from mnv2_tasks.scorecard.paper_number import PaperNumber
 from mnv2_tasks.scorecard.table_3 import table_3
@@ -22,6 +23,8 @@ COLOURS = {"agrees": "green", "differs": "yellow", "quoted": "dim"}
 
 def scorecard(config: DictConfig) -> None:
     """Print every comparison, and write scorecard.md, scorecard.json and figure_5.png into the folder `config.out`."""
+    if config.out in (None, ""):
+        raise ConfigError(f"out={config.out}: expected a folder, such as out=runs/scorecard")
     console, card, out = Console(), paper_numbers(), Path(os.path.expanduser(config.out))
     for title, group in groupby(card, key=lambda row: row.table):
         _print_table(title, list(group), console)

@@ -38,8 +38,8 @@ def test_null_and_quoted_values_are_hydras_unless_there_is_such_a_file(tmp_path,
     teacher = ["task=classification", "data=imagenet", "recipe=classification_imagenet_distilled"]
     assert compose("train", [*teacher, "distillation.teacher=null"]).distillation.teacher is None
     assert compose("predict", ["source='a b'"]).source == "a b"
-    assert compose("predict", ["source=null", "out=null"]).source == "null"
-    assert compose("predict", ["out=null"]).out == "null"
+    assert compose("predict", ["source=null"]).source == "null"
+    assert compose("predict", ["out=null"]).out is None
     (tmp_path / "null").mkdir()
     assert compose("train", [*teacher, "distillation.teacher=null"]).distillation.teacher == "null"
     if sys.platform != "win32":

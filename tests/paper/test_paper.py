@@ -87,6 +87,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, monkeypatch):
         (["count=0"], "count=0: expected a number of images, at least 1"),
         (["count=null"], "count=None: expected a number of images, at least 1"),
         (["figures=1.0"], "figures=1.0: the paper has figures 1 to 8"),
+        (["figures=1", "out=null"], "out=None: expected a folder, such as out=runs/paper"),
         (["figures=1", "out="], "out=: expected a folder, such as out=runs/paper"),
         (["images=."], "images=.: the folder has no images"),
     ],
