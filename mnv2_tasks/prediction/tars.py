@@ -45,11 +45,11 @@ PIECE = 1 << 20  # bytes, of what is read to see that only zeros follow
 FAULTS = (tarfile.TarError, OSError, ValueError, LookupError, OverflowError, MemoryError, RecursionError)
 
 
-class Member(tarfile.TarInfo):
+class CheckedMember(tarfile.TarInfo):
     """What tarfile believes, though nothing but a fault or malice says so, is refused."""
 
     @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "Member":
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "CheckedMember":
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0:  # the next one would be this one again
             raise tarfile.HeaderError(f"a member of {member.size:,} bytes")
@@ -136,7 +136,7 @@ def pictures_in(shard: Path) -> Iterator[Input]:
     """
     count = 0
     try:
-        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=Member) as opened:
+        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=CheckedMember) as opened:
             tar: Any = opened  # whose list of members types do not know
             while member := tar.next():
                 tar.members.clear()  # which would grow with the shard
