@@ -66,6 +66,52 @@ def submitted(queue):
     return len(list(queue.glob("*.sh")))
 
 
+def files_in(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize(
+    "queued, own, message",
+    [
+        ('{"executor": "local", "job": "3937"}', [], "is job 3937 of cluster=local. Say cluster=local to wait for it"),
+        ('{"executor": "slurm", "job": "7"}', ["cluster=local"], "is job 7 of cluster=slurm. Say cluster=slurm"),
+        ('{"executor": "slurm"}', ["cluster=local"], "queued.json: is damaged"),
+        ("", ["cluster=local"], "queued.json: is damaged"),
+        ("", [], "queued.json: is damaged"),
+        ("[1]", [], "queued.json: is damaged"),
+    ],
+)
+def test_a_run_that_is_anothers_job_is_left_alone(tmp_path, tools, queued, own, message):  # noqa: F811
+    run = folder_of(tmp_path, RUN)
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").write_text("half")
+    (run / cluster.QUEUED).write_text(queued)
+    before = files_in(tmp_path / "runs")
+    with pytest.raises(ConfigError, match=message) as told:
+        study(tmp_path, tools, ONE, *own)
+    assert "\n" not in str(told.value) and "remove " in str(told.value)
+    assert files_in(tmp_path / "runs") == before and not calls(tools)
+
+
+def test_a_trial_that_is_a_job_is_left_alone(tmp_path):
+    config = compose("search", ["search={lr: [0.1, 0.2]}", f"runs={tmp_path}"])
+    trial = tmp_path / "studies" / "search" / "shapes-classification" / "trial-000"
+    trial.mkdir(parents=True)
+    (trial / cluster.QUEUED).write_text('{"executor": "local", "job": "3937"}')
+    before = files_in(tmp_path)
+    with pytest.raises(ConfigError, match="is job 3937 of cluster=local. Say cluster=local to wait for it"):
+        run_search(config, ["task=classification"])
+    assert files_in(tmp_path) == before
+
+
+def test_a_run_that_is_done_is_kept_though_its_job_was_not_waited_for(tmp_path, tools):  # noqa: F811
+    run = folder_of(tmp_path, RUN)
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text('{"top1": 0.5, "top5": 0.9}')
+    (run / cluster.QUEUED).write_text('{"executor": "local", "job": "3937"}')
+    assert study(tmp_path, tools, ONE)[0] and not calls(tools)
+
+
 def test_jobs_of_this_machine_train_a_study(tmp_path, tools):  # noqa: F811
     done, printed = study(tmp_path, tools, ONE, "cluster=local")
     assert done, printed

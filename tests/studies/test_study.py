@@ -22,6 +22,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.jobs import locked
 from mnv2_tasks.studies.study.paper_figures import Point, plot_variants, plot_widths, summary_of
 from mnv2_tasks.studies.study.plan import merge_overrides, plan_runs, study_from
+from mnv2_tasks.studies.study.run_state import write_record
 from mnv2_tasks.studies.study.slots import device_slots
 from mnv2_tasks.studies.study.study import run_study
 
@@ -292,6 +293,26 @@ def test_an_interrupted_run_is_resumed_and_anew_if_that_fails(tmp_path, tools):
     assert calls(tools)[-1]["seed"] == "1" and "resume" not in calls(tools)[-1]
     aside = folder_of(tmp_path) / "failed_checkpoints-1" / "last.ckpt"
     assert aside.read_text() == "half"
+
+
+def test_a_run_in_which_another_process_trains_is_left_as_it_is(tmp_path, tools):
+    checkpoint = folder_of(tmp_path) / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("half")
+    write_record(folder_of(tmp_path), failed="resume: exit code 1", last="resume")
+    hold = "import sys; from pathlib import Path; from mnv2_tasks.runs.lock import written_alone\n"
+    hold += "with written_alone(Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder_of(tmp_path))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    other.stdout.readline()
+    try:
+        with pytest.raises(ConfigError, match="is writing there. Wait for it, or end it"):
+            study(tmp_path, tools)
+    finally:
+        other.communicate()
+    assert checkpoint.read_text() == "half"
+    assert all(call["folder"] != "classification-seed1" for call in calls(tools))
 
 
 def test_evaluations_follow_each_training_and_are_made_up_for(tmp_path, tools):

@@ -13,7 +13,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.studies.search.space import in_words, read_space, space_from
 from mnv2_tasks.studies.study.axes import OWN_OF_SEARCH
-from mnv2_tasks.studies.study.cluster import check_cluster, workplace_for
+from mnv2_tasks.studies.study.cluster import check_cluster, check_queued, workplace_for
 from mnv2_tasks.studies.study.jobs import Job, locked, run_jobs
 from mnv2_tasks.studies.study.plan import REFUSED
 from mnv2_tasks.studies.study.progress import Progress
@@ -63,7 +63,9 @@ def run_search(
     from mnv2_tasks.studies.search.search_report import write_search_report  # Optuna takes its time
     from mnv2_tasks.studies.search.trials import Trials
 
-    with locked(folder, [path.name for path in sorted(folder.glob("trial-*"))]) as lock:
+    there = sorted(folder.glob("trial-*"))
+    with locked(folder, [path.name for path in there]) as lock:
+        check_queued(config.cluster, [path for path in there if not (path / "metrics.json").is_file()])
         trials = Trials(folder, space, passed, base, prune=config.prune)
         left = trials.left(config.trials)
         before = f" after {config.trials - left} trials" if 0 <= left < config.trials else ""

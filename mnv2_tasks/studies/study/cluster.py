@@ -2,10 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,6 +46,23 @@ def check_cluster(settings: DictConfig | None, configs: Sequence[DictConfig]) ->
         raise ConfigError("trainer.nodes: a job of a study is one machine; say trainer.nodes=1")
     if settings.gpus_per_node is None and devices_each(configs) == MOST_DEVICES:
         raise ConfigError("trainer.devices: how many a machine of the cluster has is not known; say a number")
+
+
+def check_queued(settings: DictConfig | None, folders: Iterable[Path]) -> None:
+    """Raise ConfigError for a run that is another cluster's job: a second process would train in its folder.
+
+    Args:
+        settings: of the cluster that is asked for; None is this machine.
+        folders: of the runs that are not done.
+    """
+    for folder in folders:
+        there = _queued(folder)
+        if there and there.executor != (settings and settings.executor):
+            name, job = visible(there.executor), visible(there.job)
+            raise ConfigError(
+                f"{folder}: is job {job} of cluster={name}. Say cluster={name} to wait for it, or cancel it and remove "
+                f"{folder / QUEUED}"
+            )
 
 
 def workplace_for(
@@ -120,13 +138,10 @@ class Cluster:
 
     def _in_the_queue(self, job: Job) -> "_Submitted | None":
         """What an earlier call of the study has submitted, if it has not ended."""
-        path = job.folder / QUEUED
-        if not path.is_file():
+        noted = _queued(job.folder)
+        if noted is None:
             return None
-        noted = read_json(path)
-        if not isinstance(noted, dict) or noted.get("executor") != self.name:
-            return None
-        known = _Submitted(self.job_class(self.logs, str(noted.get("job"))))
+        known = _Submitted(self.job_class(self.logs, noted.job))
         return None if known.job.done(force_check=True) else known
 
     def _submitted(self, job: Job) -> "_Submitted":
@@ -142,6 +157,26 @@ class Cluster:
             raise ConfigError(f"{job.run.name}: {self.name} does not take it: {visible(why.strip())}") from None
         write_json(job.folder / QUEUED, {"executor": self.name, "job": found.job_id})
         return _Submitted(found)
+
+
+class _Noted(NamedTuple):
+    executor: str
+    job: str
+
+
+def _queued(folder: Path) -> _Noted | None:
+    """What is noted in a run's folder of its job; None where it is none."""
+    path = folder / QUEUED
+    if not path.is_file():
+        return None
+    with suppress(ConfigError):
+        match read_json(path):
+            case {"executor": str(executor), "job": str(job)} if executor and job:
+                return _Noted(executor, job)
+    raise ConfigError(
+        f"{path}: is damaged, and does not say which job trains this run. Cancel that job, if there is one, and remove "
+        f"the file"
+    )
 
 
 class _Submitted:

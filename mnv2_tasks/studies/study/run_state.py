@@ -8,10 +8,11 @@ from omegaconf import OmegaConf
 
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.plain_data import read_json, read_yaml
+from mnv2_tasks.runs.lock import written_alone
 from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.stored.checked_config import dotted
 from mnv2_tasks.studies.study.plan import PlannedRun
-from mnv2_tasks.whole_files import remove_parts, write_json
+from mnv2_tasks.whole_files import write_json
 
 HARMLESS = (  # may differ without changing what a run is
     "workers", "debug", "trust", "runs", "resume", "repeat", "run", "out",
@@ -47,14 +48,18 @@ def next_step(run: PlannedRun, folder: Path) -> Step | None:
 
 
 def prepare(step: Step, run: PlannedRun, folder: Path) -> None:
-    """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside."""
+    """Make the folder and note what is about to run in it; checkpoints that could not be resumed are put aside.
+
+    Raises:
+        ConfigError: another process writes into the folder, where all is left as it is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    remove_parts(folder)
-    if step.kind == "train" and (folder / "checkpoints").is_dir():
-        _moved(folder / "checkpoints", folder, "failed_checkpoints")
     asked = flat_settings(OmegaConf.to_container(run.config))
     asked = {key: asked[key] for key in FROM_DATA if key in asked}
-    write_record(folder, overrides=list(run.overrides), asked=asked, last=step.kind)
+    with written_alone(folder):
+        if step.kind == "train" and (folder / "checkpoints").is_dir():
+            _moved(folder / "checkpoints", folder, "failed_checkpoints")
+        write_record(folder, overrides=list(run.overrides), asked=asked, last=step.kind)
 
 
 def epochs_done(folder: Path) -> int:

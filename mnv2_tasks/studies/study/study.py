@@ -13,7 +13,7 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.stopping import Stopped
 from mnv2_tasks.shipped import as_called_here
 from mnv2_tasks.studies.compare.exporting import format_to_time
-from mnv2_tasks.studies.study.cluster import check_cluster, workplace_for
+from mnv2_tasks.studies.study.cluster import QUEUED, check_cluster, check_queued, workplace_for
 from mnv2_tasks.studies.study.jobs import locked, make_jobs, run_jobs
 from mnv2_tasks.studies.study.plan import PlannedRun, plan_runs, study_from
 from mnv2_tasks.studies.study.progress import Progress
@@ -59,6 +59,7 @@ def run_study(
         _list(runs, folder, console)
         return True
     with locked(folder, [run.name for run in runs]) as lock:
+        check_queued(config.cluster, [job.folder for job in make_jobs(runs, folder) if job.state != "done"])
         _check_unchanged(runs, folder, retrain=config.retrain, console=console)
         jobs = make_jobs(runs, folder)
         place = workplace_for(config, configs, folder, slots, program, lock)
@@ -79,6 +80,10 @@ def _check_unchanged(runs: Sequence[PlannedRun], folder: Path, *, retrain: bool,
     changed = {run.name: found for run in runs if (found := changed_settings(run, folder / run.name))}
     if retrain:
         for name in changed:
+            if (folder / name / QUEUED).is_file() and not (folder / name / "metrics.json").is_file():
+                raise ConfigError(
+                    f"{folder / name}: is a job with other settings. Cancel it and remove {folder / name / QUEUED}"
+                )
             console.print(f"{name}: trained with other settings, moved to {set_aside(folder / name)}")
     elif changed:
         name, found = next(iter(changed.items()))
