@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from optuna.storages.journal._storage import JournalOperation
 from rich.console import Console
 
 from mnv2_tasks.__main__ import main
@@ -244,6 +245,36 @@ def test_a_search_that_was_killed_goes_on_as_it_would_have_without(tmp_path):
         again.event(job)
     assert found == whole
     assert [trial.state.name for trial in again.study.trials] == ["COMPLETE"] * 13
+
+
+@pytest.mark.parametrize("values", [0, 1])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_search_that_was_killed_while_it_proposed_goes_on_as_it_would_have_without(tmp_path, number, values):
+    whole = proposed(trials_in(tmp_path / "whole"), 4)
+    killed = trials_in(tmp_path / "killed")
+    found = proposed(killed, number)
+    next(killed.coming(4))
+    journal = tmp_path / "killed" / JOURNAL
+    lines = journal.read_text().splitlines(keepends=True)
+    last = [at for at, line in enumerate(lines) if json.loads(line)["op_code"] == JournalOperation.SET_TRIAL_PARAM][-2:]
+    journal.write_text("".join(lines[: last[values]]))
+    again = trials_in(tmp_path / "killed")
+    assert again.left(4) == 4 - number
+    for job in again.coming(4):
+        found.append(job.run.overrides[len(COMMON) :])
+        train(job, [len(found) % 5 / 5])
+        again.event(job)
+    assert found == whole
+    assert [trial.state.name for trial in again.study.trials].count("COMPLETE") == 4
+
+
+def test_scores_of_other_settings_are_not_adopted_where_the_journal_is_gone(tmp_path):
+    (job,) = trials_in(tmp_path / "a").coming(1)
+    train(job, [0.9])
+    OmegaConf.save(OmegaConf.merge(job.run.config, {"epochs": 7}), job.folder / "config.yaml")
+    (tmp_path / "a" / JOURNAL).unlink()
+    with pytest.raises(ConfigError, match="trial-000: was trained with other settings .*epochs: 7 -> 3.*runs=<folder>"):
+        list(trials_in(tmp_path / "a").coming(1))
 
 
 def test_half_a_line_at_the_end_of_the_journal_costs_that_line_alone(tmp_path):

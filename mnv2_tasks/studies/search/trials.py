@@ -19,8 +19,14 @@ from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.search.space import Choice, Range, Space, override, value_of_recipe
 from mnv2_tasks.studies.study.jobs import Job
 from mnv2_tasks.studies.study.plan import PlannedRun, build_on_meta, merge_overrides
-from mnv2_tasks.studies.study.run_state import epochs_done, flat_settings, read_record, validation_scores
-from mnv2_tasks.wording import brief, counted
+from mnv2_tasks.studies.study.run_state import (
+    changed_settings,
+    epochs_done,
+    flat_settings,
+    read_record,
+    validation_scores,
+)
+from mnv2_tasks.wording import brief, counted, visible
 
 JOURNAL = "trials.jsonl"  # Optuna's, which its dashboard reads too
 NAME = "search"  # of Optuna's study in it
@@ -62,15 +68,18 @@ class Trials:
         as it would have without.
         """
         for known in self.study.get_trials(states=(TrialState.RUNNING,)):
-            yield from self._jobs_of(self._trial(known.number))
-        while (number := self._asked()) < until:
+            if self._is_whole(known):
+                yield from self._jobs_of(self._trial(known.number))
+            else:
+                self._propose_anew(known)
+        while (number := len(self._proposed())) < until:
             seed = int(np.random.SeedSequence((self.base.seed, number)).generate_state(1)[0])
             self.study.sampler = optuna.samplers.TPESampler(seed=seed)
             yield from self._jobs_of(self.study.ask(self.distributions))
 
     def left(self, until: int) -> int:
         """Trials that are still to be made, or to be ended."""
-        return until - sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+        return until - sum(trial.state.is_finished() for trial in self._proposed())
 
     def watch(self) -> None:
         """Tell the scores that are new, and stop the trials that are behind."""
@@ -126,6 +135,12 @@ class Trials:
             return
         name = name_of(trial)
         job = Job(run=PlannedRun(name, tuple(overrides), "", {}, config), folder=self.folder / name)
+        if changed := changed_settings(job.run, job.folder):
+            raise ConfigError(
+                f"{job.folder}: was trained with other settings than {JOURNAL} has of this trial: "
+                f"{visible('; '.join(changed[:4]))}{'; ...' if len(changed) > 4 else ''}. "
+                f"Move the folder away, or choose another place with runs=<folder>"
+            )
         job.seconds = read_record(job.folder).get("seconds", 0.0)
         self.jobs.append(job)
         self.trials[name] = trial
@@ -149,8 +164,19 @@ class Trials:
         study = self.storage.get_study_id_from_name(NAME)
         return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study, number))
 
-    def _asked(self) -> int:
-        return sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False))
+    def _proposed(self) -> list[FrozenTrial]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if self._is_whole(trial)]
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether all of what it tries is in the journal, which has a line for each value."""
+        return trial.distributions == self.distributions
+
+    def _propose_anew(self, trial: FrozenTrial) -> None:
+        """Of a search that was killed between two values."""
+        if values := trial.system_attrs.get("fixed_params"):
+            self.study.enqueue_trial(values)
+        self._trial(trial.number).set_user_attr("reason", "the search was killed while it was proposed")
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
 
 def open_journal(folder: Path) -> JournalStorage:
