@@ -223,6 +223,8 @@ def test_joint_study_trains_alone_and_together_with_the_same_settings():
         (SEEDS, ["seed=4"], r"say seeds=\[4\]"),
         (SEEDS, ["task=ssdlite"], r"say tasks=\[ssdlite\]"),
         (SEEDS, ["resume=there"], "resumes its runs by itself"),
+        ({**SEEDS, "ablations": {"a": [], "b": ["epochs=2"]}}, ["epochs=3"], "is what the ablation b varies"),
+        ({**SEEDS, "ablations": {"a": [], "b": ["+epochs=2"]}}, ["epochs=3"], "is what the ablation b varies"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(tmp_path, tools, content, passed, message):

@@ -205,6 +205,12 @@ def _check_passed(override: str, study: Study, keys: Sequence[str]) -> None:
             raise ConfigError(f"{override}: {name} are an axis of the study; say {name}=[{value}]")
     if key in REFUSED:
         raise ConfigError(f"{override}: {REFUSED[key]}")
+    for name, overrides in study.ablations.items():
+        if key.lstrip("+~") in (one.partition("=")[0].lstrip("+~") for one in overrides):
+            raise ConfigError(
+                f"{override}: is what the ablation {name} varies, and would make it like the others. Leave it away, or "
+                f"say ablations=[<name>] of those that do not set it"
+            )
     first = key.lstrip("+~").split(".")[0]
     if first not in keys:
         raise ConfigError(f"{override}: there is no key {first!r}. {nearest(first, [*keys, *AXES, *OWN])}")
