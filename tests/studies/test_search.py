@@ -277,6 +277,36 @@ def test_scores_of_other_settings_are_not_adopted_where_the_journal_is_gone(tmp_
         list(trials_in(tmp_path / "a").coming(1))
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["{}", "[1]", "not JSON", "\0", '{"op_code": 77}', '{"op_code": 5}', '{"op_code": 4, "study_id": 9}', b"\xff"],
+)
+@pytest.mark.parametrize("at", [1, 6])
+def test_a_damaged_line_of_the_journal_is_told_by_its_number_and_left(tmp_path, line, at):
+    proposed(trials_in(tmp_path / "a"), 2)
+    journal = tmp_path / "a" / JOURNAL
+    lines = journal.read_bytes().splitlines()
+    lines[at] = line if isinstance(line, bytes) else line.encode()
+    journal.write_bytes(before := b"\n".join(lines) + b"\n")
+    with pytest.raises(ConfigError, match=rf"{JOURNAL}: line {at + 1} is damaged. .*runs=<folder>") as told:
+        trials_in(tmp_path / "a")
+    assert "\n" not in str(told.value) and journal.read_bytes() == before
+
+
+def test_a_journal_with_a_key_that_the_space_lacks_is_told(tmp_path):
+    proposed(trials_in(tmp_path / "a"), 1)
+    journal = tmp_path / "a" / JOURNAL
+    journal.write_text(journal.read_text().replace('"param_name":"lr"', '"param_name":"lrr"'))
+    with pytest.raises(ConfigError, match="trial-000 has a value of lrr, which the space lacks"):
+        trials_in(tmp_path / "a")
+
+
+def test_a_folder_in_the_place_of_the_journal_is_told(tmp_path):
+    (tmp_path / "a" / JOURNAL).mkdir(parents=True)
+    with pytest.raises(ConfigError, match="is not a file"):
+        trials_in(tmp_path / "a")
+
+
 def test_half_a_line_at_the_end_of_the_journal_costs_that_line_alone(tmp_path):
     whole = proposed(trials_in(tmp_path / "a"), 2)
     with (tmp_path / "a" / JOURNAL).open("a") as journal:

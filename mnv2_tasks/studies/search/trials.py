@@ -31,6 +31,7 @@ from mnv2_tasks.wording import brief, counted, visible
 JOURNAL = "trials.jsonl"  # Optuna's, which its dashboard reads too
 NAME = "search"  # of Optuna's study in it
 ASKED = "asked"  # what all trials have in common, kept there
+REMEDY = "Put a copy of the file there, or choose another place with runs=<folder>"
 
 
 class Trials:
@@ -56,6 +57,7 @@ class Trials:
         )  # fmt: skip
         self.jobs: list[Job] = []  # of this call
         self.trials: dict[str, Trial] = {}  # of them
+        self._check_space()
         self._settle({"space": describe(space), **flat_settings(OmegaConf.to_container(base))})
         if not self.study.get_trials(deepcopy=False):
             known = {key: value_of_recipe(key, one, base) for key, one in space.items()}
@@ -160,6 +162,14 @@ class Trials:
                 f"Choose another place with runs=<folder>, or another name of the file"
             )
 
+    def _check_space(self) -> None:
+        for trial in self.study.get_trials(deepcopy=False):
+            if strange := next((key for key in trial.params if key not in self.space), None):
+                raise ConfigError(
+                    f"{self.folder / JOURNAL}: {name_of(trial)} has a value of {visible(strange)}, which the space "
+                    f"lacks. {REMEDY}"
+                )
+
     def _trial(self, number: int) -> Trial:
         study = self.storage.get_study_id_from_name(NAME)
         return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(study, number))
@@ -183,10 +193,42 @@ def open_journal(folder: Path) -> JournalStorage:
     """That of a search, which this process holds; it is made where there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / JOURNAL
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is not a file, as the journal of the trials is. Move it away")
     lock = JournalFileOpenLock(str(path))
     Path(f"{path}.lock").unlink(missing_ok=True)  # of a process that was killed: Optuna would wait for it
     _cut_after_last_line(path)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    _check_lines(path)
+    journal = _Journal(str(path), lock_obj=lock)
+    try:
+        return JournalStorage(journal)
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError):  # no check of its own
+        raise damaged(path, journal.line) from None
+
+
+class _Journal(JournalFileBackend):
+    line = 0  # the last that was read, from 1
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        for self.line, log in enumerate(super().read_logs(log_number_from), log_number_from + 1):
+            yield log
+
+
+def damaged(path: Path, line: int) -> ConfigError:
+    return ConfigError(f"{path}: line {line} is damaged. {REMEDY}")
+
+
+def _check_lines(path: Path) -> None:
+    if not path.is_file():
+        return
+    with path.open("rb") as journal:
+        for number, line in enumerate(journal, 1):
+            try:
+                known = isinstance(json.loads(line), dict)
+            except (ValueError, RecursionError):
+                known = False
+            if not known:
+                raise damaged(path, number)
 
 
 def _cut_after_last_line(path: Path) -> None:
