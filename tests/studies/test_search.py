@@ -158,7 +158,12 @@ def proposed(trials, until, score=lambda number: number % 5 / 5):
         ({"lr": {"low": 0.1, "high": 0.2, "step": 3}}, "step=3: expected more than 0, and no more than high - low"),
         ({"lr": {"low": "small", "high": 0.2}}, "lr: low='?small'?: expected a number"),
         ({"lr": 0.01}, "lr: 0.01: expected values to choose from, or a range"),
-        ({"lr": []}, "lr: .*expected a list in which nothing is named twice"),
+        ({"lr": []}, r"lr: \[\]: expected values to choose from"),
+        ({"lr": [0.1, 0.1]}, "lr: .*expected a list in which nothing is named twice"),
+        ({"lr": {"low": 0.1, "high": 0.95, "step": 0.2}}, "not on a step of 0.2: say high=0.9 or high=1.1"),
+        ({"data.source.val_size": [50, 500]}, "data.source.val_size is not searched for: scores on other data"),
+        ({"data.root": ["a", "b"]}, "data.root is not searched for: scores on other data"),
+        ({"+seed": [0, 1]}, "seed is not searched for"),
         ({"seed": [0, 1]}, "seed is not searched for: the best of several seeds is luck"),
         ({"epochs": [2, 4]}, "epochs is given beside the search, too"),
         ({"optim.optimizer._target_": ["os.system"]}, "a space holds values alone"),
@@ -183,6 +188,11 @@ def test_mistakes_of_a_space_are_told_before_anything_is_written(tmp_path, tools
         ([], [*COMMON, "trails=3"], "there is no key 'trails'. Did you mean trials"),
         ([], [*COMMON, "epochs=many"], "expected a whole number"),
         ([], [*COMMON, "resume=there"], "resumed by themselves"),
+        ([], [*COMMON, "study=widths"], "study=widths: stands beside search="),
+        ([], ["study=widths"], "study=widths: stands beside search="),
+        ([], [*COMMON, "seed=-1"], "seed=-1: expected a whole number"),
+        (["dry=true"], [*COMMON, "seed=null"], "seed=null: expected a whole number"),
+        (["trials=null"], COMMON, "trials=null: expected at least 1"),
         (["trials=0"], COMMON, "trials=0: expected at least 1"),
         (["jobs=0"], COMMON, "jobs=0: expected at least 1"),
     ],
@@ -191,6 +201,37 @@ def test_mistakes_beside_a_space_are_told_before_anything_is_written(tmp_path, t
     with pytest.raises(ConfigError, match=message):
         search(tmp_path, tools, *own, passed=passed)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("given", ["5", "true", "null", "", "nope.yaml", "{}"])
+def test_what_is_no_space_is_told_with_its_key(given):
+    with pytest.raises(ConfigError, match="^search") as told:
+        searching.run_search(compose("search", [f"search={given}", "dry=true"]), COMMON)
+    assert "\n" not in str(told.value)
+
+
+def test_a_key_that_a_file_has_twice_is_told_with_its_lines(tmp_path):
+    (tmp_path / "space.yaml").write_text("lr: [0.1]\nbatch: [8]\nlr: [0.2]\n")
+    with pytest.raises(ConfigError, match="space.yaml, line 3: lr is in line 1 too"):
+        spaces.read_space(str(tmp_path / "space.yaml"))
+
+
+@pytest.mark.parametrize(
+    "space, value",
+    [
+        ({"optim": ["adamw", "sgd"]}, "adamw"),
+        ({"optim": ["sgd", "adamw"]}, "adamw"),
+        ({"width": ["0.35", "1"]}, "1"),
+        ({"width": ["2", "true"]}, None),
+        ({"width": Range(0.1, 1.2, step=0.1)}, 1.0),
+        ({"width": Range(0.15, 1.25, step=0.1)}, None),
+    ],
+)
+def test_values_of_the_recipe_are_found_however_they_are_written(space, value):
+    ((key, one),) = space.items()
+    one = Choice(tuple(one)) if isinstance(one, list) else one
+    common = [*COMMON, "width=1.0"]
+    assert spaces.value_of_recipe(key, one, composed(*common), common) == value
 
 
 def test_without_optuna_one_line_says_what_to_install(tmp_path, tools, monkeypatch):

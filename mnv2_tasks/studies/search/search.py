@@ -11,7 +11,7 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.runs.stopping import Stopped
-from mnv2_tasks.studies.search.space import in_words, read_space, space_from
+from mnv2_tasks.studies.search.space import in_words, read_space, space_from, written
 from mnv2_tasks.studies.study.axes import OWN_OF_SEARCH
 from mnv2_tasks.studies.study.cluster import check_cluster, check_queued, workplace_for
 from mnv2_tasks.studies.study.jobs import Job, locked, run_jobs
@@ -43,11 +43,13 @@ def run_search(
     console = console or Console(highlight=False, markup=False, soft_wrap=True)
     if not find_spec("optuna"):
         raise ConfigError('search=: needs Optuna: pip install "mnv2-tasks[search]"')
-    if config.trials < 1:
-        raise ConfigError(f"trials={config.trials}: expected at least 1")
+    if type(config.trials) is not int or config.trials < 1:
+        raise ConfigError(f"trials={written(config.trials)}: expected at least 1")
     content = read_space(config.search)
     _check_passed(passed)
     base = compose("train", list(passed))
+    if type(base.seed) is not int or base.seed < 0:
+        raise ConfigError(f"seed={written(base.seed)}: expected a whole number from 0, of which the proposals come")
     space = space_from(content, passed)
     check_cluster(config.cluster, [base])
     if config.cluster is not None and config.jobs is None:
@@ -94,6 +96,8 @@ def run_search(
 def _check_passed(passed: Sequence[str]) -> None:
     """Raise ConfigError for an override that no trial could be given; of the others, composing them tells."""
     keys = [override.partition("=")[0] for override in passed]
+    if "study" in keys:
+        raise ConfigError(f"{passed[keys.index('study')]}: stands beside search=, which is no study. Leave one away")
     if "task" not in keys:
         raise ConfigError("search=: a search has one task: say task=<task>, such as task=ssdlite")
     known = [*compose("train", [passed[keys.index("task")]]), *GROUPS, "recipe"]

@@ -1,15 +1,18 @@
 """What a search may choose: keys of tools/train.py, each with a list of values or a range."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks.config.compose import compose
+from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
-from mnv2_tasks.plain_data import read_yaml
+from mnv2_tasks.plain_data import decoded, read_yaml
 from mnv2_tasks.studies.study.plan import build_on_meta, merge_overrides
 from mnv2_tasks.wording import brief, did_you_mean, visible
 
@@ -23,6 +26,8 @@ REFUSED = {  # keys: why they are not searched for
     "trust": "it is for you to say", "debug": "it changes no score",
     "resume": "trials are resumed by themselves", "repeat": "it names a run", "name": "trials have numbers",
 }  # fmt: skip
+OF_TRAINING = {"augmentation", "train_size", "decode"}  # what of data. leaves the validation as it is
+NEAR = 1e-8  # parts of a step, as Optuna has it
 
 
 class Choice(NamedTuple):
@@ -55,11 +60,33 @@ def read_space(given: Any) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such file, or it holds no mapping.
     """
-    content = read_yaml(Path(given)) if isinstance(given, str) else OmegaConf.to_container(given)
+    if isinstance(given, str) and given:
+        content = _read_file(Path(given))
+    elif OmegaConf.is_config(given):
+        content = OmegaConf.to_container(given)
+    else:
+        shown = "" if given == "" else written(given)
+        raise ConfigError(f"search={shown}: expected a YAML file, or its content; {FORM}")
     if not isinstance(content, dict) or not content:
         where = visible(given) if isinstance(given, str) else "search"
         raise ConfigError(f"{where}: expected keys of tools/train.py with their values, such as batch: [8, 16]; {FORM}")
     return {str(key): value for key, value in content.items()}
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        content = read_yaml(path)
+    except ConfigError as error:
+        raise ConfigError(f"search: {visible(str(error))}") from None
+    node = yaml.compose(decoded(path.read_bytes(), str(path)), yaml.SafeLoader)
+    lines: dict[str, int] = {}
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            before = lines[key.value]
+            raise ConfigError(f"search: {path}, line {line}: {visible(key.value)} is in line {before} too. Keep one")
+        lines[key.value] = line
+    return content
 
 
 def space_from(content: Mapping[str, Any], common: Sequence[str]) -> Space:
@@ -80,7 +107,9 @@ def space_from(content: Mapping[str, Any], common: Sequence[str]) -> Space:
             raise ConfigError(f"search: {visible(key)!r}: expected a key of tools/train.py, such as optim.weight_decay")
         if "_target_" in key or key.startswith("hydra") or any(mark in written(wanted) for mark in ("_target_", "${")):
             raise ConfigError(f"search: {key}: a space holds values alone; what names code is said beside search=")
-        if why := REFUSED.get(key):
+        if key.startswith("data.") and not {*key.split(".")} & OF_TRAINING:
+            raise ConfigError(f"search: {key} is not searched for: {REFUSED['data']}")
+        if why := REFUSED.get(key.lstrip("+")):
             raise ConfigError(f"search: {key} is not searched for: {why}")
         if key.lstrip("+") in given:
             raise ConfigError(f"search: {visible(key)} is given beside the search, too. Leave one of the two away")
@@ -96,7 +125,9 @@ def space_from(content: Mapping[str, Any], common: Sequence[str]) -> Space:
 
 def _choice(key: str, values: list[Any]) -> Choice:
     words = tuple(written(value) for value in values)
-    if not words or len(set(words)) < len(words):
+    if not words:
+        raise ConfigError(f"search: {visible(key)}: []: expected values to choose from; {FORM}")
+    if len(set(words)) < len(words):
         raise ConfigError(f"search: {visible(key)}: {brief(values)}: expected a list in which nothing is named twice")
     return Choice(words)
 
@@ -124,6 +155,10 @@ def _range(key: str, wanted: Any, base: DictConfig) -> Range:
     if step is not None and (log or not 0 < step <= numbers["high"] - numbers["low"]):
         why = "a logarithmic range has none" if log else "expected more than 0, and no more than high - low"
         raise ConfigError(f"{name}: step={step}: {why}")
+    if step is not None and not _is_whole(steps := (numbers["high"] - numbers["low"]) / step):
+        below, above = (f"{numbers['low'] + count * step:.6g}" for count in (math.floor(steps), math.ceil(steps)))
+        high = numbers["high"]
+        raise ConfigError(f"{name}: high={high} is not on a step of {step}: say high={below} or high={above}")
     now = OmegaConf.select(base, key.lstrip("+"))
     whole = type(now) is int or (now is None and all(type(value) is int for value in numbers.values()))
     if whole and (fault := next((part for part, value in numbers.items() if type(value) is float), None)):
@@ -158,12 +193,29 @@ def in_words(one: Choice | Range) -> str:
     return f"{one.low:g} to {one.high:g}{', on a logarithmic scale' if one.log else ''}{step}"
 
 
-def value_of_recipe(key: str, one: Choice | Range, base: DictConfig) -> Any:
-    """What a key has without a search, if the space has it too, else None."""
+def value_of_recipe(key: str, one: Choice | Range, base: DictConfig, common: Sequence[str]) -> Any:
+    """What a key has without a search, if the space has it too, else None.
+
+    Args:
+        common: overrides of which `base` was composed.
+    """
+    if key in GROUPS:  # of which a config has the content alone
+        return next((word for word in one.edges() if compose("train", [*common, f"{key}={word}"]) == base), None)
     value = OmegaConf.select(base, key.lstrip("+"))
     if isinstance(one, Choice):
         word = written(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
-        return word if word in one.values else None
+        return next((other for other in one.values if _number(other) == _number(word)), None)
     inside = isinstance(value, int | float) and one.low <= value <= one.high
-    on_step = inside and (one.step is None or (value - one.low) % one.step == 0)
-    return value if on_step else None
+    return value if inside and (one.step is None or _is_whole((value - one.low) / one.step)) else None
+
+
+def _is_whole(steps: float) -> bool:
+    return abs(steps - round(steps)) < NEAR
+
+
+def _number(word: str) -> float | str:
+    """That which it says, if it is one: 1 is 1.0."""
+    try:
+        return float(word)
+    except ValueError:
+        return word

@@ -60,7 +60,7 @@ class Trials:
         self._check_space()
         self._settle({"space": describe(space), **flat_settings(OmegaConf.to_container(base))})
         if not self.study.get_trials(deepcopy=False):
-            known = {key: value_of_recipe(key, one, base) for key, one in space.items()}
+            known = {key: value_of_recipe(key, one, base, common) for key, one in space.items()}
             self.study.enqueue_trial({key: value for key, value in known.items() if value is not None})
 
     def coming(self, until: int) -> Iterator[Job]:
