@@ -72,7 +72,8 @@ def quoted(argument: str) -> str:
     have them. Two words remain Hydra's unless there is such a file: `null`, and a value in quotes of its own.
     """
     key, sign, value = argument.partition("=")
-    if not sign or not value or not is_path(key.lstrip("+")):
+    a_space = key == "search" and value.endswith((".yaml", ".yml"))  # which may stand there itself
+    if not sign or not value or not (a_space or is_path(key.lstrip("+"))):
         return argument
     hydras = QUOTED.fullmatch(value) or (value == "null" and key not in MADE)
     if hydras and not os.path.lexists(value):
@@ -138,6 +139,8 @@ def check_value(override: Override, config: DictConfig) -> None:
             offered = [str(k) for k in parent] if OmegaConf.is_dict(parent) else []
             if i == 0 and "tasks" in config:  # predict's config has no groups
                 offered += set(GROUPS) - {"study", "cluster"}
+            if path[:i] == ["cluster"] and parent is None:
+                raise ConfigError(f"{override.input_line}: there is no cluster to have it; say cluster=slurm too")
             where = f" in {'.'.join(path[:i])}" if i else ""
             drawn = path == ["data"] and "root" not in parent
             said = DRAWN if drawn and last in (*DATA_PATHS, "on_bad", "train", "val") else hint(key)

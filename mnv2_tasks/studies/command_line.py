@@ -20,6 +20,7 @@ def from_command_line(arguments: Sequence[str]) -> None:
     def run(config: DictConfig) -> None:
         from mnv2_tasks.studies.search.search import run_search  # after the command line was found to be right
 
+        overrides.check_once(own)
         if not run_search(config, passed):
             sys.exit(1)
 

@@ -174,6 +174,8 @@ def test_what_sbatch_refuses_is_told_in_one_line(queue, submit):
     "own, passed, message",
     [
         (["cluster=slurm"], [], "cluster=slurm: there is no sbatch here"),
+        (["cluster=local", "cluster.timeout_min=-5"], [], "cluster.timeout_min=-5: expected at least 1"),
+        (["cluster=local", "cluster.gpus_per_node=-1"], [], "cluster.gpus_per_node=-1: expected 0 or more"),
         (["cluster=local"], ["trainer.nodes=2"], "a job of a study is one machine"),
         (["cluster=local"], ["trainer.devices=-1"], "say a number"),
         (["cluster=local"], [], 'cluster=local: needs submitit: pip install "mnv2-tasks.slurm."'),
@@ -188,9 +190,18 @@ def test_what_no_cluster_can_do_is_told_first(tmp_path, tools, monkeypatch, own,
     assert "\n" not in str(told.value) and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("tool", ["srun", "sacct", "scancel"])
+def test_each_of_slurms_tools_that_is_needed_is_looked_for(monkeypatch, tool):
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == tool else name)
+    with pytest.raises(ConfigError, match=f"there is no {tool} here"):
+        cluster.check_cluster(composed("cluster=slurm").cluster, [])
+
+
 def test_settings_of_a_cluster_are_checked_by_name():
     with pytest.raises(ConfigError, match="no key 'partitoin' in cluster. Did you mean partition"):
         compose("study", ["study=ablations", "cluster=slurm", "cluster.partitoin=gpu"])
+    with pytest.raises(ConfigError, match="partition=gpu: there is no cluster to have it; say cluster=slurm too"):
+        compose("study", ["study=ablations", "cluster.partition=gpu"])
     with pytest.raises(ConfigError, match="cluster=slrum: unknown cluster. Did you mean slurm"):
         compose("study", ["study=ablations", "cluster=slrum"])
 

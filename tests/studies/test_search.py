@@ -210,6 +210,20 @@ def test_what_is_no_space_is_told_with_its_key(given):
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["[x].yaml", "a=b.yaml", "ünï{}.yaml", "q'uo.yaml", "a, b.yml", "$x.yaml"])
+def test_a_space_may_have_any_file_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("lr: [0.1]\n", encoding="utf-8")
+    for given in (name, str(tmp_path / name)):
+        assert spaces.read_space(compose("search", [f"search={given}"]).search) == {"lr": [0.1]}
+
+
+def test_a_key_that_is_said_twice_is_refused(capsys):
+    with pytest.raises(SystemExit) as told:
+        main(["study", "search={lr: [0.1]}", "trials=3", "trials=4", "task=classification", "dry=true"])
+    assert "error: trials=: is said 2 times. Say it once" in str(told.value)
+
+
 def test_a_key_that_a_file_has_twice_is_told_with_its_lines(tmp_path):
     (tmp_path / "space.yaml").write_text("lr: [0.1]\nbatch: [8]\nlr: [0.2]\n")
     with pytest.raises(ConfigError, match="space.yaml, line 3: lr is in line 1 too"):

@@ -1,5 +1,6 @@
 """Runs of a study as jobs of a cluster, through submitit: one each, which stays in the queue when the study ends."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ from mnv2_tasks.wording import nearest, visible
 
 EXECUTORS = ("slurm", "local")
 OF_ANY = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")  # submitit's names; of others it wants a prefix
+AT_LEAST_ONE = OF_ANY[:3]
+TOOLS = ("sbatch", "srun", "sacct", "scancel")  # without sacct, submitit would wait for ever
 QUEUED = "queued.json"  # in a run's folder while it is a job
 EVERY = 2.0  # seconds between two looks at a job
 SAVING = 180  # seconds before its time is up that a job is told
@@ -37,11 +40,14 @@ def check_cluster(settings: DictConfig | None, configs: Sequence[DictConfig]) ->
         raise ConfigError(f"cluster.executor={visible(str(name))}: unknown. {nearest(str(name), EXECUTORS)}")
     if not find_spec("submitit"):
         raise ConfigError(f'cluster={name}: needs submitit: pip install "mnv2-tasks[slurm]"')
-    if name == "slurm" and (missing := [tool for tool in ("sbatch", "srun") if not shutil.which(tool)]):
+    if name == "slurm" and (missing := [tool for tool in TOOLS if not shutil.which(tool)]):
         raise ConfigError(
             f"cluster=slurm: there is no {missing[0]} here. Call it where SLURM is, such as on a login node; "
             f"cluster=local tries the same without a queue"
         )
+    for key in OF_ANY:
+        if isinstance(value := settings.get(key), int | float) and value < (key in AT_LEAST_ONE):
+            raise ConfigError(f"cluster.{key}={value}: expected {'at least 1' if key in AT_LEAST_ONE else '0 or more'}")
     if any(config.trainer.nodes > 1 for config in configs):
         raise ConfigError("trainer.nodes: a job of a study is one machine; say trainer.nodes=1")
     if settings.gpus_per_node is None and devices_each(configs) == MOST_DEVICES:
@@ -92,6 +98,7 @@ class Cluster:
     def __init__(self, settings: DictConfig, configs: Sequence[DictConfig], logs: Path, program: Sequence[str]):
         import submitit
 
+        logging.getLogger("submitit").handlers.clear()  # two of its own; the program's shows what it logs once
         self.name, self.logs, self.program = str(settings.executor), logs, list(program)
         self.job_class = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}[self.name]
         self.executor = submitit.AutoExecutor(logs, cluster=self.name, slurm_max_num_timeout=REQUEUES)

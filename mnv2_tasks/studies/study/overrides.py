@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from mnv2_tasks.config.compose import launch
+from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.axes import AXES, OWN
 
 
@@ -16,10 +17,18 @@ def from_command_line(arguments: Sequence[str]) -> None:
     def run(config: DictConfig) -> None:
         from mnv2_tasks.studies.study.study import run_study  # after the command line was found to be right
 
+        check_once(own)
         if not run_study(config, passed, narrowed=narrowed):
             sys.exit(1)  # so that a script can rely on it
 
     launch("study", run, own)
+
+
+def check_once(own: Sequence[str]) -> None:
+    """Raise ConfigError for a key of the tool that is given twice, of which Hydra takes the last."""
+    keys = [argument.partition("=")[0] for argument in own]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise ConfigError(f"{twice}=: is said {keys.count(twice)} times. Say it once")
 
 
 def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], bool]:
