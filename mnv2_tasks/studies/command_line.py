@@ -3,8 +3,10 @@
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from omegaconf import DictConfig
+from yaml import YAMLError
 
 from mnv2_tasks.config.compose import launch
 from mnv2_tasks.studies.study import overrides
@@ -19,8 +21,13 @@ def from_command_line(arguments: Sequence[str]) -> None:
 
     def run(config: DictConfig) -> None:
         from mnv2_tasks.studies.search.search import run_search  # after the command line was found to be right
+        from mnv2_tasks.studies.search.space import check_once
 
         overrides.check_once(own)
+        for argument in own:
+            if argument.startswith("search={"):
+                with suppress(YAMLError):  # Hydra has read it, whose words in braces are YAML's but for rare ones
+                    check_once(re.sub(r":(?=\S)", ": ", argument.removeprefix("search=")), "search")
         if not run_search(config, passed):
             sys.exit(1)
 

@@ -224,9 +224,19 @@ def test_a_key_that_is_said_twice_is_refused(capsys):
     assert "error: trials=: is said 2 times. Say it once" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "given, key",
+    [("{lr: [0.1], batch: [8], lr: [0.2]}", "lr"), ("{lr:[0.1],lr:[0.2]}", "lr"), ("{lr:{low:1,low:2}}", "low")],
+)
+def test_a_key_that_a_space_in_braces_has_twice_is_refused(given, key):
+    with pytest.raises(SystemExit) as told:
+        main(["study", f"search={given}", "task=classification", "dry=true"])
+    assert f"error: search: {key} is there twice" in str(told.value)
+
+
 def test_a_key_that_a_file_has_twice_is_told_with_its_lines(tmp_path):
     (tmp_path / "space.yaml").write_text("lr: [0.1]\nbatch: [8]\nlr: [0.2]\n")
-    with pytest.raises(ConfigError, match="space.yaml, line 3: lr is in line 1 too"):
+    with pytest.raises(ConfigError, match=r"space.yaml: lr is there twice \(line 1, 3\)"):
         spaces.read_space(str(tmp_path / "space.yaml"))
 
 

@@ -78,15 +78,26 @@ def _read_file(path: Path) -> Any:
         content = read_yaml(path)
     except ConfigError as error:
         raise ConfigError(f"search: {visible(str(error))}") from None
-    node = yaml.compose(decoded(path.read_bytes(), str(path)), yaml.SafeLoader)
-    lines: dict[str, int] = {}
-    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-        line = key.start_mark.line + 1
-        if key.value in lines:
-            before = lines[key.value]
-            raise ConfigError(f"search: {path}, line {line}: {visible(key.value)} is in line {before} too. Keep one")
-        lines[key.value] = line
+    check_once(decoded(path.read_bytes(), str(path)), f"search: {path}")
     return content
+
+
+def check_once(text: str, name: str) -> None:
+    """Raise ConfigError for a key that a space, or a range of it, has twice: the last one alone would count.
+
+    Args:
+        text: YAML.
+        name: of what it stands in; the error starts with it.
+    """
+    open_nodes = [yaml.compose(text, yaml.SafeLoader)]
+    for node in open_nodes:
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            lines = sorted({key.start_mark.line + 1 for key, _ in node.value if key.value == twice})
+            raise ConfigError(f"{name}: {visible(str(twice))} is there twice (line {brief(lines)[1:-1]}). Keep one")
+        open_nodes += [value for _, value in node.value]
 
 
 def space_from(content: Mapping[str, Any], common: Sequence[str]) -> Space:
