@@ -178,7 +178,9 @@ SOURCES = {
     ),
 }  # fmt: skip
 # settings of our own, of which nobody has published a score
-OURS = re.compile(r".*_(shapes|folder(_neu_det)?|small)|multitask_.*|ssd(lite)?_voc|(mobile_)?deeplabv3_(coco|voc)|ssd_coco")
+OURS = re.compile(
+    r".*_(shapes|folder|neu_det|small)|multitask_.*|ssd(lite)?_voc|(mobile_)?deeplabv3_(coco|voc)|ssd_coco"
+)
 
 
 def derived(config, quantity):
