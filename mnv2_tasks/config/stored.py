@@ -124,11 +124,13 @@ def _repeated_config(run: Path, *, trust: bool) -> dict[str, Any]:
 def _completed(stored: dict[str, Any]) -> DictConfig:
     """A run's config with the defaults of the keys that came after it, and without the keys that are gone."""
     from mnv2_tasks.data.images.deep import FULL  # NumPy, which --help can do without
+    from mnv2_tasks.weights.passport import backbone_settings
 
     defaults = load_config(CONF / "train.yaml")
     later: dict[str, Any] = {
         "trainer": load_config(CONF / "trainer" / "default.yaml"),
         "optim": {"decay_depthwise": True, "decay_norms": False},
+        "backbone": backbone_settings(stored["backbone"]),
         "input": {"white": FULL},
         "ema_warmup": False,
         "eval": {"precision": None},  # that of training

@@ -30,7 +30,7 @@ from mnv2_tasks.runs.run_folder import next_folder
 from mnv2_tasks.runtimes.exported import Exported, is_exported
 from mnv2_tasks.weights.find import find_weights
 from mnv2_tasks.weights.importers.complete import numbered_classes
-from mnv2_tasks.weights.passport import head_settings, input_settings
+from mnv2_tasks.weights.passport import backbone_settings, head_settings, input_settings
 from mnv2_tasks.weights.weight_files import Weights
 from mnv2_tasks.whole_files import write_json, write_text
 from mnv2_tasks.wording import first_few
@@ -159,8 +159,9 @@ def _fixed(config: Any, tasks: Iterable[str]) -> dict[str, Any]:
     for task in of_tasks.values():
         task.pop("loss", None)
         task["head"] = head_settings(task["head"])
-    kept = {key: config[key] for key in ("imgsz", "output_stride", "width", "backbone")}
-    return kept | {"input": input_settings(config["input"])} | of_tasks
+    kept = {key: config[key] for key in ("imgsz", "output_stride", "width")}
+    settings = {"backbone": backbone_settings(config["backbone"]), "input": input_settings(config["input"])}
+    return kept | settings | of_tasks
 
 
 def _weights_of(run: Path) -> Path:

@@ -62,6 +62,12 @@ def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
     return former | dict(head)
 
 
+def backbone_settings(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a backbone as it was trained: before 0.2 no MobileNetV2 said its expansion, the paper's."""
+    former = {"expansion": 6.0} if backbone["_target_"].endswith(".MobileNetV2") else {}
+    return former | dict(backbone)
+
+
 def input_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The config of an input as it was trained: before 0.2 the white of 16-bit pictures was that of their type."""
     return {"white": FULL} | dict(settings)
@@ -83,7 +89,8 @@ def implied_for_evaluation(passport: dict[str, Any], given: Mapping[str, str]) -
     if chosen == choices["task"] and "data" not in given:
         groups |= {f"data.{task}": data for task, data in datasets.items() if f"data.{task}" not in given}
     values = {key: config[key] for key in ("output_stride", "imgsz", "width")}
-    values |= _flat("input", input_settings(config["input"])) | _flat("backbone", config["backbone"])
+    values |= _flat("input", input_settings(config["input"]))
+    values |= _flat("backbone", backbone_settings(config["backbone"]))
     for name, task in config["tasks"].items():
         if chosen in (name, config["choices"]["task"]):  # all of them, or one taken out of several
             values |= _flat(f"tasks.{name}.head", head_settings(task["head"]))
