@@ -27,7 +27,8 @@ def tool(name, *args, cwd):
     "name, args, message",
     [
         ("train", ["task=sdlite"], "Did you mean ssdlite"),
-        ("train", [], "You must specify 'task'"),
+        ("train", [], "say which task: task="),
+        ("train", ["ssdlite"], "ssdlite: expected key=value"),
         ("train", ["task=ssdlite", "epochs=many"], "expected a whole number"),
         ("train", ["task=ssdlite", "resume=nowhere"], "not a run folder"),
         ("eval", ["task=ssdlite"], "say what to evaluate"),

@@ -338,4 +338,14 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, ConfigError | DataError):
             return str(cause)
         cause = cause.__cause__
-    return f"{explained(error) if isinstance(error, OSError) else error}"
+    return explained(error) if isinstance(error, OSError) else _of_hydra(str(error))
+
+
+def _of_hydra(message: str) -> str:
+    """What Hydra says of a command line, in a line."""
+    if missing := re.match(r"You must specify '(\w+)'", message):
+        options = [line.strip() for line in message.splitlines() if line.startswith("\t")]
+        return f"say which {missing[1]}: {missing[1]}={'|'.join(options)}"
+    if word := re.match(r"Error parsing override '(.*)'\nmissing EQUAL", message):
+        return f"{word[1]}: expected key=value"
+    return message

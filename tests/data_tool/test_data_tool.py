@@ -29,7 +29,7 @@ def pets(tmp_path):
     "args, message",
     [
         ([], "say what to do"),
-        (["check"], "You must specify 'data'"),
+        (["check"], "say which data: data="),
         (["check", "data=coco", "data.root=nowhere"], "does not exist"),
         (["check", "data=coco", "cuont=3"], "Did you mean count"),
         (["check", "data=shapes"], "there are no files to check"),

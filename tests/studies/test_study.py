@@ -484,6 +484,6 @@ def test_a_real_study_ends_in_a_comparison(tmp_path):
 
 def test_tool_tells_mistakes_without_a_traceback(tmp_path):
     tool = Path(__file__).parents[2] / "tools" / "study.py"
-    for arguments, message in [(["study=ablatoins"], "Did you mean ablations"), ([], "You must specify 'study'")]:
+    for arguments, message in [(["study=ablatoins"], "Did you mean ablations"), ([], "say which study: study=")]:
         done = subprocess.run([sys.executable, str(tool), *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
