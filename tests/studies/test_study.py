@@ -163,6 +163,8 @@ def test_what_the_command_line_says_wins_over_the_study():
     content = {**SEEDS, "common": ["epochs=7"], "for_data": {"shapes": ["batch=8"], "voc": ["batch=64"]}}
     for run in plan_runs(study_from(content), ["epochs=2", "lr=0.5"]):
         assert (run.config.epochs, run.config.lr, run.config.batch) == (2, 0.5, 8)
+    (run, *_) = plan_runs(study_from(SEEDS), ["recipe=classification_folder"])
+    assert run.config.epochs == 20 != compose("train", ["task=classification"]).epochs
     assert merge_overrides(["data=shapes", "epochs=1", "data=voc"]) == ["data=voc", "epochs=1"]
 
 
@@ -220,6 +222,8 @@ def test_joint_study_trains_alone_and_together_with_the_same_settings():
         ({"title": "nothing"}, [], "neither tasks nor runs"),
         (SEEDS, ["wdiths=[1]"], "there is no key 'wdiths'. Did you mean widths"),
         (SEEDS, ["epochs=many"], "expected a whole number"),
+        (SEEDS, ["epochs=0"], "run classification-seed0: epochs=0: expected"),
+        ({**SEEDS, "seeds": [-1]}, [], "seed=-1: expected 0 to"),
         (SEEDS, ["seed=4"], r"say seeds=\[4\]"),
         (SEEDS, ["task=ssdlite"], r"say tasks=\[ssdlite\]"),
         (SEEDS, ["resume=there"], "resumes its runs by itself"),

@@ -17,6 +17,7 @@ from mnv2_tasks.config.compose import compose
 from mnv2_tasks.config.words import GROUPS
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.studies.study.axes import AXES, OWN
+from mnv2_tasks.training.ranges import check_ranges
 from mnv2_tasks.wording import nearest
 
 REFUSED = {
@@ -134,7 +135,7 @@ def plan_runs(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
         raise ConfigError(f"study: {len(twice)} names stand for several runs, such as {twice[0]}")
     first_name, _, first_overrides = cells[0]
     with _errors_name(_with_seed(first_name, study.seeds[0])):
-        keys = [*compose("train", merge_overrides([*study.common, *first_overrides])), *GROUPS]
+        keys = [*compose("train", merge_overrides([*study.common, *first_overrides])), *GROUPS, "recipe"]
     for override in passed:
         _check_passed(override, study, keys)
     evaluations = {name: tuple(merge_overrides(overrides)) for name, overrides in study.evaluations.items()}
@@ -147,6 +148,7 @@ def plan_runs(study: Study, passed: Sequence[str] = ()) -> list[PlannedRun]:
         name = _with_seed(name, seed)
         with _errors_name(name):
             config = compose("train", merged)
+            check_ranges(config)
             if seed == study.seeds[0]:  # a seed changes nothing of what is built
                 build_on_meta(config)
                 for extra in evaluations.values():
