@@ -337,8 +337,8 @@ def _start_from(built: nn.Module, path: Path, *, trust: bool) -> None:
     wrong = [name for name, tensor in theirs.items() if tensor is None or tensor.shape != own[name].shape]
     if wrong:
         raise ConfigError(
-            f"{path}: is of another network or width: of {len(own)} tensors {len(wrong)} are missing or differ, such "
-            f"as {wrong[0]}"
+            f"{path}: is of another network, width or expansion: of {len(own)} tensors {len(wrong)} are missing or "
+            f"differ, such as {wrong[0]}"
         )
     built.load_state_dict(theirs)
 

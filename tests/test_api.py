@@ -211,7 +211,7 @@ def test_backbone_has_its_weights_and_their_normalisation():
 
 
 def test_backbone_of_another_width_or_name_is_told():
-    with pytest.raises(ConfigError, match=r"shapes_backbone\.safetensors: is of another network or width: of \d+"):
+    with pytest.raises(ConfigError, match=r"safetensors: is of another network, width or expansion: of \d+"):
         mnv2_tasks.backbone("mobilenet_v2", weights="shapes_backbone", taps=["c5"])
     with pytest.raises(ConfigError, match="backbone=mobilenet: unknown backbone.*Did you mean mobilenet_v"):
         mnv2_tasks.backbone("mobilenet", taps=["c5"])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from mnv2_tasks import __version__
+from mnv2_tasks.backbones.mobilenet_v2 import EXPANSION
 from mnv2_tasks.boxes.anchors import FIRST_MAP, RATIOS, tf_scales
 from mnv2_tasks.data.images.deep import FULL
 from mnv2_tasks.weights.importers.family import Imported
@@ -64,7 +65,7 @@ def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
 
 def backbone_settings(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a backbone as it was trained: before 0.2 no MobileNetV2 said its expansion, the paper's."""
-    former = {"expansion": 6.0} if backbone["_target_"].endswith(".MobileNetV2") else {}
+    former = {"expansion": EXPANSION} if backbone["_target_"].endswith(".MobileNetV2") else {}
     return former | dict(backbone)
 
 

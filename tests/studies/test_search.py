@@ -358,6 +358,17 @@ def test_a_damaged_line_of_the_journal_is_told_by_its_number_and_left(tmp_path, 
     assert "\n" not in str(told.value) and journal.read_bytes() == before
 
 
+def test_a_journal_whose_settings_are_damaged_is_told(tmp_path):
+    proposed(trials_in(tmp_path / "a"), 1)
+    journal = tmp_path / "a" / JOURNAL
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    (noted,) = [line for line in lines if "asked" in line.get("user_attr", {})]
+    noted["user_attr"]["asked"] = "all"
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(ConfigError, match=f"{JOURNAL}: what its trials have in common is damaged. .*runs=<folder>"):
+        trials_in(tmp_path / "a")
+
+
 def test_a_journal_with_a_key_that_the_space_lacks_is_told(tmp_path):
     proposed(trials_in(tmp_path / "a"), 1)
     journal = tmp_path / "a" / JOURNAL

@@ -153,6 +153,8 @@ class Trials:
         before = self.study.user_attrs.get(ASKED)
         if before is None:
             return self.study.set_user_attr(ASKED, dict(asked))
+        if not isinstance(before, dict):
+            raise ConfigError(f"{self.folder / JOURNAL}: what its trials have in common is damaged. {REMEDY}")
         keys = sorted(key for key in {*before, *asked} if before.get(key) != asked.get(key))
         if keys:
             changed = "; ".join(f"{key}: {brief(before.get(key))} -> {brief(asked.get(key))}" for key in keys[:4])
