@@ -179,7 +179,7 @@ SOURCES = {
 }  # fmt: skip
 # settings of our own, of which nobody has published a score
 OURS = re.compile(
-    r".*_(shapes|folder|neu_det|small)|multitask_.*|ssd(lite)?_voc|(mobile_)?deeplabv3_(coco|voc)|ssd_coco"
+    r".*_(shapes|folder|neu_det|small|tiny_imagenet_20)|multitask_.*|ssd(lite)?_voc|(mobile_)?deeplabv3_(coco|voc)|ssd_coco"
 )
 
 
