@@ -49,7 +49,11 @@ COURSES = {
     "mobile_deeplabv3": Course(
         ".",
         "mIoU",
-        ("data=voc", "recipe=mobile_deeplabv3_voc_small", "epochs=6", "imgsz=321", "trainer.validate_every=6"),
+        (
+            *("data=voc", "recipe=mobile_deeplabv3_voc_small", "epochs=6", "imgsz=321", "trainer.validate_every=6"),
+            # of the recipe, what the reference has not
+            *("data.augmentation.segmentation=deeplab", "class_weights.mobile_deeplabv3=null", "backbone_lr=0.05"),
+        ),
     ),
     "classification": Course(
         "tiny_imagenet_20",
