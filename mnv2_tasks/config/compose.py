@@ -338,7 +338,7 @@ def _reason(error: Exception) -> str:
         if isinstance(cause, ConfigError | DataError):
             return str(cause)
         cause = cause.__cause__
-    return explained(error) if isinstance(error, OSError) else _of_hydra(str(error))
+    return _of_hydra(f"{explained(error) if isinstance(error, OSError) else error}")
 
 
 def _of_hydra(message: str) -> str:
