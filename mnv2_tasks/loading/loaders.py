@@ -1,6 +1,9 @@
 """Loaders: for each task, the samples of its data source, transformed and collated for its kind."""
 
 import gc
+import os
+import signal
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -21,6 +24,8 @@ from mnv2_tasks.data.images.fit import Fit
 from mnv2_tasks.errors import ConfigError
 from mnv2_tasks.loading.collate import Item, collate
 from mnv2_tasks.loading.samplers import Key, TrainingSampler, ValidationSampler, pass_length
+
+PATIENCE = 30.0  # seconds that a run has to save, and to end its loader processes
 
 
 class TrainingSet(Dataset[Item]):
@@ -230,3 +235,11 @@ def _processes() -> tuple[int, int]:
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the loader's processes are its parallelism
     gc.freeze()  # collecting what was forked would copy it: a hundred megabytes for each process
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, _: Any) -> None:
+    """systemd and SLURM ask all processes of a run to end: it still needs this one for the step that it then saves."""
+    late = threading.Timer(PATIENCE, os._exit, [128 + number])  # unless the run ends it before
+    late.daemon = True
+    late.start()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -228,6 +229,24 @@ def test_kill_9_while_a_checkpoint_is_written_leaves_the_one_before_and_the_run_
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3  # within the epoch
     assert_same(resume(run), whole("classification"))
     assert not list(run.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_sigterm_to_all_processes_at_once_saves_though_the_loaders_hear_it_first(runs):
+    words = ["task=classification", *SMALL, *MORE["classification"], "workers=2", f"runs={runs}/all"]
+    command = [sys.executable, "-m", "mnv2_tasks", "train", *words, "epochs=500"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    next(line for line in process.stdout if line.startswith("epoch 2/"))
+    loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for loader in loaders:
+        os.kill(int(loader), signal.SIGTERM)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and len(loaders) >= 2, errors
+    run = only_run(runs / "all")
+    assert f"resume={run}" in printed and "killed" not in errors
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 2
 
 
 def test_run_stopped_after_its_last_epoch_is_finished_by_resuming(runs, whole, monkeypatch):
