@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mnv2_tasks.network.latency import least_seconds
+from mnv2_tasks.runtimes.openvino import core
 
 SIDE = 1024  # of the matrices on a CPU; several times that to fill a GPU
 COPIED = 2**28  # bytes
@@ -40,6 +41,6 @@ def openvino_matmul_peak(threads: int) -> float | None:
     sides = [ops.parameter([SIDE, SIDE], np.float32) for _ in range(2)]
     model = openvino.Model([ops.matmul(*sides, False, False)], sides)
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = core().compile_model(model, "CPU", settings).create_infer_request()
     inputs = [np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32) for _ in range(2)]
     return SIDE**3 / least_seconds(lambda: request.infer(inputs))

@@ -1,6 +1,7 @@
 """OpenVINO's IR: an .xml and, beside it, a .bin with the weights; converted from ONNX."""
 
 import errno
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,25 @@ def convert(source: Path, metadata: dict[str, str], path: Path, precision: str) 
         raise OSError(errno.ENOSPC, f"OpenVINO: {error}", str(path)) from None
 
 
+@cache
+def core() -> Any:
+    """The one of this process. Each gives its thread a stack for handlers of signals, and the end of several of them in
+    the order in which they began leaves one that is no longer memory: the next signal then kills the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class Session:
     def __init__(self, path: Path, threads: int | None = None):
-        import openvino
-
-        core = openvino.Core()
-        model = core.read_model(path)
+        model = core().read_model(path)
         self.metadata = {key: str(value.value) for key, value in model.get_rt_info()["mnv2_tasks"].items()}
         # without the hint OpenVINO takes bf16 wherever the processor has it, whatever the file says
         settings = {"INFERENCE_PRECISION_HINT": self.metadata["computed_in"], "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
-        self.model = core.compile_model(model, "CPU", settings)
+        self.model = core().compile_model(model, "CPU", settings)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         return list(self.model(images).values())

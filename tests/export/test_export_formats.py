@@ -204,6 +204,25 @@ def test_torch_file_leaves_the_number_of_threads_as_it_was(classifier, tmp_path)
     assert torch.get_num_threads() == before
 
 
+CLOSED_IN_TURN = """
+import os, signal, sys
+from mnv2_tasks.runtimes.openvino import Session
+signal.signal(signal.SIGUSR1, lambda *_: print("heard", flush=True))
+sessions = [Session(sys.argv[1]) for _ in range(3)]
+while sessions:
+    sessions.pop(0)
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_process_hears_signals_after_files_of_openvino_were_closed_in_the_order_of_their_opening(
+    classifier, tmp_path
+):
+    path = written(tmp_path, "openvino", classifier)
+    done = subprocess.run([sys.executable, "-c", CLOSED_IN_TURN, path], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.split()) == (0, ["heard"] * 3), done.stderr
+
+
 def test_litert_files_are_run_without_the_converter(monkeypatch):
     pytest.importorskip("ai_edge_litert")
     monkeypatch.setattr("mnv2_tasks.runtimes.formats.find_spec", lambda name: None if name == "litert_torch" else name)
