@@ -237,7 +237,7 @@ def test_sigterm_to_all_processes_at_once_saves_though_the_loaders_hear_it_first
     command = [sys.executable, "-m", "mnv2_tasks", "train", *words, "epochs=500"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     next(line for line in process.stdout if line.startswith("epoch 2/"))
-    loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    loaders = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
     for loader in loaders:
         os.kill(int(loader), signal.SIGTERM)
     time.sleep(1)
