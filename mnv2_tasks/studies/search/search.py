@@ -19,6 +19,7 @@ from mnv2_tasks.studies.study.plan import REFUSED
 from mnv2_tasks.studies.study.progress import Progress
 from mnv2_tasks.studies.study.slots import slots_for
 from mnv2_tasks.studies.study.study import MNV2
+from mnv2_tasks.training.ranges import check_ranges
 from mnv2_tasks.wording import nearest
 
 
@@ -48,7 +49,8 @@ def run_search(
     content = read_space(config.search)
     _check_passed(passed)
     base = compose("train", list(passed))
-    if type(base.seed) is not int or base.seed < 0:
+    check_ranges(base)
+    if type(base.seed) is not int:
         raise ConfigError(f"seed={written(base.seed)}: expected a whole number from 0, of which the proposals come")
     space = space_from(content, passed)
     check_cluster(config.cluster, [base])
