@@ -65,10 +65,10 @@ def head_settings(head: Mapping[str, Any]) -> dict[str, Any]:
 
 def backbone_settings(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a backbone as it was trained: before 0.2 no MobileNetV2 said its expansion, the paper's."""
-    silent = backbone["_target_"].endswith(".MobileNetV2") and "expansion" not in backbone
-    return (
-        {**backbone, "expansion": EXPANSION} if silent else {**backbone}
-    )  # in their order: weights are byte-identical
+    settings = dict(backbone)  # keys in their order: resumed weights are byte-identical
+    if settings["_target_"].endswith(".MobileNetV2"):
+        settings.setdefault("expansion", EXPANSION)
+    return settings
 
 
 def input_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
